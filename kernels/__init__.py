@@ -1,0 +1,1 @@
+"""The kernels: one table, a folder per engine, a file per algorithm."""

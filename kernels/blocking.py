@@ -1,0 +1,206 @@
+"""How each algorithm cuts its work: block sizes, task counts and scratch, for every engine.
+
+Everything here is a function of the problem alone, never of the number of threads. The numbers
+come from the cache sizes of today's cores (32 KiB L1d, 512 KiB or more L2).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .problem import ConvProblem
+from .shapes import ceil_div, effective_kernel, round_up
+
+#: Pixels of a register tile, and the bytes of out-channels beside them (two 32-byte vectors):
+#: 6 x 16 float32 or 6 x 8 float64 fill 12 of AVX2's 16 vector registers with sums.
+TILE_PIXELS = 6
+TILE_BYTES = 64
+#: Reduction steps that the im2col rows pack at a time: 6 x 256 float32 pixels (6 KiB) and
+#: 256 x 16 weights (16 KiB) stay in L1.
+IM2COL_DEPTH = 256
+#: Output pixels of an im2col task: 96 x 256 float32 (96 KiB) stay in L2.
+IM2COL_PIXELS = 96
+#: Bytes of padded input that a tiled task copies: half of a 512 KiB L2.
+TILED_HALO_BYTES = 256 * 1024
+#: Output rows (at least) and columns (at most) of a tiled task: flat tiles copy mostly halo, and
+#: a wide image would outgrow the cache.
+TILED_ROWS = 4
+TILED_COLUMNS = 192
+#: A problem is cut finer until it has this many tasks, enough for the threads of a large machine,
+#: but never into fewer out-channels than MIN_TASK_CHANNELS, for each task packs its pixels again.
+MIN_TASKS = 16
+MIN_TASK_CHANNELS = 64
+#: Out-channels that a direct task sums side by side, and the columns it keeps in L1 for them.
+DIRECT_CHANNELS = 4
+DIRECT_COLUMNS = 512
+
+
+class Im2colCut(NamedTuple):
+    """Task = (n, g, block of ``pixels`` of the flat o x p x q plane, block of ``panels`` panels).
+
+    A panel is ``width`` out-channels. Local scratch: ``pixels x depth`` columns, then the sums of
+    the task's panels, ``[panel][tile][TILE_PIXELS][width]``.
+    """
+
+    width: int
+    panels: int
+    k_blocks: int
+    pixels: int
+    pixel_blocks: int
+    depth: int
+    tasks: int
+    weight_panels: int
+    shared_elements: int
+    local_elements: int
+
+
+class TiledCut(NamedTuple):
+    """Task = (n, g, o, block of ``rows``, block of ``columns``, block of ``panels`` panels).
+
+    Local scratch: the padded input under the task's outputs, channels last
+    ``[t][halo_rows][halo_columns][c]``, then one register tile ``[TILE_PIXELS][width]``.
+    """
+
+    width: int
+    panels: int
+    k_blocks: int
+    rows: int
+    row_blocks: int
+    columns: int
+    column_blocks: int
+    halo_rows: int
+    halo_columns: int
+    halo_elements: int
+    tasks: int
+    weight_panels: int
+    shared_elements: int
+    local_elements: int
+
+
+class DirectCut(NamedTuple):
+    """Task = (n, g, block of ``channels`` out-channels, o, p): one output row of each.
+
+    Local scratch: ``[channels][columns]`` sums.
+    """
+
+    channels: int
+    k_blocks: int
+    columns: int
+    tasks: int
+    shared_elements: int
+    local_elements: int
+
+
+def split_evenly(total: int, most: int) -> int:
+    """The block size of the least number of equal blocks no larger than ``most``.
+
+    >>> split_evenly(200, 192)
+    100
+    """
+    return ceil_div(total, ceil_div(total, most))
+
+
+def _split_panels(problem: ConvProblem, panels: int, pixel_tasks: int) -> tuple[int, int]:
+    wanted = ceil_div(MIN_TASKS, max(pixel_tasks, 1))
+    share = ceil_div(panels, min(wanted, ceil_div(problem.k, MIN_TASK_CHANNELS)))
+    return share, ceil_div(panels, share)
+
+
+def reduction_length(problem: ConvProblem) -> int:
+    """Products per output: c x t x r x s."""
+    return problem.c * problem.t * problem.r * problem.s
+
+
+def im2col_cut(problem: ConvProblem, itemsize: int) -> Im2colCut:
+    """Blocks of the packed im2col + GEMM rows."""
+    width = TILE_BYTES // itemsize
+    plane = problem.o * problem.p * problem.q
+    images = problem.n * problem.g
+    finest = max(ceil_div(plane * images, MIN_TASKS), 4 * TILE_PIXELS)
+    pixels = round_up(split_evenly(plane, min(IM2COL_PIXELS, finest)), TILE_PIXELS)
+    pixel_blocks = ceil_div(plane, pixels)
+    panels = ceil_div(problem.k, width)
+    share, k_blocks = _split_panels(problem, panels, images * pixel_blocks)
+    length = reduction_length(problem)
+    depth = min(IM2COL_DEPTH, length)
+    return Im2colCut(
+        width=width,
+        panels=share,
+        k_blocks=k_blocks,
+        pixels=pixels,
+        pixel_blocks=pixel_blocks,
+        depth=depth,
+        tasks=images * pixel_blocks * k_blocks,
+        weight_panels=problem.g * panels,
+        shared_elements=problem.g * panels * length * width,
+        local_elements=pixels * (depth + share * width),
+    )
+
+
+def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
+    """Blocks of the tiled rows."""
+    width = TILE_BYTES // itemsize
+    columns = split_evenly(problem.q, TILED_COLUMNS)
+    column_blocks = ceil_div(problem.q, columns)
+    span = effective_kernel(problem.r, problem.dilation_h)
+    halo_columns = (columns - 1) * problem.stride_w + effective_kernel(
+        problem.s, problem.dilation_w
+    )
+    row_elements = problem.t * halo_columns * problem.c
+    cached = (TILED_HALO_BYTES // (row_elements * itemsize) - span) // problem.stride_h + 1
+    strips = problem.n * problem.g * problem.o * column_blocks
+    finest = max(ceil_div(problem.p * strips, MIN_TASKS), TILED_ROWS)
+    rows = split_evenly(problem.p, max(min(cached, finest), 1))
+    row_blocks = ceil_div(problem.p, rows)
+    halo_rows = (rows - 1) * problem.stride_h + span
+    panels = ceil_div(problem.k, width)
+    share, k_blocks = _split_panels(problem, panels, strips * row_blocks)
+    return TiledCut(
+        width=width,
+        panels=share,
+        k_blocks=k_blocks,
+        rows=rows,
+        row_blocks=row_blocks,
+        columns=columns,
+        column_blocks=column_blocks,
+        halo_rows=halo_rows,
+        halo_columns=halo_columns,
+        halo_elements=halo_rows * row_elements,
+        tasks=strips * row_blocks * k_blocks,
+        weight_panels=problem.g * panels,
+        shared_elements=problem.g * panels * reduction_length(problem) * width,
+        local_elements=halo_rows * row_elements + TILE_PIXELS * width,
+    )
+
+
+def direct_cut(problem: ConvProblem, itemsize: int) -> DirectCut:
+    """Blocks of the direct rows."""
+    k_blocks = ceil_div(problem.k, DIRECT_CHANNELS)
+    columns = split_evenly(problem.q, DIRECT_COLUMNS)
+    return DirectCut(
+        channels=DIRECT_CHANNELS,
+        k_blocks=k_blocks,
+        columns=columns,
+        tasks=problem.n * problem.g * k_blocks * problem.o * problem.p,
+        shared_elements=0,
+        local_elements=DIRECT_CHANNELS * columns,
+    )
+
+
+class PlainCut(NamedTuple):
+    """Task = (n, out-channel): one whole output plane, no scratch."""
+
+    tasks: int
+    shared_elements: int = 0
+    local_elements: int = 0
+
+
+def plain_cut(problem: ConvProblem, itemsize: int) -> PlainCut:
+    """Blocks of the plain loops."""
+    return PlainCut(tasks=problem.n * problem.g * problem.k)
+
+
+def blas_cut(problem: ConvProblem, itemsize: int) -> PlainCut:
+    """Scratch of im2col on NumPy's BLAS: the columns of one image and group, and their product."""
+    plane = problem.o * problem.p * problem.q
+    return PlainCut(tasks=1, shared_elements=plane * (reduction_length(problem) + problem.k))

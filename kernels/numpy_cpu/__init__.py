@@ -1,0 +1,1 @@
+"""The numpy_cpu engine: kernels made of NumPy calls alone."""

@@ -1,0 +1,92 @@
+"""The shape formulas, once: plain integer functions for Python, Numba and Cython alike.
+
+Every function takes and returns ints and uses nothing but integer arithmetic, so
+``numba.njit(shapes.output_size)`` compiles as it stands and Cython calls them while planning.
+Letters: ``size`` input extent, ``kernel`` taps, ``before``/``after`` padding.
+"""
+
+from __future__ import annotations
+
+
+def effective_kernel(kernel: int, dilation: int) -> int:
+    """Input positions that a dilated kernel spans.
+
+    >>> effective_kernel(3, 2)
+    5
+    """
+    return dilation * (kernel - 1) + 1
+
+
+def output_size(
+    size: int, kernel: int, stride: int, dilation: int, before: int, after: int
+) -> int:
+    """Output positions of a convolution (or of pooling without ``ceil_mode``); <= 0 if none fits.
+
+    >>> output_size(224, 7, 2, 1, 3, 3)
+    112
+    """
+    return (size + before + after - effective_kernel(kernel, dilation)) // stride + 1
+
+
+def ceil_output_size(
+    size: int, kernel: int, stride: int, dilation: int, before: int, after: int
+) -> int:
+    """Output positions of pooling with ``ceil_mode``: a last, partial window counts unless it
+    would start in the padding after the input.
+
+    >>> ceil_output_size(6, 3, 2, 1, 0, 0), output_size(6, 3, 2, 1, 0, 0)
+    (3, 2)
+    """
+    span = size + before + after - effective_kernel(kernel, dilation)
+    outputs = -(-span // stride) + 1
+    if (outputs - 1) * stride >= size + before:
+        outputs -= 1
+    return outputs
+
+
+def same_total(size: int, kernel: int, stride: int, dilation: int) -> int:
+    """Padding, both sides together, that gives ``ceil(size / stride)`` outputs.
+
+    >>> same_total(5, 3, 1, 1), same_total(5, 3, 2, 1), same_total(4, 3, 2, 1)
+    (2, 2, 1)
+    """
+    outputs = -(-size // stride)
+    return max((outputs - 1) * stride + effective_kernel(kernel, dilation) - size, 0)
+
+
+def tap_low(tap: int, stride: int, dilation: int, before: int, outputs: int) -> int:
+    """First output position whose ``tap`` reads inside the input, at most ``outputs``.
+
+    >>> tap_low(0, 1, 1, 1, 8), tap_low(1, 1, 1, 1, 8)
+    (1, 0)
+    """
+    return min(max(-((tap * dilation - before) // stride), 0), outputs)
+
+
+def tap_high(
+    tap: int, size: int, stride: int, dilation: int, before: int, outputs: int
+) -> int:
+    """One past the last output position whose ``tap`` reads inside the input, at least 0.
+
+    >>> tap_high(2, 8, 1, 1, 1, 8), tap_high(1, 8, 1, 1, 1, 8)
+    (7, 8)
+    """
+    return max(min(-((tap * dilation - before - size) // stride), outputs), 0)
+
+
+def ceil_div(a: int, b: int) -> int:
+    """``a / b`` rounded up.
+
+    >>> ceil_div(7, 2)
+    4
+    """
+    return -(-a // b)
+
+
+def round_up(a: int, multiple: int) -> int:
+    """The least multiple of ``multiple`` that is no less than ``a``.
+
+    >>> round_up(13, 6)
+    18
+    """
+    return ceil_div(a, multiple) * multiple
