@@ -32,18 +32,18 @@ Cut = Callable[[ConvProblem, int], Any]
 
 #: Scratch regions begin at multiples of this, a cache line and an AVX-512 vector.
 ALIGNMENT = 64
-#: Below this many FLOP a second thread costs more than it gives (a hand-over to the pool took
-#: 30 us where measured, the time of some MFLOP).
-SERIAL_FLOPS = 2_000_000
 
 
 def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
     """Bytes of scratch for a cut: packed weights, shared, then a local region per thread."""
+    threads = min(threads, cut.tasks)
     shared = round_up(cut.shared_elements * itemsize, ALIGNMENT)
     return shared + threads * round_up(cut.local_elements * itemsize, ALIGNMENT)
 
 
-def fprop(cut_of: Cut, tiles: Callable[..., None], pack_weight: Callable[..., None] | None = None) -> Fprop:
+def fprop(
+    cut_of: Cut, tiles: Callable[..., None], pack_weight: Callable[..., None] | None = None
+) -> Fprop:
     """The callable of a row: pack the weights if the algorithm does, then run all tasks.
 
     ``pack_weight(weight, packed, problem, width, begin, end)`` writes the panels begin .. end-1.
@@ -61,14 +61,13 @@ def fprop(cut_of: Cut, tiles: Callable[..., None], pack_weight: Callable[..., No
     ) -> None:
         problem, taps, itemsize = geometry.problem, geometry.taps, x.itemsize
         cut = cut_of(problem, itemsize)
-        if geometry.flops < SERIAL_FLOPS:
-            threads = 1
+        threads = min(threads, cut.tasks)
         shared = round_up(cut.shared_elements * itemsize, ALIGNMENT)
         size = round_up(cut.local_elements * itemsize, ALIGNMENT)
         local = [
-            scratch[start : start + size].view(x.dtype)
-            for start in range(shared, shared + threads * size, max(size, 1))
-        ] or [scratch[:0].view(x.dtype)] * threads
+            scratch[shared + i * size : shared + (i + 1) * size].view(x.dtype)
+            for i in range(threads)
+        ]
         if pack_weight is not None:
             packed = scratch[:shared].view(x.dtype)
 
@@ -100,8 +99,6 @@ def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
         problem, windows = geometry.problem, geometry.windows
-        if geometry.flops < SERIAL_FLOPS:
-            threads = 1
         if indices is not None:
             tiles, arrays = bodies["argmax"], (x, out, indices)
         else:

@@ -43,18 +43,36 @@ ENGINES = {
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """One row. ``load`` is ``module:attribute`` below ``cnnfast.kernels``; ``cut`` gives the blocks
-    (None: the row allocates for itself); ``cost`` estimates nanoseconds on one core."""
+class Algorithm:
+    """What the engines share: ``cost`` estimates nanoseconds on one core, ``cut`` gives the blocks
+    (None: a kernel that needs no scratch).
+    """
 
-    family: str
-    algorithm: str
-    engine: str
-    load: str
+    name: str
     cost: Callable[[Any], float]
     cut: Callable[[Any, int], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One row. ``load`` is ``module:attribute`` below ``cnnfast.kernels``.
+
+    Rows with a higher ``fallback`` serve only where no other does: first BLAS, whose bits change
+    with the number of threads (``same_bits``), last the reference.
+    """
+
+    family: str
+    method: Algorithm
+    engine: str
+    load: str
     dtypes: tuple[str, ...] = F32_F64
     same_bits: bool = True
+    fallback: int = 0
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm's name."""
+        return self.method.name
 
     @property
     def name(self) -> str:
@@ -67,39 +85,51 @@ class Kernel:
             return f"takes {', '.join(self.dtypes)}, not {geometry.dtype.name}"
         return None
 
+    def cost(self, geometry: Any) -> float:
+        """Estimated nanoseconds on one core; for ranking rows."""
+        return self.method.cost(geometry)
+
+    def blocks(self, geometry: Any) -> dict[str, int]:
+        """The block sizes by name; empty for a row that isn't cut."""
+        if self.method.cut is None:
+            return {}
+        return dict(self.method.cut(geometry.problem, geometry.dtype.itemsize)._asdict())
+
     def scratch_bytes(self, geometry: Any, threads: int = 1) -> int:
         """Bytes of scratch that a call on ``threads`` threads is handed."""
-        if self.cut is None:
+        if self.method.cut is None:
             return 0
         itemsize = geometry.dtype.itemsize
-        return cut_scratch_bytes(self.cut(geometry.problem, itemsize), itemsize, threads)
+        cut = self.method.cut(geometry.problem, itemsize)
+        return cut_scratch_bytes(cut, itemsize, threads)
 
 
-def _fprop(algorithm: str, engine: str, load: str, **columns: Any) -> Kernel:
-    return Kernel("fprop", algorithm, engine, load, **columns)
-
-
-def _pool(algorithm: str, engine: str, load: str, **columns: Any) -> Kernel:
-    return Kernel("pool", algorithm, engine, load, **columns)
-
+TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut)
+IM2COL = Algorithm("im2col", costs.im2col, blocking.im2col_cut)
+DIRECT = Algorithm("direct", costs.direct, blocking.direct_cut)
+LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
+BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
+REFERENCE = Algorithm("reference", costs.reference)
+POOL = Algorithm("direct", costs.pool)
+POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
 #: Where two rows cost the same the earlier one runs.
 KERNELS: tuple[Kernel, ...] = (
-    _fprop("tiled", "cython_cpu", "cython_cpu._tiled:fprop", cost=costs.tiled, cut=blocking.tiled_cut),
-    _fprop("im2col", "cython_cpu", "cython_cpu._im2col:fprop", cost=costs.im2col, cut=blocking.im2col_cut),
-    _fprop("direct", "cython_cpu", "cython_cpu._direct:fprop", cost=costs.direct, cut=blocking.direct_cut),
-    _fprop("loop", "cython_cpu", "cython_cpu._loop:fprop", cost=costs.loop, cut=blocking.plain_cut),
-    _fprop("tiled", "numba_cpu", "numba_cpu.tiled:fprop", cost=costs.tiled, cut=blocking.tiled_cut),
-    _fprop("im2col", "numba_cpu", "numba_cpu.im2col:fprop", cost=costs.im2col, cut=blocking.im2col_cut),
-    _fprop("direct", "numba_cpu", "numba_cpu.direct:fprop", cost=costs.direct, cut=blocking.direct_cut),
-    _fprop("loop", "numba_cpu", "numba_cpu.loop:fprop", cost=costs.loop, cut=blocking.plain_cut),
-    _fprop("im2col", "numpy_cpu", "numpy_cpu.im2col:fprop", cost=costs.blas, cut=blocking.blas_cut, same_bits=False),
-    _fprop("reference", "numpy_cpu", "reference:fprop", cost=costs.reference),
-    _pool("direct", "cython_cpu", "cython_cpu._pooling:pool", cost=costs.pool),
-    _pool("direct", "numba_cpu", "numba_cpu.pooling:pool", cost=costs.pool),
-    _pool("direct", "numpy_cpu", "numpy_cpu.pooling:pool", cost=costs.pool_numpy),
-    _pool("reference", "numpy_cpu", "reference:pool", cost=costs.reference),
-)  # fmt: skip
+    Kernel("fprop", TILED, "cython_cpu", "cython_cpu._tiled:fprop"),
+    Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
+    Kernel("fprop", DIRECT, "cython_cpu", "cython_cpu._direct:fprop"),
+    Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop"),
+    Kernel("fprop", TILED, "numba_cpu", "numba_cpu.tiled:fprop"),
+    Kernel("fprop", IM2COL, "numba_cpu", "numba_cpu.im2col:fprop"),
+    Kernel("fprop", DIRECT, "numba_cpu", "numba_cpu.direct:fprop"),
+    Kernel("fprop", LOOP, "numba_cpu", "numba_cpu.loop:fprop"),
+    Kernel("fprop", BLAS, "numpy_cpu", "numpy_cpu.im2col:fprop", same_bits=False, fallback=1),
+    Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", fallback=2),
+    Kernel("pool", POOL, "cython_cpu", "cython_cpu._pooling:pool"),
+    Kernel("pool", POOL, "numba_cpu", "numba_cpu.pooling:pool"),
+    Kernel("pool", POOL_TAPS, "numpy_cpu", "numpy_cpu.pooling:pool"),
+    Kernel("pool", REFERENCE, "numpy_cpu", "reference:pool", fallback=2),
+)
 
 
 @cache

@@ -17,9 +17,7 @@ def effective_kernel(kernel: int, dilation: int) -> int:
     return dilation * (kernel - 1) + 1
 
 
-def output_size(
-    size: int, kernel: int, stride: int, dilation: int, before: int, after: int
-) -> int:
+def output_size(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
     """Output positions of a convolution (or of pooling without ``ceil_mode``); <= 0 if none fits.
 
     >>> output_size(224, 7, 2, 1, 3, 3)
@@ -63,9 +61,7 @@ def tap_low(tap: int, stride: int, dilation: int, before: int, outputs: int) -> 
     return min(max(-((tap * dilation - before) // stride), 0), outputs)
 
 
-def tap_high(
-    tap: int, size: int, stride: int, dilation: int, before: int, outputs: int
-) -> int:
+def tap_high(tap: int, size: int, stride: int, dilation: int, before: int, outputs: int) -> int:
     """One past the last output position whose ``tap`` reads inside the input, at least 0.
 
     >>> tap_high(2, 8, 1, 1, 1, 8), tap_high(1, 8, 1, 1, 1, 8)

@@ -1,0 +1,110 @@
+"""What arrives as an input, and what a kernel may be handed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Dtype = np.dtype[Any]
+
+#: DLPack device types that are host memory (kDLCPU, kDLCUDAHost).
+HOST_DEVICES = (1, 3)
+
+
+def device_of(source: Any) -> str:
+    """Where an array lives: ``"cpu"`` or ``"cuda"``.
+
+    >>> device_of(np.zeros(3))
+    'cpu'
+    """
+    if isinstance(source, np.ndarray):
+        return "cpu"
+    if hasattr(source, "__cuda_array_interface__"):
+        return "cuda"
+    if hasattr(source, "__dlpack_device__") and source.__dlpack_device__()[0] not in HOST_DEVICES:
+        return "cuda"
+    return "cpu"
+
+
+def as_array(name: str, source: Any) -> Array:
+    """``source`` as a NumPy array, without a copy where it offers ``__array__`` or ``__dlpack__``.
+
+    TypeError for masked arrays, arrays on another device, and dtypes that aren't numbers.
+    """
+    if device_of(source) != "cpu":
+        raise TypeError(
+            f"{name} must be in host memory: this version has no kernels for the device of "
+            f"{type(source).__module__}.{type(source).__qualname__}"
+        )
+    if isinstance(source, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
+    if hasattr(source, "__dlpack__") and not hasattr(source, "__array__"):
+        return np.from_dlpack(source)
+    try:
+        return np.asarray(source)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of one shape: {error}") from None
+
+
+def as_arrays(name: str, **sources: Any) -> tuple[Any, ...]:
+    """Each source as an array, in order; None stays None."""
+    return tuple(
+        None if source is None and which == "bias" else as_array(f"{name}: {which}", source)
+        for which, source in sources.items()
+    )
+
+
+def computing_dtype(name: str, arrays: Iterable[Array | None], out_dtype: Any = None) -> Dtype:
+    """The dtype to compute in: NumPy's promotion of all arrays and ``out_dtype``.
+
+    TypeError unless each is float32 or float64 (the other dtypes have no kernels yet).
+    """
+    given = [array.dtype for array in arrays if array is not None]
+    if out_dtype is not None:
+        given.append(np.dtype(out_dtype))
+    for dtype in given:
+        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
+            raise TypeError(f"{name} takes float32 and float64, got dtype {dtype}")
+    return np.result_type(*given).newbyteorder("=")
+
+
+def kernel_ready(array: Array, dtype: Dtype) -> Array:
+    """``array`` if a kernel can take it (native, aligned, whole-element strides), else a copy."""
+    if array.dtype != dtype or not array.dtype.isnative or not has_element_strides(array):
+        return array.astype(dtype, order="C")
+    return array
+
+
+def has_element_strides(array: Array) -> bool:
+    """Whether the array is aligned and every stride a multiple of the item size."""
+    return array.flags.aligned and all(step % array.itemsize == 0 for step in array.strides)
+
+
+def check_out(
+    name: str, out: Any, shape: tuple[int, ...], dtype: Dtype, inputs: list[Array]
+) -> None:
+    """Errors for an ``out`` that can't take the result."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: out must be a numpy.ndarray, got {type(out).__qualname__}")
+    if out.shape != shape:
+        raise ValueError(f"{name}: out must have the result's shape {shape}, got {out.shape}")
+    if out.dtype != dtype:
+        raise ValueError(f"{name}: out must have the result's dtype {dtype}, got {out.dtype}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: out must be writeable, got a read-only array")
+    if any(step == 0 and extent > 1 for step, extent in zip(out.strides, shape, strict=True)):
+        raise ValueError(f"{name}: out must not overlap itself, got strides {out.strides}")
+    for array in inputs:
+        if overlap(out, array):
+            raise ValueError(f"{name}: out must not share memory with an input")
+
+
+def overlap(first: Array, second: Array) -> bool:
+    """Whether two arrays share an element; True where finding out would take too long."""
+    try:
+        return np.shares_memory(first, second, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True

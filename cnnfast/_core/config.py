@@ -1,0 +1,120 @@
+"""Settings: threads, backend, workspace. From calls, or from the environment when first needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+
+from .arguments import integer
+from .request import Request
+
+#: Scratch a single call may take by default; rows that need more make room for others.
+DEFAULT_WORKSPACE = 1 << 30
+
+_threads: int | None = None
+_workspace: int = DEFAULT_WORKSPACE
+_backend: ContextVar[Request | None] = ContextVar("cnnfast_backend", default=None)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _environment_integer(name: str) -> int | None:
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    try:
+        return integer(name, int(text), 1)
+    except ValueError:
+        raise ValueError(f"{name} must be a positive integer, got {text!r}") from None
+
+
+@cache
+def _default_threads() -> int:
+    return _environment_integer("CNNFAST_NUM_THREADS") or _usable_cores()
+
+
+def get_num_threads() -> int:
+    """Threads that a call may use.
+
+    From ``set_num_threads``, else ``CNNFAST_NUM_THREADS``, else the cores of this process.
+
+    >>> get_num_threads() >= 1
+    True
+    """
+    return _default_threads() if _threads is None else _threads
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Set the number of threads for every later call; None goes back to the default.
+
+    Results keep their bits whatever the number. ValueError below 1, TypeError for floats.
+
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(None)
+    """
+    global _threads
+    _threads = None if threads is None else integer("threads", threads, 1)
+
+
+def get_workspace_limit() -> int:
+    """Bytes of scratch that one call may take."""
+    return _workspace
+
+
+def set_workspace_limit(limit: int | None) -> None:
+    """Cap the scratch of one call, in bytes; None goes back to the default of 1 GiB.
+
+    With ``backend=None`` rows that need more give way to others; a backend asked for by name
+    raises ValueError with both numbers.
+
+    >>> set_workspace_limit(64 << 20)
+    >>> set_workspace_limit(None)
+    """
+    global _workspace
+    _workspace = DEFAULT_WORKSPACE if limit is None else integer("limit", limit, 0)
+
+
+@cache
+def _environment_backend(text: str) -> Request:
+    try:
+        return Request.parse(text)
+    except ValueError as error:
+        raise ValueError(f"CNNFAST_BACKEND: {error}") from None
+
+
+def ambient_backend() -> Request:
+    """The backend in force around a call: ``use_backend``, else ``CNNFAST_BACKEND``, else any."""
+    chosen = _backend.get()
+    if chosen is not None:
+        return chosen
+    text = os.environ.get("CNNFAST_BACKEND")
+    return _environment_backend(text) if text else Request()
+
+
+@contextmanager
+def use_backend(backend: str | None) -> Iterator[None]:
+    """Prefer a backend for every call inside the ``with`` block, in this thread or task alone.
+
+    ``backend`` is an algorithm ("direct", "im2col", "tiled", "loop", "reference"), an engine
+    ("cython", "numba", "cuda", "numpy"), or both ("tiled/numba"); None lets the planner decide.
+    For a family that has no such algorithm (pooling has no "im2col") the engine alone counts.
+
+    >>> import numpy as np, cnnfast
+    >>> with use_backend("im2col/numpy"):
+    ...     cnnfast.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))[0, 0, 0, 0]
+    np.float64(4.0)
+    """
+    token = _backend.set(Request.parse(backend) if backend is not None else Request())
+    try:
+        yield
+    finally:
+        _backend.reset(token)

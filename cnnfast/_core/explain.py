@@ -1,0 +1,159 @@
+"""What would run, and why: ``explain`` and ``show_config``."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnfast.kernels.registry import ENGINES, KERNELS, engine_missing
+
+from . import config
+from .arrays import as_array
+from .geometry import ConvGeometry, PoolGeometry
+from .planner import Plan, plan, threads_for
+from .version import __version__
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a call would do; ``str()`` of it is a readable page.
+
+    algorithm, engine  the row that runs
+    blocks             its block sizes by name, ``tasks`` among them
+    scratch_bytes      scratch on the threads of this call
+    flops, bytes_moved of the problem; ``intensity`` is their ratio
+    others             every other row of the family with the reason why it doesn't run
+    """
+
+    op: str
+    algorithm: str
+    engine: str
+    geometry: ConvGeometry | PoolGeometry
+    threads: int
+    blocks: dict[str, int]
+    scratch_bytes: int
+    flops: int
+    bytes_moved: int
+    others: tuple[tuple[str, str], ...]
+
+    @property
+    def intensity(self) -> float:
+        """FLOP per byte moved: low means bound by memory, high by arithmetic."""
+        return self.flops / max(self.bytes_moved, 1)
+
+    def roofline_seconds(self, peak_flops: float, bandwidth: float) -> float:
+        """Least time on a machine with that many FLOP/s and bytes/s."""
+        return max(self.flops / peak_flops, self.bytes_moved / bandwidth)
+
+    def __str__(self) -> str:
+        blocks = ", ".join(f"{name} {value}" for name, value in self.blocks.items())
+        lines = [
+            f"{self.op} {self.geometry.input.shape} -> {self.geometry.out_shape} "
+            f"{self.geometry.dtype}",
+            f"  runs     {self.algorithm}/{self.engine} on {self.threads} thread(s)",
+            f"  blocks   {blocks or 'none'}",
+            f"  scratch  {self.scratch_bytes:,} bytes",
+            f"  work     {self.flops:,} FLOP, {self.bytes_moved:,} bytes moved, "
+            f"{self.intensity:.1f} FLOP/byte",
+            "  others",
+        ]
+        width = max((len(name) for name, _ in self.others), default=0)
+        lines += [f"    {name:<{width}}  {why}" for name, why in self.others]
+        return "\n".join(lines)
+
+
+def _source(name: str, value: Any) -> Any:
+    """A shape (tuple of ints) as it is; anything else as an array."""
+    return value if isinstance(value, tuple) else as_array(name, value)
+
+
+def _conv(
+    input: Any, weight: Any, bias: Any = None, *arguments: Any, **keywords: Any
+) -> ConvGeometry:
+    return ConvGeometry.of(
+        _source("input", input), _source("weight", weight), *arguments, **keywords
+    )
+
+
+def _max_pool(input: Any, *arguments: Any, **keywords: Any) -> PoolGeometry:
+    return PoolGeometry.of(_source("input", input), "max", *arguments, **keywords)
+
+
+def _avg_pool(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    *arguments: Any,
+    **keywords: Any,
+) -> PoolGeometry:
+    source = _source("input", input)
+    return PoolGeometry.of(source, "mean", kernel_size, stride, padding, 1, *arguments, **keywords)
+
+
+#: Name of the function -> family, and the geometry that its arguments make.
+OPS: dict[str, tuple[str, Callable[..., ConvGeometry | PoolGeometry]]] = {
+    "conv2d": ("fprop", _conv),
+    "max_pool2d": ("pool", _max_pool),
+    "avg_pool2d": ("pool", _avg_pool),
+}
+
+
+def explain(op: Any, *arguments: Any, backend: str | None = None, **keywords: Any) -> Explanation:
+    """Which algorithm and engine a call would use, with what blocks and scratch, and why.
+
+    ``op`` is a function of cnnfast or its name; the rest is what that function takes. Arrays may be
+    given as shapes (tuples of ints, float32 unless ``dtype`` says otherwise). Nothing is computed.
+    ValueError for an unknown ``op``; for bad arguments whatever the function itself would raise.
+
+    >>> print(explain("conv2d", (1, 1, 8, 8), (1, 1, 3, 3), backend="im2col/numpy").flops)
+    648
+    """
+    name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
+    if name not in OPS:
+        raise ValueError(f"op must be one of {', '.join(OPS)}, got {name!r}")
+    family, geometry_of = OPS[name]
+    geometry = geometry_of(*arguments, **keywords)
+    chosen = plan(family, geometry, backend)
+    return _explanation(name, geometry, chosen)
+
+
+def _explanation(op: str, geometry: ConvGeometry | PoolGeometry, chosen: Plan) -> Explanation:
+    row, threads = chosen.row, threads_for(geometry)
+    return Explanation(
+        op=op,
+        algorithm=row.algorithm,
+        engine=ENGINES[row.engine].name,
+        geometry=geometry,
+        threads=threads,
+        blocks=row.blocks(geometry),
+        scratch_bytes=row.scratch_bytes(geometry, threads),
+        flops=geometry.flops,
+        bytes_moved=geometry.bytes_moved,
+        others=chosen.rejected,
+    )
+
+
+def show_config() -> str:
+    """Versions, threads, engines and settings, as text for a bug report.
+
+    >>> print(show_config().splitlines()[0].split()[0])
+    cnnfast
+    """
+    lines = [
+        f"cnnfast   {__version__}",
+        f"Python    {platform.python_version()} on {platform.platform()}",
+        f"NumPy     {np.__version__}",
+        f"threads   {config.get_num_threads()}",
+        f"workspace {config.get_workspace_limit():,} bytes per call",
+        f"backend   {config.ambient_backend()}",
+    ]
+    for folder, engine in ENGINES.items():
+        rows = sum(row.engine == folder for row in KERNELS)
+        state = engine_missing(folder) or f"{rows} kernels"
+        lines.append(f"engine    {engine.name}: {state}")
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""From a geometry to a row of the table: filter, rank by cost, end at the reference."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cnnfast.kernels.registry import KERNELS, Kernel, engine_missing, load_row
+
+from . import config
+from .geometry import ConvGeometry, PoolGeometry
+from .request import Request
+
+AnyGeometry = ConvGeometry | PoolGeometry
+
+#: Below this many FLOP a call stays on its own thread: handing work to the pool takes some tens of
+#: microseconds, the time of about 2 MFLOP.
+SERIAL_FLOPS = 2_000_000
+
+
+class PerformanceWarning(UserWarning):
+    """A call landed on the reference: right, but slow."""
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend asked for by name can't serve; the message says why and what to install."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The row that runs, and why each other one doesn't (row name -> reason)."""
+
+    row: Kernel
+    rejected: tuple[tuple[str, str], ...]
+
+    @property
+    def function(self) -> Callable[..., None]:
+        """The row's callable, imported on first use."""
+        return load_row(self.row)
+
+
+def threads_for(geometry: AnyGeometry) -> int:
+    """Threads that a call of this size gets; results don't depend on it."""
+    return 1 if geometry.flops < SERIAL_FLOPS else config.get_num_threads()
+
+
+def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan:
+    """The cheapest row of ``family`` that is here, fits, and was asked for.
+
+    ``backend`` (else ``use_backend``, else ``CNNFAST_BACKEND``) narrows the choice; if nothing is
+    left, BackendUnavailableError gives the reasons. Landing unasked on the reference warns.
+    """
+    ambient = backend is None
+    request = config.ambient_backend().within(family) if ambient else Request.parse(backend)
+    chosen = _plan(family, geometry, request, config.get_workspace_limit())
+    if chosen.row.algorithm == "reference" and request.algorithm is None:
+        warnings.warn(
+            f"{geometry.name}: no fast kernel serves, the slow reference does "
+            f"({'; '.join(f'{name}: {why}' for name, why in chosen.rejected)})",
+            PerformanceWarning,
+            stacklevel=5,
+        )
+    return chosen
+
+
+@lru_cache(maxsize=512)
+def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> Plan:
+    costs: list[tuple[float, Kernel]] = []
+    rejected: list[tuple[str, str]] = []
+    for row in KERNELS:
+        if row.family != family:
+            continue
+        reason = _why_not(row, geometry, request, limit)
+        if reason is None:
+            costs.append((row.cost(geometry), row))
+        else:
+            rejected.append((row.name, reason))
+    for cost, row in sorted(costs, key=lambda entry: (entry[1].fallback, entry[0])):
+        try:
+            load_row(row)
+        except ImportError as error:
+            rejected.append((row.name, f"its engine doesn't import: {error}"))
+            continue
+        tried = {name for name, _ in rejected}
+        others = [
+            (other.name, _slower(row, cost, other, price))
+            for price, other in costs
+            if other is not row and other.name not in tried
+        ]
+        return Plan(row, (*others, *rejected))
+    asked = [f"{name}: {why}" for name, why in rejected if why != _NOT_ASKED]
+    raise BackendUnavailableError(
+        f"{geometry.name}: backend {str(request)!r} can't serve: "
+        f"{'; '.join(asked) or f'no {family} kernel has that name'}"
+    )
+
+
+_NOT_ASKED = "not asked for"
+
+
+def _slower(row: Kernel, cost: float, other: Kernel, price: float) -> str:
+    if other.fallback > row.fallback:
+        return "a fallback, for where no other row serves"
+    return f"estimated {price / 1e3:.0f} us against {cost / 1e3:.0f} us"
+
+
+def _why_not(row: Kernel, geometry: AnyGeometry, request: Request, limit: int) -> str | None:
+    if not request.matches(row):
+        return _NOT_ASKED
+    reason = engine_missing(row.engine) or row.unsupported(geometry)
+    if reason is None and (needs := row.scratch_bytes(geometry)) > limit:
+        reason = f"needs {needs} bytes of scratch, the workspace limit is {limit}"
+    return reason

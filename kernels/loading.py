@@ -1,0 +1,112 @@
+"""One row of the table as a plain callable, for code that plans for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .drivers import ALIGNMENT
+from .problem import ACTIVATION_CODES
+from .registry import ENGINES, KERNELS, Kernel, engine_missing, load_row
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class LoadedKernel:
+    """A row that is here: its function, and how much scratch it needs."""
+
+    row: Kernel
+    function: Callable[..., None]
+
+    def scratch_bytes(self, geometry: Any, threads: int = 1) -> int:
+        """Bytes of scratch for a call on that many threads, alignment included."""
+        return self.row.scratch_bytes(geometry, threads) + ALIGNMENT
+
+    def _check(self, geometry: Any, **arrays: tuple[Array, tuple[int, ...]]) -> None:
+        reason = self.row.unsupported(geometry)
+        if reason is not None:
+            raise TypeError(f"{self.row.name} {reason}")
+        for name, (array, shape) in arrays.items():
+            if array.shape != shape or array.dtype != geometry.dtype:
+                raise ValueError(
+                    f"{name} must be the geometry's: {geometry.dtype} of shape {shape}, "
+                    f"got {array.dtype} of shape {array.shape}"
+                )
+
+
+class FpropKernel(LoadedKernel):
+    """A convolution row, called as ``kernel(x, weight, out, geometry, scratch)``."""
+
+    def __call__(
+        self,
+        x: Array,
+        weight: Array,
+        out: Array,
+        geometry: Any,
+        scratch: Array,
+        *,
+        bias: Array | None = None,
+        activation: str | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Fill ``out``; arrays in the layouts of ``geometry``, ``scratch`` uint8 and contiguous."""
+        self._check(
+            geometry,
+            x=(x, geometry.input.shape),
+            weight=(weight, geometry.weight.shape),
+            out=(out, geometry.out_shape),
+        )
+        added = np.empty(0, geometry.dtype) if bias is None else np.ascontiguousarray(bias)
+        if bias is not None:
+            self._check(geometry, bias=(added, (geometry.out_channels,)))
+        needed = self.scratch_bytes(geometry, threads)
+        if scratch.dtype != np.uint8 or not scratch.flags.c_contiguous or scratch.size < needed:
+            raise ValueError(
+                f"scratch must be {needed} contiguous bytes (uint8), got {scratch.size} "
+                f"of {scratch.dtype}"
+            )
+        aligned = scratch[-scratch.ctypes.data % ALIGNMENT :]
+        views = geometry.canonical(x, weight, out)
+        code = ACTIVATION_CODES[activation]
+        self.function(*views[:2], added, views[2], geometry, aligned, code, threads)
+
+
+class PoolKernel(LoadedKernel):
+    """A pooling row, called as ``kernel(x, out, geometry)``."""
+
+    def __call__(self, x: Array, out: Array, geometry: Any, *, threads: int = 1) -> None:
+        """Fill ``out``; arrays in the layout of ``geometry``."""
+        self._check(geometry, x=(x, geometry.input.shape), out=(out, geometry.out_shape))
+        self.function(geometry.canonical(x), geometry.canonical(out), None, geometry, threads)
+
+
+def load(family: str, algorithm: str, engine: str) -> FpropKernel | PoolKernel:
+    """One row of the table, ready to call; it plans nothing and takes its scratch from the caller.
+
+    ``family`` is "fprop" or "pool", ``algorithm`` and ``engine`` as users write them ("tiled",
+    "cython"). ValueError for a row that isn't in the table, RuntimeError for one whose engine
+    isn't installed.
+
+    >>> import numpy as np
+    >>> from cnnfast import ConvGeometry
+    >>> x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
+    >>> kernel, geometry = load("fprop", "im2col", "numpy"), ConvGeometry.of(x, w, padding=1)
+    >>> out = np.empty(geometry.out_shape)
+    >>> scratch = np.empty(kernel.scratch_bytes(geometry), np.uint8)
+    >>> kernel(x, w, out, geometry, scratch)
+    >>> out[0, 0, 1]
+    array([6., 9., 9., 6.])
+    """
+    for row in KERNELS:
+        if (row.family, row.algorithm, ENGINES[row.engine].name) == (family, algorithm, engine):
+            missing = engine_missing(row.engine)
+            if missing is not None:
+                raise RuntimeError(f"{row.name}: {missing}")
+            kind = FpropKernel if family == "fprop" else PoolKernel
+            return kind(row, load_row(row))
+    rows = ", ".join(f"{row.family} {row.name}" for row in KERNELS)
+    raise ValueError(f"no row {family!r} {algorithm}/{engine} in the table; there are {rows}")
