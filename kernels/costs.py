@@ -38,21 +38,21 @@ def _tile_time(geometry: Any) -> float:
     channels = round_up(problem.k, _width(geometry))
     products = pixels * channels * reduction_length(problem)
     packing = problem.g * channels * reduction_length(problem) / COPY_RATE
-    return 2 * products / TILE_RATE * geometry.dtype.itemsize / 4 + packing
+    return float(2 * products / TILE_RATE * geometry.dtype.itemsize / 4 + packing)
 
 
 def tiled(geometry: Any) -> float:
     """Register tiles over a padded copy of the input."""
     problem = geometry.problem
     halo = problem.n * problem.g * problem.c * problem.t * problem.d * problem.h * problem.w
-    return _tile_time(geometry) + halo / problem.d / COPY_RATE
+    return _tile_time(geometry) + float(halo / problem.d / COPY_RATE)
 
 
 def im2col(geometry: Any) -> float:
     """Register tiles over packed columns."""
     problem = geometry.problem
     outputs = problem.n * problem.g * problem.o * problem.p * problem.q
-    return _tile_time(geometry) + outputs * reduction_length(problem) / COPY_RATE
+    return _tile_time(geometry) + float(outputs * reduction_length(problem) / COPY_RATE)
 
 
 def direct(geometry: Any) -> float:

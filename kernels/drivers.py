@@ -99,10 +99,8 @@ def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
         problem, windows = geometry.problem, geometry.windows
-        if indices is not None:
-            tiles, arrays = bodies["argmax"], (x, out, indices)
-        else:
-            tiles, arrays = bodies[geometry.reduction], (x, out)
+        tiles = bodies[geometry.reduction if indices is None else "argmax"]
+        arrays = (x, out) if indices is None else (x, out, indices)
 
         def body(begin: int, end: int, worker: int) -> None:
             tiles(*arrays, problem, windows, begin, end)

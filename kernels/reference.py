@@ -68,7 +68,8 @@ def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: in
     for position in itertools.product(range(problem.o), range(problem.p), range(problem.q)):
         rows = [table[i] for table, i in zip(tables, position, strict=True)]
         window = tuple(slice(row[0], row[1], step) for row, step in zip(rows, steps, strict=True))
-        values = x[:, :, *window].astype(np.float64).reshape(problem.n, problem.c, -1)
+        places = plane[window].ravel()
+        values = x[:, :, *window].astype(np.float64).reshape(problem.n, problem.c, places.size)
         if geometry.reduction == "mean":
             extent = problem.divisor or rows[0][2] * rows[1][2] * rows[2][2]
             with np.errstate(invalid="ignore"):
@@ -76,7 +77,7 @@ def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: in
         else:
             out[:, :, *position] = values.max(axis=-1, initial=-np.inf)
             if indices is not None:
-                indices[:, :, *position] = _first_maximum(values, plane[window].ravel())
+                indices[:, :, *position] = _first_maximum(values, places)
 
 
 def _first_maximum(values: Array, flat: Array) -> Array:

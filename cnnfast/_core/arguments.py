@@ -94,8 +94,8 @@ def padding_pairs(
     if items is not None and any(_sequence(item) is not None for item in items):
         if len(items) != rank or any(len(_sequence(item) or ()) != 2 for item in items):
             raise ValueError(
-                f"{name}: padding must be one integer, {rank} integers, {rank} (before, after) pairs "
-                f"or one of {_NAMES}, got {value!r}"
+                f"{name}: padding must be one integer, {rank} integers, {rank} (before, after) "
+                f"pairs or one of {_NAMES}, got {value!r}"
             )
         return tuple(
             (integer(f"{name}: padding", before, 0), integer(f"{name}: padding", after, 0))

@@ -104,7 +104,8 @@ def check_out(
 
 def overlap(first: Array, second: Array) -> bool:
     """Whether two arrays share an element; True where finding out would take too long."""
+    effort: Any = 10_000  # NumPy's stubs know only 0 and -1
     try:
-        return np.shares_memory(first, second, max_work=10_000)
+        return np.shares_memory(first, second, max_work=effort)
     except np.exceptions.TooHardError:
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,66 +19,10 @@ from .arguments import (
     axis_letters,
     integer,
     is_empty_sequence,
-    lift,
-    padding_pairs,
     per_axis,
 )
+from .axes import Axes
 from .operand import CANONICAL_DATA, CANONICAL_WEIGHT, Array, Operand, Shape, data_operand, shape_of
-
-
-@dataclass(frozen=True)
-class Axes:
-    """The three spatial axes (depth, height, width; unit axes in front) of a sliding window."""
-
-    size: Triple
-    kernel: Triple
-    stride: Triple
-    dilation: Triple
-    padding: Pairs
-    output: Triple
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        sizes: Sequence[int],
-        kernels: Sequence[int],
-        stride: Any,
-        padding: Any,
-        dilation: Any,
-        output_size: Callable[..., int] = shapes.output_size,
-    ) -> Axes:
-        """Validate stride, padding and dilation and compute the output's extents."""
-        rank = len(kernels)
-        steps = per_axis(f"{name}: stride", stride, rank, 1)
-        spread = per_axis(f"{name}: dilation", dilation, rank, 1)
-        pairs = padding_pairs(name, padding, sizes, kernels, steps, spread)
-        rows = zip(sizes, kernels, steps, spread, pairs, strict=True)
-        outputs = [output_size(*row, *pair) for *row, pair in rows]
-        for axis, extent in enumerate(outputs):
-            padded = sizes[axis] + sum(pairs[axis])
-            spans = shapes.effective_kernel(kernels[axis], spread[axis])
-            if extent < 1 or spans > padded:
-                raise ValueError(
-                    f"{name}: the kernel must fit the padded input on every axis, but kernel "
-                    f"{kernels[axis]} with dilation {spread[axis]} spans {spans} and input "
-                    f"{sizes[axis]} with padding {pairs[axis]} has {padded}"
-                )
-        return cls(
-            lift(sizes, 1),
-            lift(kernels, 1),
-            lift(steps, 1),
-            lift(spread, 1),
-            lift(pairs, (0, 0)),
-            lift(outputs, 1),
-        )
-
-    @property
-    def padded_size(self) -> int:
-        """Positions of the padded input."""
-        return math.prod(
-            size + sum(pair) for size, pair in zip(self.size, self.padding, strict=True)
-        )
 
 
 @dataclass(frozen=True)
@@ -96,12 +39,35 @@ class Geometry:
     input: Operand
     axes: Axes
 
-    size = property(lambda self: self.axes.size)
-    kernel = property(lambda self: self.axes.kernel)
-    stride = property(lambda self: self.axes.stride)
-    dilation = property(lambda self: self.axes.dilation)
-    padding = property(lambda self: self.axes.padding)
-    output = property(lambda self: self.axes.output)
+    @property
+    def size(self) -> Triple:
+        """Input extents."""
+        return self.axes.size
+
+    @property
+    def kernel(self) -> Triple:
+        """Taps."""
+        return self.axes.kernel
+
+    @property
+    def stride(self) -> Triple:
+        """Input positions from one output to the next."""
+        return self.axes.stride
+
+    @property
+    def dilation(self) -> Triple:
+        """Input positions from one tap to the next."""
+        return self.axes.dilation
+
+    @property
+    def padding(self) -> Pairs:
+        """Zeros before and after."""
+        return self.axes.padding
+
+    @property
+    def output(self) -> Triple:
+        """Output extents."""
+        return self.axes.output
 
     @property
     def batch(self) -> int:
@@ -140,9 +106,9 @@ class Geometry:
 
 
 def _dtype_of(source: Any, dtype: Any) -> np.dtype[Any]:
-    if dtype is None:
-        dtype = np.float32 if isinstance(source, tuple) else source.dtype
-    return np.dtype(dtype)
+    if dtype is None and not isinstance(source, tuple):
+        dtype = source.dtype
+    return np.dtype(np.float32 if dtype is None else dtype)
 
 
 @dataclass(frozen=True)

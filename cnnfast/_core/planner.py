@@ -52,8 +52,10 @@ def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan
     ``backend`` (else ``use_backend``, else ``CNNFAST_BACKEND``) narrows the choice; if nothing is
     left, BackendUnavailableError gives the reasons. Landing unasked on the reference warns.
     """
-    ambient = backend is None
-    request = config.ambient_backend().within(family) if ambient else Request.parse(backend)
+    if backend is not None:
+        request = Request.parse(backend)
+    else:
+        request = config.ambient_backend().within(family)
     chosen = _plan(family, geometry, request, config.get_workspace_limit())
     if chosen.row.algorithm == "reference" and request.algorithm is None:
         warnings.warn(

@@ -37,7 +37,7 @@ def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: in
             rows = np.flatnonzero(place < table[:, 1])
             places.append(place[rows])
             inside.append(rows)
-        target = np.ix_(range(problem.n), range(problem.c), *inside)
+        target = np.ix_(np.arange(problem.n), np.arange(problem.c), *inside)
         values = x[:, :, *np.ix_(*places)]
         if geometry.reduction == "mean":
             out[target] += values
