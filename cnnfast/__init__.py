@@ -14,12 +14,12 @@ from ._core.config import (
     set_workspace_limit,
     use_backend,
 )
-from ._core.explain import Explanation, explain, show_config
 from ._core.geometry import ConvGeometry, PoolGeometry
 from ._core.planner import BackendUnavailableError, PerformanceWarning
 from ._core.version import __version__
 from ._core.workspace import release_scratch
 from .functional import avg_pool2d, conv2d, linear, max_pool2d, relu, softmax
+from .inspection import Explanation, explain, show_config
 
 __all__ = [
     "BackendUnavailableError",

@@ -110,17 +110,12 @@ def _conv(
     name = f"conv{rank}d"
     x, w, b = as_arrays(name, input=input, weight=weight, bias=bias)
     dtype = computing_dtype(name, (x, w, b), out_dtype)
-    if w.ndim != rank + 2:
-        raise ValueError(f"{name}: weight must have {rank + 2} axes, got shape {w.shape}")
     x, w = kernel_ready(x, dtype), kernel_ready(w, dtype)
-    geometry = ConvGeometry.of(
-        x, w, stride, padding, dilation, groups, layout=layout, weight_layout=weight_layout
-    )
+    layouts: dict[str, Any] = {"rank": rank, "layout": layout, "weight_layout": weight_layout}
+    geometry = ConvGeometry.of(x, w, stride, padding, dilation, groups, **layouts)
     if padding_mode != "constant" or padding_value != 0:
         x = pad_input(x, geometry, padding_mode, padding_value)
-        geometry = ConvGeometry.of(
-            x, w, stride, 0, dilation, groups, layout=layout, weight_layout=weight_layout
-        )
+        geometry = ConvGeometry.of(x, w, stride, 0, dilation, groups, **layouts)
     return run_fprop(x, w, b, geometry, activation, out_dtype or dtype, out, backend)
 
 
@@ -165,6 +160,7 @@ def linear(
             "linear: input (..., in_features) and weight (out_features, in_features) must agree in "
             f"in_features, got shapes {x.shape} and {w.shape}"
         )
+    check_bias("linear", b, w.shape[0])
     shape = (*x.shape[:-1], w.shape[0])
     if out is not None:
         check_out("linear", out, shape, dtype, [array for array in (x, w, b) if array is not None])
@@ -172,9 +168,8 @@ def linear(
     pixels = kernel_ready(x.reshape(1, -1, w.shape[1]), dtype)
     filters = kernel_ready(w, dtype)[:, :, None]
     if pixels.size == 0:
-        check_bias("linear", b, w.shape[0])
         return np.empty(shape, dtype) if out is None else out
-    geometry = ConvGeometry.of(pixels, filters, layout="NWC", weight_layout="OIW", name="linear")
+    geometry = ConvGeometry.of(pixels, filters, layout="NWC", weight_layout="OIW")
     result = run_fprop(pixels, filters, b, geometry, activation, dtype, None, backend)
     if out is None:
         return result.reshape(shape)
@@ -295,7 +290,7 @@ def _pool(
     name = f"{'max' if reduction == 'max' else 'avg'}_pool{rank}d"
     x = as_array(f"{name}: input", input)
     x = kernel_ready(x, computing_dtype(name, (x,)))
-    geometry = PoolGeometry.of(x, reduction, rank=rank, layout=layout, name=name, **window)
+    geometry = PoolGeometry.of(x, reduction, rank=rank, layout=layout, **window)
     result, indices = run_pool(x, geometry, return_indices, out, backend)
     return result if indices is None else (result, indices)
 
@@ -312,6 +307,7 @@ def relu(input: Any) -> Array:
     return np.maximum(x, 0, dtype=x.dtype.newbyteorder("="))
 
 
+@np.errstate(invalid="ignore")
 def softmax(input: Any, dim: int = -1) -> Array:
     """``exp(input) / sum(exp(input))`` along axis ``dim``, computed without overflow.
 

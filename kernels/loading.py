@@ -26,6 +26,12 @@ class LoadedKernel:
         """Bytes of scratch for a call on that many threads, alignment included."""
         return self.row.scratch_bytes(geometry, threads) + ALIGNMENT
 
+    def _check_out(self, out: Array, threads: int) -> None:
+        if not out.flags.writeable:
+            raise ValueError("out must be writeable, got a read-only array")
+        if threads < 1:
+            raise ValueError(f"threads must be positive, got {threads}")
+
     def _check(self, geometry: Any, **arrays: tuple[Array, tuple[int, ...]]) -> None:
         reason = self.row.unsupported(geometry)
         if reason is not None:
@@ -60,6 +66,10 @@ class FpropKernel(LoadedKernel):
             weight=(weight, geometry.weight.shape),
             out=(out, geometry.out_shape),
         )
+        self._check_out(out, threads)
+        if activation not in ACTIVATION_CODES:
+            names = ", ".join(map(str, ACTIVATION_CODES))
+            raise ValueError(f"activation must be one of {names}, got {activation!r}")
         added = np.empty(0, geometry.dtype) if bias is None else np.ascontiguousarray(bias)
         if bias is not None:
             self._check(geometry, bias=(added, (geometry.out_channels,)))
@@ -81,6 +91,7 @@ class PoolKernel(LoadedKernel):
     def __call__(self, x: Array, out: Array, geometry: Any, *, threads: int = 1) -> None:
         """Fill ``out``; arrays in the layout of ``geometry``."""
         self._check(geometry, x=(x, geometry.input.shape), out=(out, geometry.out_shape))
+        self._check_out(out, threads)
         self.function(geometry.canonical(x), geometry.canonical(out), None, geometry, threads)
 
 

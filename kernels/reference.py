@@ -18,6 +18,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def fprop(
     x: Array,
     weight: Array,
@@ -54,6 +55,7 @@ def activate(values: Array, activation: int) -> Array:
     return np.where(values > 6, 6, values) if activation == 2 else values
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
     """``out[n, c, o, p, q] = reduction of x over the window of (o, p, q)``.
 
@@ -72,8 +74,7 @@ def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: in
         values = x[:, :, *window].astype(np.float64).reshape(problem.n, problem.c, places.size)
         if geometry.reduction == "mean":
             extent = problem.divisor or rows[0][2] * rows[1][2] * rows[2][2]
-            with np.errstate(invalid="ignore"):
-                out[:, :, *position] = values.sum(axis=-1) / extent
+            out[:, :, *position] = values.sum(axis=-1) / extent
         else:
             out[:, :, *position] = values.max(axis=-1, initial=-np.inf)
             if indices is not None:

@@ -14,11 +14,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 
 from cnnfast import ConvGeometry, PoolGeometry
 from cnnfast.kernels import KERNELS, Kernel, reference
 from cnnfast.kernels.problem import ACTIVATION_CODES
-from cnnfast.kernels.registry import engine_missing, load_row
+from cnnfast.kernels.registry import engine_missing
 
 Array = np.ndarray[Any, Any]
 
@@ -32,9 +33,15 @@ def rows_of(family: str) -> list[Kernel]:
     return [row for row in KERNELS if row.family == family and row.algorithm != "reference"]
 
 
-def missing(row: Kernel) -> str | None:
-    """Why a row can't be tested here."""
-    return engine_missing(row.engine)
+def skip_if_missing(row: Kernel) -> pytest.MarkDecorator:
+    """A mark that skips a row whose engine isn't here, with the reason."""
+    reason = engine_missing(row.engine)
+    return pytest.mark.skipif(reason is not None, reason=f"{row.name}: {reason}")
+
+
+def parameters(rows: list[Kernel], *marks: pytest.MarkDecorator) -> list[Any]:
+    """A test parameter per row."""
+    return [pytest.param(row, id=row.name, marks=(skip_if_missing(row), *marks)) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,9 @@ def conv_data(case: ConvCase, dtype: str, tier: str, last: bool) -> ConvData:
     return ConvData(x, weight, bias, geometry, code, expected, tolerance * (tier == "bound"))
 
 
-def reference_fprop(x: Array, weight: Array, bias: Array, geometry: ConvGeometry, code: int) -> Array:
+def reference_fprop(
+    x: Array, weight: Array, bias: Array, geometry: ConvGeometry, code: int
+) -> Array:
     """The specification's result, in float64, in the user's layout."""
     out = np.empty(geometry.out_shape)
     views = geometry.canonical(x, weight, out)
@@ -315,8 +324,3 @@ def check_pool(
         assert_within(out, data.expected, data.tolerance)
         if with_indices:
             np.testing.assert_array_equal(flat, data.indices)
-
-
-def loaded(row: Kernel) -> Callable[..., None]:
-    """The row's function."""
-    return load_row(row)

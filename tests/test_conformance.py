@@ -5,37 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import conformance as suite
 import numpy as np
 import pytest
 
 from cnnfast.kernels import KERNELS, Kernel, reference
+from cnnfast.kernels.registry import load_row
+
+import conformance as suite
 
 FPROP_ROWS = suite.rows_of("fprop")
 POOL_ROWS = suite.rows_of("pool")
-
-
-def row_parameters(rows: list[Kernel]) -> list[Any]:
-    """A parameter per row; rows whose engine isn't here are skipped, with the reason."""
-    return [
-        pytest.param(
-            row,
-            id=row.name,
-            marks=pytest.mark.skipif(
-                suite.missing(row) is not None, reason=f"{row.name}: {suite.missing(row)}"
-            ),
-        )
-        for row in rows
-    ]
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 @pytest.mark.parametrize("tier", suite.TIERS)
 @pytest.mark.parametrize("dtype", suite.DTYPES)
 @pytest.mark.parametrize("case", suite.CONV_CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("row", row_parameters(FPROP_ROWS))
+@pytest.mark.parametrize("row", suite.parameters(FPROP_ROWS))
 def test_fprop(row: Kernel, case: suite.ConvCase, dtype: str, tier: str, last: bool) -> None:
-    suite.check_fprop(suite.loaded(row), row, case, dtype, tier, last)
+    suite.check_fprop(load_row(row), row, case, dtype, tier, last)
 
 
 #: Each pooling case with the reductions that it is for.
@@ -50,11 +38,11 @@ POOLINGS = [
 @pytest.mark.parametrize("tier", suite.TIERS)
 @pytest.mark.parametrize("dtype", suite.DTYPES)
 @pytest.mark.parametrize(("case", "reduction"), POOLINGS)
-@pytest.mark.parametrize("row", row_parameters(POOL_ROWS))
+@pytest.mark.parametrize("row", suite.parameters(POOL_ROWS))
 def test_pool(
     row: Kernel, case: suite.PoolCase, reduction: str, dtype: str, tier: str, last: bool
 ) -> None:
-    suite.check_pool(suite.loaded(row), case, reduction, dtype, tier, last)
+    suite.check_pool(load_row(row), case, reduction, dtype, tier, last)
 
 
 def _transposed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -90,16 +78,16 @@ VIEWS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("dtype", suite.DTYPES)
 @pytest.mark.parametrize("name", ["padded", "groups", "depthwise", "primes", "3d, everything"])
-@pytest.mark.parametrize("row", row_parameters(FPROP_ROWS))
+@pytest.mark.parametrize("row", suite.parameters(FPROP_ROWS))
 def test_fprop_takes_any_strides(row: Kernel, name: str, dtype: str, view: str) -> None:
     case = next(case for case in suite.CONV_CASES if case.name == name)
     data = suite.conv_data(case, dtype, "exact", False)
     x, weight = VIEWS[view](data.x), VIEWS[view](data.weight)
-    result = suite.run_fprop(suite.loaded(row), row, data, x=x, weight=weight)
+    result = suite.run_fprop(load_row(row), row, data, x=x, weight=weight)
     np.testing.assert_array_equal(result, data.expected)
 
 
-@pytest.mark.parametrize("row", row_parameters(FPROP_ROWS))
+@pytest.mark.parametrize("row", suite.parameters(FPROP_ROWS))
 def test_fprop_takes_broadcast_inputs_and_strided_out(row: Kernel) -> None:
     case = next(case for case in suite.CONV_CASES if case.name == "primes")
     data = suite.conv_data(case, "float32", "exact", False)
@@ -111,7 +99,7 @@ def test_fprop_takes_broadcast_inputs_and_strided_out(row: Kernel) -> None:
     views = data.geometry.canonical(x, weight, out)
     scratch = np.empty(row.scratch_bytes(data.geometry) + 64, np.uint8)
     scratch = scratch[-scratch.ctypes.data % 64 :]
-    suite.loaded(row)(*views[:2], data.bias, views[2], data.geometry, scratch, 0, 1)
+    load_row(row)(*views[:2], data.bias, views[2], data.geometry, scratch, 0, 1)
     np.testing.assert_array_equal(out, expected)
     out[...] = suite.CANARY
     assert (wide == suite.CANARY).all(), "the kernel wrote between the elements of out"
@@ -120,14 +108,14 @@ def test_fprop_takes_broadcast_inputs_and_strided_out(row: Kernel) -> None:
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("dtype", suite.DTYPES)
 @pytest.mark.parametrize("reduction", ["max", "mean"])
-@pytest.mark.parametrize("row", row_parameters(POOL_ROWS))
+@pytest.mark.parametrize("row", suite.parameters(POOL_ROWS))
 def test_pool_takes_any_strides(row: Kernel, reduction: str, dtype: str, view: str) -> None:
     case = suite.POOL_CASES[1]
     data = suite.pool_data(case, reduction, dtype, "exact", False)
     out, buffer = suite.guarded(data.geometry.out_shape, dtype)
     x = VIEWS[view](data.x)
     geometry = data.geometry
-    suite.loaded(row)(geometry.canonical(x), geometry.canonical(out), None, geometry, 1)
+    load_row(row)(geometry.canonical(x), geometry.canonical(out), None, geometry, 1)
     suite.assert_guarded(buffer)
     suite.assert_within(out, data.expected, data.tolerance)
 

@@ -57,9 +57,11 @@ def split_activation(name: str, activation: Any) -> tuple[int, Callable[[Array],
     >>> split_activation("conv2d", "relu")
     (1, None)
     """
+    if activation is not None and not isinstance(activation, str):
+        raise TypeError(f"{name}: activation must be None or a name, got {activation!r}")
     if activation in ACTIVATION_CODES:
         return ACTIVATION_CODES[activation], None
-    if isinstance(activation, str) and activation in ACTIVATIONS:
+    if activation in ACTIVATIONS:
         return 0, ACTIVATIONS[activation]
     raise ValueError(
         f"{name}: activation must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}"

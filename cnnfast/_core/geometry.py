@@ -135,19 +135,24 @@ class ConvGeometry(Geometry):
         *,
         layout: str | None = None,
         weight_layout: str | None = None,
+        rank: int | None = None,
         dtype: Any = None,
-        name: str | None = None,
     ) -> ConvGeometry:
         """Validate the arguments of a convolution.
 
         ``input`` and ``weight`` are arrays or shapes (tuples of ints, standing for C-contiguous
-        arrays). The rank is the weight's: 3, 4 or 5 axes make a conv1d, conv2d or conv3d. ``dtype``
-        defaults to the input's, float32 for shapes. ValueError or TypeError states rule and values.
+        arrays). ``rank`` spatial axes make a conv1d, conv2d or conv3d; by default the weight's.
+        ``dtype`` defaults to the input's, float32 for shapes. ValueError or TypeError states rule
+        and values.
         """
-        rank = len(shape_of(weight)) - 2
+        rank = len(shape_of(weight)) - 2 if rank is None else rank
         if rank not in (1, 2, 3):
             raise ValueError(f"a weight must have 3, 4 or 5 axes, got shape {shape_of(weight)}")
-        name = name or f"conv{rank}d"
+        name = f"conv{rank}d"
+        if len(shape_of(weight)) != rank + 2:
+            raise ValueError(
+                f"{name}: weight must have {rank + 2} axes, got shape {shape_of(weight)}"
+            )
         data = data_operand(name, input, rank, layout)
         letters = axis_letters(weight_layout, rank, "OI", data.layout[1] == "C")
         filters = Operand.of(weight, letters)
@@ -259,7 +264,6 @@ class PoolGeometry(Geometry):
         rank: int = 2,
         layout: str | None = None,
         dtype: Any = None,
-        name: str | None = None,
     ) -> PoolGeometry:
         """Validate the arguments of a pooling.
 
@@ -267,7 +271,7 @@ class PoolGeometry(Geometry):
         """
         if reduction not in ("max", "mean"):
             raise ValueError(f"reduction must be 'max' or 'mean', got {reduction!r}")
-        name = name or f"{'max' if reduction == 'max' else 'avg'}_pool{rank}d"
+        name = f"{'max' if reduction == 'max' else 'avg'}_pool{rank}d"
         data = data_operand(name, input, rank, layout)
         window = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
         steps = window if stride is None or is_empty_sequence(stride) else stride

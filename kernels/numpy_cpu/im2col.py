@@ -22,6 +22,7 @@ from ..reference import activate
 Array = np.ndarray[Any, Any]
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def fprop(
     x: Array,
     weight: Array,

@@ -18,6 +18,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
     """The row's callable (arguments as in ``drivers``)."""
     problem = geometry.problem

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +13,12 @@ import numpy as np
 
 from cnnfast.kernels.registry import ENGINES, KERNELS, engine_missing
 
-from . import config
-from .arrays import as_array
-from .geometry import ConvGeometry, PoolGeometry
-from .planner import Plan, plan, threads_for
-from .version import __version__
+from . import functional
+from ._core import config
+from ._core.arrays import as_array, computing_dtype
+from ._core.geometry import ConvGeometry, PoolGeometry
+from ._core.planner import Plan, plan, threads_for
+from ._core.version import __version__
 
 
 @dataclass(frozen=True)
@@ -66,60 +69,73 @@ class Explanation:
         return "\n".join(lines)
 
 
-def _source(name: str, value: Any) -> Any:
-    """A shape (tuple of ints) as it is; anything else as an array."""
+def _shape_or_array(name: str, value: Any) -> Any:
     return value if isinstance(value, tuple) else as_array(name, value)
 
 
-def _conv(
-    input: Any, weight: Any, bias: Any = None, *arguments: Any, **keywords: Any
-) -> ConvGeometry:
+def _conv2d(input: Any, weight: Any, keywords: dict[str, Any]) -> ConvGeometry:
+    return ConvGeometry.of(input, weight, rank=2, **keywords)
+
+
+def _linear(input: Any, weight: Any, keywords: dict[str, Any]) -> ConvGeometry:
+    shape = input if isinstance(input, tuple) else input.shape
+    features = weight if isinstance(weight, tuple) else weight.shape
     return ConvGeometry.of(
-        _source("input", input), _source("weight", weight), *arguments, **keywords
+        (1, math.prod(shape[:-1]), shape[-1]),
+        (*features, 1),
+        layout="NWC",
+        weight_layout="OIW",
+        **keywords,
     )
 
 
-def _max_pool(input: Any, *arguments: Any, **keywords: Any) -> PoolGeometry:
-    return PoolGeometry.of(_source("input", input), "max", *arguments, **keywords)
+def _max_pool2d(input: Any, _: None, keywords: dict[str, Any]) -> PoolGeometry:
+    return PoolGeometry.of(input, "max", **keywords)
 
 
-def _avg_pool(
-    input: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    *arguments: Any,
-    **keywords: Any,
-) -> PoolGeometry:
-    source = _source("input", input)
-    return PoolGeometry.of(source, "mean", kernel_size, stride, padding, 1, *arguments, **keywords)
+def _avg_pool2d(input: Any, _: None, keywords: dict[str, Any]) -> PoolGeometry:
+    return PoolGeometry.of(input, "mean", **keywords)
 
 
 #: Name of the function -> family, and the geometry that its arguments make.
 OPS: dict[str, tuple[str, Callable[..., ConvGeometry | PoolGeometry]]] = {
-    "conv2d": ("fprop", _conv),
-    "max_pool2d": ("pool", _max_pool),
-    "avg_pool2d": ("pool", _avg_pool),
+    "conv2d": ("fprop", _conv2d),
+    "linear": ("fprop", _linear),
+    "max_pool2d": ("pool", _max_pool2d),
+    "avg_pool2d": ("pool", _avg_pool2d),
 }
 
+#: Arguments of the functions that say nothing about the geometry.
+BESIDES = {
+    "bias", "padding_mode", "padding_value", "activation", "out_dtype", "out", "return_indices",
+    "backend",
+}  # fmt: skip
 
-def explain(op: Any, *arguments: Any, backend: str | None = None, **keywords: Any) -> Explanation:
+
+def explain(op: Any, *arguments: Any, dtype: Any = None, **keywords: Any) -> Explanation:
     """Which algorithm and engine a call would use, with what blocks and scratch, and why.
 
     ``op`` is a function of cnnfast or its name; the rest is what that function takes. Arrays may be
-    given as shapes (tuples of ints, float32 unless ``dtype`` says otherwise). Nothing is computed.
-    ValueError for an unknown ``op``; for bad arguments whatever the function itself would raise.
+    given as shapes (tuples of ints), with ``dtype`` float32 unless said otherwise. Nothing is
+    computed. ValueError for an unknown ``op``; for bad arguments what the function would raise.
 
-    >>> print(explain("conv2d", (1, 1, 8, 8), (1, 1, 3, 3), backend="im2col/numpy").flops)
+    >>> explain("conv2d", (1, 1, 8, 8), (1, 1, 3, 3), backend="im2col/numpy").flops
     648
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
     if name not in OPS:
         raise ValueError(f"op must be one of {', '.join(OPS)}, got {name!r}")
     family, geometry_of = OPS[name]
-    geometry = geometry_of(*arguments, **keywords)
-    chosen = plan(family, geometry, backend)
-    return _explanation(name, geometry, chosen)
+    bound = inspect.signature(getattr(functional, name)).bind(*arguments, **keywords).arguments
+    backend = bound.get("backend")
+    arrays = [_shape_or_array(f"{name}: input", bound.pop("input")), None]
+    if "weight" in bound:
+        arrays[1] = _shape_or_array(f"{name}: weight", bound.pop("weight"))
+    given = [array for array in arrays if isinstance(array, np.ndarray)]
+    options = {key: value for key, value in bound.items() if key not in BESIDES}
+    options["dtype"] = computing_dtype(name, given, dtype or (None if given else np.float32))
+    geometry = geometry_of(*arrays, options)
+    return _explanation(name, geometry, plan(family, geometry, backend))
 
 
 def _explanation(op: str, geometry: ConvGeometry | PoolGeometry, chosen: Plan) -> Explanation:

@@ -1,0 +1,53 @@
+"""Importing is cheap, and brings in nothing but NumPy."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
+
+
+def test_import_costs_at_most_50_ms_above_numpy(record_property: pytest.RecordProperty) -> None:
+    """From ``-X importtime``, the least of five: all of cnnfast but what numpy itself takes."""
+    costs = []
+    for _ in range(5):
+        lines = python("-X", "importtime", "-c", "import numpy; import cnnfast").stderr
+        found = re.search(r"\|\s*(\d+) \| cnnfast$", lines, re.MULTILINE)
+        assert found is not None
+        costs.append(int(found[1]) / 1000)
+    record_property("import_ms", min(costs))
+    print(f"import cnnfast: {min(costs):.1f} ms above import numpy")
+    assert min(costs) <= 50
+
+
+def test_import_brings_in_neither_numba_nor_scipy() -> None:
+    heavy = "{'numba', 'scipy', 'llvmlite', 'torch', 'matplotlib', 'sklearn', 'rich', 'Cython'}"
+    code = f"import sys, cnnfast; print(sorted({heavy} & set(sys.modules)))"
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_import_loads_no_kernel_and_starts_no_thread() -> None:
+    code = (
+        "import sys, threading, cnnfast;"
+        "print([m for m in sys.modules if '_cpu.' in m], threading.active_count())"
+    )
+    assert python("-c", code).stdout.strip() == "[] 1"
+
+
+def test_a_default_call_on_the_cython_engine_does_not_import_numba() -> None:
+    from cnnfast.kernels.registry import engine_missing
+
+    if engine_missing("cython_cpu"):
+        pytest.skip(f"cython engine: {engine_missing('cython_cpu')}")
+    code = (
+        "import sys, numpy as np, cnnfast; x = np.ones((1, 1, 8, 8));"
+        "cnnfast.conv2d(x, x[:, :, :3, :3]); print('numba' in sys.modules)"
+    )
+    assert python("-c", code).stdout.strip() == "False"

@@ -1,0 +1,74 @@
+"""One row called by itself, as README shows."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from cnnfast import ConvGeometry, PoolGeometry, kernels
+from cnnfast.kernels.registry import ENGINES
+
+import conformance as suite
+
+X = np.random.default_rng(0).integers(-4, 5, (2, 9, 8, 3)).astype(np.float32)
+W = np.random.default_rng(1).integers(-4, 5, (3, 3, 3, 5)).astype(np.float32)
+GEOMETRY = ConvGeometry.of(X, W, padding=1, layout="NHWC")
+EXPECTED = suite.reference_fprop(X, W, np.empty(0), GEOMETRY, 0)
+
+
+ROWS = [row for row in kernels.KERNELS if row.family == "fprop"]
+
+
+@pytest.mark.parametrize("row", suite.parameters(ROWS))
+def test_every_convolution_row_loads_and_runs(row: kernels.Kernel) -> None:
+    kernel = kernels.load("fprop", row.algorithm, ENGINES[row.engine].name)
+    out = np.full(GEOMETRY.out_shape, np.nan, np.float32)
+    scratch = np.empty(kernel.scratch_bytes(GEOMETRY), np.uint8)
+    kernel(X, W, out, GEOMETRY, scratch)
+    np.testing.assert_array_equal(out, EXPECTED)
+    bias = np.arange(5, dtype=np.float32)
+    kernel(X, W, out, GEOMETRY, scratch, bias=bias, activation="relu")
+    np.testing.assert_array_equal(out, np.maximum(EXPECTED + bias, 0))
+
+
+def test_wrong_arrays_are_refused() -> None:
+    kernel = kernels.load("fprop", "im2col", "numpy")
+    out = np.empty(GEOMETRY.out_shape, np.float32)
+    scratch = np.empty(kernel.scratch_bytes(GEOMETRY), np.uint8)
+    with pytest.raises(
+        ValueError,
+        match=re.escape("x must be the geometry's: float32 of shape (2, 9, 8, 3), got float64"),
+    ):
+        kernel(X.astype(float), W, out, GEOMETRY, scratch)
+    with pytest.raises(ValueError, match=re.escape("out must be the geometry's")):
+        kernel(X, W, out[:1], GEOMETRY, scratch)
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            f"scratch must be {scratch.size} contiguous bytes (uint8), got 10 of uint8"
+        ),
+    ):
+        kernel(X, W, out, GEOMETRY, scratch[:10])
+    with pytest.raises(ValueError, match="scratch must be"):
+        kernel(X, W, out, GEOMETRY, scratch[::2])
+    with pytest.raises(
+        ValueError, match=re.escape("bias must be the geometry's: float32 of shape (5,)")
+    ):
+        kernel(X, W, out, GEOMETRY, scratch, bias=np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="out must be writeable"):
+        kernel(X, W, np.broadcast_to(out, out.shape), GEOMETRY, scratch)
+    with pytest.raises(ValueError, match="activation must be one of None, relu, relu6, got 'tanh'"):
+        kernel(X, W, out, GEOMETRY, scratch, activation="tanh")
+    with pytest.raises(ValueError, match="threads must be positive, got 0"):
+        kernel(X, W, out, GEOMETRY, scratch, threads=0)
+
+
+def test_a_pooling_row() -> None:
+    geometry = PoolGeometry.of(X, "mean", 2, layout="NHWC")
+    out = np.empty(geometry.out_shape, np.float32)
+    kernels.load("pool", "direct", "numpy")(X, out, geometry)
+    np.testing.assert_array_equal(
+        out[0, 0, 0], X[0, :2, :2].mean((0, 1), dtype=np.float64).astype(np.float32)
+    )
