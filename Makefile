@@ -1,0 +1,55 @@
+# From a bare python3 and a C compiler: each target makes the virtual environment it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench lint size clean
+
+demo: $(VENV)/demo.done
+	$(BIN)/cnnfast demo
+
+test: $(VENV)/test.done
+	$(BIN)/pytest
+
+bench: $(VENV)/bench.done
+	$(BIN)/pytest --benchmark-only --benchmark-json=build/benchmark.json
+	$(BIN)/python -m cnnfast.benchmarks.report build/benchmark.json --png build/benchmark.png
+
+lint: $(VENV)/lint.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/types && $(BIN)/pip install --quiet --no-deps --target build/types .
+	MYPYPATH=build/types $(BIN)/mypy -p cnnfast
+
+# Sizes of the plain install, NumPy and cnnfast alone: downloads and files on disk.
+size: $(BIN)/python
+	rm -rf build/size && mkdir -p build/size
+	$(BIN)/pip wheel --quiet --wheel-dir build/size/wheels .
+	$(BIN)/pip install --quiet --no-compile --no-index --find-links build/size/wheels --target build/size/installed cnnfast
+	du -sh --apparent-size build/size/wheels/*.whl build/size/installed
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+# An editable install builds the extensions in place; a changed source builds them again.
+SOURCES := pyproject.toml setup.py $(wildcard kernels/cython_cpu/*.p* kernels/cython_cpu/*.h)
+
+$(VENV)/demo.done: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet --editable '.[numba,demo]'
+	touch $@
+
+$(VENV)/test.done: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/bench.done: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet --editable '.[numba,bench]'
+	touch $@
+
+$(VENV)/lint.done: $(VENV)/test.done
+	$(BIN)/pip install --quiet --group lint
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info kernels/cython_cpu/*.so
