@@ -1,0 +1,129 @@
+"""What surrounds the micro-kernel: weights into panels, a register tile into the result.
+
+weight  (K, C/G, T, R, S)                    any strides    IN
+packed  [g][panel][t][r][s][c][width]        overwritten    OUT
+A panel is ``width`` out-channels, 64 bytes, the last one filled up with zeros.
+Accumulates nothing. Scratch: none. Tasks of ``pack_weight``: the panels.
+Assumes a validated ConvGeometry; raises nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..blocking import TILE_PIXELS
+from ._compile import task_range, tile, whole_tile
+from ._vector import element_stride, load, store, transpose_six
+
+#: In-channels of a panel that are packed together: 16 x 3 x 3 x 16 float32 (9 KiB) stay in L1.
+PACKED_CHANNELS = 16
+
+
+@whole_tile
+def pack_panel(weight, packed, problem, width, index):  # type: ignore[no-untyped-def]
+    """Write panel ``index`` of all g x panels."""
+    panels = (problem.k + width - 1) // width
+    g, panel = index // panels, index % panels
+    channels = min(problem.k - panel * width, width)
+    stride_k, stride_c = element_stride(weight, 0), element_stride(weight, 1)
+    first = (g * problem.k + panel * width) * stride_k
+    at = index * problem.t * problem.r * problem.s * problem.c * width
+    zero = packed.dtype.type(0)
+    # A few channels at a time: all taps of their weights stay in L1 between one tap and the next.
+    for c_first in range(0, problem.c, PACKED_CHANNELS):
+        c_last = min(c_first + PACKED_CHANNELS, problem.c)
+        for tap in range(problem.t * problem.r * problem.s):
+            t, r, s = tap // (problem.r * problem.s), tap // problem.s % problem.r, tap % problem.s
+            source = first + (
+                t * element_stride(weight, 2)
+                + r * element_stride(weight, 3)
+                + s * element_stride(weight, 4)
+            )
+            for c in range(c_first, c_last):
+                target = at + (tap * problem.c + c) * width
+                for k in range(channels):
+                    store(packed, target + k, load(weight, source + c * stride_c + k * stride_k))
+                for k in range(channels, width):
+                    store(packed, target + k, zero)
+
+
+@task_range
+def pack_weight(weight: Any, packed: Any, problem: Any, width: int, begin: int, end: int) -> None:
+    """Write the panels ``begin .. end-1``."""
+    for index in range(begin, end):
+        pack_panel(weight, packed, problem, width, index)
+
+
+@tile
+def activate(value, code):  # type: ignore[no-untyped-def]
+    """Apply the activation of a code: 0 none, 1 relu, 2 relu6; NaN stays NaN."""
+    zero, six = type(value)(0), type(value)(6)
+    if code != 0 and value < zero:
+        value = zero
+    if code == 2 and value > six:
+        value = six
+    return value
+
+
+@tile
+def store_tile(  # type: ignore[no-untyped-def]
+    sums, at, width, out, pixels, count, stride_k, channels, bias, first_channel, activation,
+):  # fmt: skip
+    """Finish a register tile and write its first ``count`` pixels and ``channels`` channels.
+
+    ``pixels`` are the offsets in ``out`` of the tile's pixels and the first channel.
+    """
+    if bias.size > 0 or activation != 0:
+        for m in range(TILE_PIXELS):
+            row = at + m * width
+            for k in range(channels):
+                value = load(sums, row + k)
+                if bias.size > 0:
+                    value += load(bias, first_channel + k)
+                store(sums, row + k, activate(value, activation))
+    if stride_k == 1:
+        for m in range(count):
+            for k in range(channels):
+                store(out, pixels[m] + k, load(sums, at + m * width + k))
+    elif count == TILE_PIXELS and pixel_step(pixels) == 1:
+        half = width // 2
+        for k in range(0, channels, half):
+            target = pixels[0] + k * stride_k
+            transpose_six(sums, at + k, width, out, target, stride_k, channels - k)
+    else:
+        for m in range(count):
+            for k in range(channels):
+                store(out, pixels[m] + k * stride_k, load(sums, at + m * width + k))
+
+
+@tile
+def pixel_step(pixels):  # type: ignore[no-untyped-def]
+    """The distance from each of the six pixels to the next, or 0 if it isn't always the same."""
+    step = pixels[1] - pixels[0]
+    for m in range(2, TILE_PIXELS):
+        if pixels[m] - pixels[m - 1] != step:
+            return 0
+    return step
+
+
+@tile
+def set_pixels(  # type: ignore[no-untyped-def]
+    pixels, origin, first, last, rows, columns, plane_stride, row_stride, column_stride,
+):  # fmt: skip
+    """Set the offsets from ``origin`` of the pixels ``first``, ``first + 1``, ... of flat planes of
+    rows x columns; those from ``last`` on repeat the one before, so that all are valid."""
+    row, column = first // columns, first % columns
+    plane, row = row // rows, row % rows
+    offset = origin + plane * plane_stride + row * row_stride + column * column_stride
+    for m in range(TILE_PIXELS):
+        pixels[m] = offset
+        if first + m + 1 < last:
+            column += 1
+            offset += column_stride
+            if column == columns:
+                column = 0
+                row += 1
+                offset += row_stride - columns * column_stride
+                if row == rows:
+                    row = 0
+                    offset += plane_stride - rows * row_stride

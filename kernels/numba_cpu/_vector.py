@@ -1,0 +1,238 @@
+"""LLVM building blocks: plain memory access, multiply-add, transposition.
+
+Numba's ``array[i]`` wraps negative indices around, which costs a select per access and keeps loops
+from being vectorised; ``load`` and ``store`` take an offset in elements from the array's first
+element and do nothing else. LLVM legalises the vectors here for whatever the machine has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+#: Bytes of the vectors that intrinsics are written in (AVX2's); a register tile is two wide.
+VECTOR_BYTES = 32
+
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+
+def lanes_of(array: types.Array) -> int:
+    """Elements of the array's dtype in a vector."""
+    return VECTOR_BYTES * 8 // array.dtype.bitwidth
+
+
+def vector_type(context: Any, array: types.Array) -> ir.VectorType:
+    """The LLVM vector of the array's dtype."""
+    return ir.VectorType(context.get_data_type(array.dtype), lanes_of(array))
+
+
+def pointer(context: Any, builder: Any, array: types.Array, value: Any, offset: Any) -> Any:
+    """The address of the element ``offset`` elements from an array's first one."""
+    data = context.make_array(array)(context, builder, value).data
+    return builder.gep(data, [offset])
+
+
+def load_vector(builder: Any, vector: ir.VectorType, address: Any) -> Any:
+    """Load a vector from an address aligned to an element."""
+    return builder.load(
+        builder.bitcast(address, vector.as_pointer()), align=_element_bytes(vector.element)
+    )
+
+
+def store_vector(builder: Any, value: Any, address: Any) -> None:
+    """Store a vector at an address aligned to an element."""
+    builder.store(
+        value,
+        builder.bitcast(address, value.type.as_pointer()),
+        align=_element_bytes(value.type.element),
+    )
+
+
+def load_masked(builder: Any, vector: ir.VectorType, address: Any, mask: Any) -> Any:
+    """Load the lanes that a mask allows, and zeros for the others, which aren't touched."""
+    kind = vector.as_pointer()
+    bits = 8 * _element_bytes(vector.element)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(vector, [kind, INT32, mask.type, vector]),
+        f"llvm.masked.load.v{vector.count}f{bits}.p0",
+    )
+    alignment = INT32(_element_bytes(vector.element))
+    zero = ir.Constant(vector, [0.0] * vector.count)
+    return builder.call(function, [builder.bitcast(address, kind), alignment, mask, zero])
+
+
+def splat(builder: Any, vector: ir.VectorType, scalar: Any) -> Any:
+    """A vector of one value."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, INT32(0))
+    lanes = ir.Constant(ir.VectorType(INT32, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, undefined, lanes)
+
+
+def shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
+    """The chosen lanes of two vectors side by side."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lanes)), lanes))
+
+
+def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``: one fused operation wherever the machine has one, on scalars and vectors."""
+    kind = a.type
+    scalar = kind.element if isinstance(kind, ir.VectorType) else kind
+    bits = 8 * _element_bytes(scalar)
+    suffix = f"v{kind.count}f{bits}" if isinstance(kind, ir.VectorType) else f"f{bits}"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.{suffix}"
+    )
+    return builder.call(function, [a, b, c])
+
+
+def _element_bytes(element: ir.Type) -> int:
+    return 4 if isinstance(element, ir.FloatType) else 8
+
+
+@intrinsic
+def load(typing_context: Any, array: Any, offset: Any) -> Any:
+    """``load(array, offset)``: the element ``offset`` elements from the first."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(pointer(context, builder, array, *arguments))
+
+    return array.dtype(array, types.int64), generate
+
+
+@intrinsic
+def store(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
+    """``store(array, offset, value)``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, at, item = arguments
+        builder.store(item, pointer(context, builder, array, target, at))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), generate
+
+
+@intrinsic
+def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c`` rounded once (on a machine with FMA, in vectorised loops and outside)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return multiply_add_values(builder, *arguments)
+
+    return a(a, a, a), generate
+
+
+@intrinsic
+def lanes(typing_context: Any, array: Any) -> Any:
+    """``lanes(array)``: elements of the array's dtype in a vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return INT64(lanes_of(array))
+
+    return types.int64(array), generate
+
+
+@intrinsic
+def copy_six(typing_context: Any, source: Any, source_at: Any, target: Any, target_at: Any) -> Any:
+    """Copy six neighbours."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        read, read_at, write, write_at = arguments
+        six = ir.VectorType(context.get_data_type(source.dtype), 6)
+        values = load_vector(builder, six, pointer(context, builder, source, read, read_at))
+        store_vector(builder, values, pointer(context, builder, target, write, write_at))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), generate
+
+
+@intrinsic
+def six_offsets(typing_context: Any) -> Any:
+    """Room for the offsets of a register tile's six pixels, on the stack of the calling function
+    (which is why it must not be returned)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return cgutils.alloca_once(builder, INT64, size=INT64(6))
+
+    return types.CPointer(types.int64)(), generate
+
+
+@intrinsic(prefer_literal=True)
+def element_stride(typing_context: Any, array: Any, axis: Any) -> Any:
+    """``element_stride(array, axis)``: a stride in elements. (Numba's ``array.itemsize`` is read at
+    run time, which makes every one of these a division.)"""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        strides = context.make_array(array)(context, builder, arguments[0]).strides
+        stride = cgutils.unpack_tuple(builder, strides)[axis.literal_value]
+        return builder.sdiv(stride, INT64(array.dtype.bitwidth // 8))
+
+    return types.int64(array, axis), generate
+
+
+def _interleave(builder: Any, rows: list[Any]) -> list[Any]:
+    """Transpose a square of vectors: interleaving row i with row i + n/2, log2(n) times over."""
+    lanes = len(rows)
+    half = lanes // 2
+    pairs = [lane + side for lane in range(lanes) for side in (0, lanes)]
+    for _ in range(lanes.bit_length() - 1):
+        rows = [
+            shuffle(builder, rows[row // 2], rows[row // 2 + half], pairs[part : part + lanes])
+            for row in range(lanes)
+            for part in ((row % 2) * lanes,)
+        ]
+    return rows
+
+
+def _make_transpose(rows: int | None) -> Any:
+    """An intrinsic that transposes ``rows`` rows of a vector each (None: as many as lanes)."""
+
+    @intrinsic
+    def transpose(
+        typing_context: Any,
+        source: Any,
+        source_at: Any,
+        source_stride: Any,
+        target: Any,
+        target_at: Any,
+        target_stride: Any,
+        target_rows: Any,
+    ) -> Any:
+        """Write the transpose's first ``target_rows`` rows."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            read, read_at, read_stride, write, write_at, write_stride, limit = arguments
+            vector = vector_type(context, source)
+            lanes, height = vector.count, rows or vector.count
+            read_from = pointer(context, builder, source, read, read_at)
+            write_to = pointer(context, builder, target, write, write_at)
+            loaded = [
+                load_vector(
+                    builder, vector, builder.gep(read_from, [builder.mul(read_stride, INT64(row))])
+                )
+                for row in range(height)
+            ]
+            for first in range(0, height, lanes):
+                group = loaded[first : first + lanes]
+                valid = list(range(len(group)))
+                group += [ir.Constant(vector, ir.Undefined)] * (lanes - len(group))
+                for row, values in enumerate(_interleave(builder, group)):
+                    part = shuffle(builder, values, values, valid)
+                    at = builder.add(builder.mul(write_stride, INT64(row)), INT64(first))
+                    with builder.if_then(builder.icmp_signed("<", INT64(row), limit)):
+                        store_vector(builder, part, builder.gep(write_to, [at]))
+            return context.get_dummy_value()
+
+        return types.void(source, *[types.int64] * 2, target, *[types.int64] * 3), generate
+
+    return transpose
+
+
+#: Lanes rows of a vector each; and the six rows of a register tile.
+transpose_block = _make_transpose(None)
+transpose_six = _make_transpose(6)

@@ -1,0 +1,204 @@
+"""Direct convolution: the input and the weights are read where they are.
+
+x       (N, C, D, H, W)      any strides    IN
+weight  (K, C/G, T, R, S)    any strides    IN
+bias    (K,) or (0,)         contiguous     IN
+out     (N, K, O, P, Q)      any strides    OUT
+Accumulates in the dtype, in the order t, r, s, c, one fused multiply-add per product; rows in the
+padding are skipped, columns in it too or add a zero. Scratch: ``[4][columns]`` sums.
+Tasks: (n, g, 4 out-channels, o, p), one output row of each.
+Assumes a validated ConvGeometry; raises nothing.
+Why: nothing is copied, which is best where each input is used by few outputs: depthwise and tiny
+problems. Source: the loop order of Zhang et al. 2018 (1809.10170).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import blocking, drivers
+from ._compile import task_range, tile, whole_tile
+from ._packing import activate
+from ._rows import row_sums_1x1, row_sums_1x4, row_sums_4x1, row_sums_4x3
+from ._vector import element_stride, lanes, load, multiply_add, store
+
+
+@tile
+def add_row(x, source, step, weight, sums, at, count):  # type: ignore[no-untyped-def]
+    """``sums[at + i] += weight * x[source + i * step]``."""
+    if step == 1:
+        for i in range(count):
+            store(sums, at + i, multiply_add(weight, load(x, source + i), load(sums, at + i)))
+    else:
+        for i in range(count):
+            value = load(x, source + i * step)
+            store(sums, at + i, multiply_add(weight, value, load(sums, at + i)))
+
+
+@tile
+def tap_range(taps, first, count, output):  # type: ignore[no-untyped-def]
+    """The taps ``begin .. end-1`` of an axis that read inside the input for one output."""
+    begin = 0
+    while begin < count and not taps[first + begin, 0] <= output < taps[first + begin, 1]:
+        begin += 1
+    end = begin
+    while end < count and taps[first + end, 0] <= output < taps[first + end, 1]:
+        end += 1
+    return begin, end
+
+
+@tile
+def sum_in_registers(  # type: ignore[no-untyped-def]
+    x, x_at, x_steps, w_first, weight, weight_at, weight_steps, begin, end, problem, local,
+    channels, pitch, count,
+):  # fmt: skip
+    """Sum ``count`` columns, at least a vector of them, of some out-channels."""
+    vector = lanes(x)
+    step = problem.stride_w
+    together = 4 if channels == 4 else 1
+    wide = (3 if together == 4 else 4) * vector
+    for j in range(0, channels, together):
+        at, k_at = j * pitch, weight_at + j * weight_steps[0]
+        i = 0
+        while i < count:
+            # The last vector overlaps the one before and sums the same values again.
+            i = min(i, count - vector)
+            columns = (w_first + i * step, problem.dilation_w, step, problem.w)
+            if together == 4 and i + wide <= count:
+                row_sums_4x3(
+                    x, x_at, x_steps, columns, weight, k_at, weight_steps, begin, end,
+                    local, at + i, pitch,
+                )  # fmt: skip
+                i += wide
+            elif together == 4:
+                row_sums_4x1(
+                    x, x_at, x_steps, columns, weight, k_at, weight_steps, begin, end,
+                    local, at + i, pitch,
+                )  # fmt: skip
+                i += vector
+            elif i + wide <= count:
+                row_sums_1x4(
+                    x, x_at, x_steps, columns, weight, k_at, weight_steps, begin, end,
+                    local, at + i, pitch,
+                )  # fmt: skip
+                i += wide
+            else:
+                row_sums_1x1(
+                    x, x_at, x_steps, columns, weight, k_at, weight_steps, begin, end,
+                    local, at + i, pitch,
+                )  # fmt: skip
+                i += vector
+
+
+@tile
+def sum_in_memory(  # type: ignore[no-untyped-def]
+    x, x_at, x_steps, weight, weight_at, weight_steps, begin, end, problem, taps, local,
+    channels, pitch, q_first, q_last,
+):  # fmt: skip
+    """Sum the columns ``q_first .. q_last-1`` of some out-channels, whatever the strides."""
+    stride_w = element_stride(x, 4)
+    for i in range(channels * pitch):
+        store(local, i, local.dtype.type(0))
+    for t in range(begin[0], end[0]):
+        for r in range(begin[1], end[1]):
+            for s in range(problem.s):
+                low = max(taps[problem.t + problem.r + s, 0], q_first)
+                high = min(taps[problem.t + problem.r + s, 1], q_last)
+                w = low * problem.stride_w - problem.pad_w + s * problem.dilation_w
+                tap = t * weight_steps[2] + r * weight_steps[3] + s * weight_steps[4]
+                for c in range(problem.c):
+                    row = x_at + c * x_steps[0] + t * x_steps[1] + r * x_steps[2] + w * stride_w
+                    for j in range(channels):
+                        factor = weight_at + j * weight_steps[0] + c * weight_steps[1] + tap
+                        add_row(
+                            x, row, problem.stride_w * stride_w, load(weight, factor),
+                            local, j * pitch + low - q_first, high - low,
+                        )  # fmt: skip
+
+
+@whole_tile
+def direct_tile(  # type: ignore[no-untyped-def]
+    x, weight, bias, out, problem, taps, cut, local, activation, task,
+):  # fmt: skip
+    """Compute one task."""
+    rest, p = task // problem.p, task % problem.p
+    rest, o = rest // problem.o, rest % problem.o
+    rest, k_block = rest // cut.k_blocks, rest % cut.k_blocks
+    n, g = rest // problem.g, rest % problem.g
+    channels = min(problem.k - k_block * cut.channels, cut.channels)
+    k_first = g * problem.k + k_block * cut.channels
+    stride_c, stride_d = element_stride(x, 1), element_stride(x, 2)
+    stride_h, stride_w = element_stride(x, 3), element_stride(x, 4)
+    x_at = (
+        n * element_stride(x, 0)
+        + g * problem.c * stride_c
+        + (o * problem.stride_d - problem.pad_d) * stride_d
+        + (p * problem.stride_h - problem.pad_h) * stride_h
+    )
+    x_steps = (stride_c, problem.dilation_d * stride_d, problem.dilation_h * stride_h)
+    weight_at = k_first * element_stride(weight, 0)
+    weight_steps = (
+        element_stride(weight, 0), element_stride(weight, 1), element_stride(weight, 2),
+        element_stride(weight, 3), element_stride(weight, 4),
+    )  # fmt: skip
+    t_begin, t_end = tap_range(taps, 0, problem.t, o)
+    r_begin, r_end = tap_range(taps, problem.t, problem.r, p)
+    begin, end = (t_begin, r_begin, 0, 0), (t_end, r_end, problem.s, problem.c)
+    in_registers = stride_w == 1 and problem.stride_w <= 2
+    for q_first in range(0, problem.q, cut.columns):
+        q_last = min(q_first + cut.columns, problem.q)
+        if in_registers and q_last - q_first >= lanes(x):
+            w_first = q_first * problem.stride_w - problem.pad_w
+            sum_in_registers(
+                x, x_at, x_steps, w_first, weight, weight_at, weight_steps, begin, end,
+                problem, local, channels, cut.columns, q_last - q_first,
+            )  # fmt: skip
+        else:
+            sum_in_memory(
+                x, x_at, x_steps, weight, weight_at, weight_steps, begin, end,
+                problem, taps, local, channels, cut.columns, q_first, q_last,
+            )  # fmt: skip
+        for j in range(channels):
+            store_row(
+                local, j * cut.columns, out, n, k_first + j, o, p, q_first, q_last,
+                bias, activation,
+            )  # fmt: skip
+
+
+@tile
+def store_row(  # type: ignore[no-untyped-def]
+    sums, at, out, n, k, o, p, q_first, q_last, bias, activation,
+):  # fmt: skip
+    """Finish one channel's sums and write them."""
+    stride_q = element_stride(out, 4)
+    target = (
+        n * element_stride(out, 0)
+        + k * element_stride(out, 1)
+        + o * element_stride(out, 2)
+        + p * element_stride(out, 3)
+        + q_first * stride_q
+    )
+    biased = bias.size > 0
+    shift = load(bias, k) if biased else sums.dtype.type(0)
+    if stride_q == 1:
+        for i in range(q_last - q_first):
+            value = load(sums, at + i)
+            store(out, target + i, activate(value + shift if biased else value, activation))
+    else:
+        for i in range(q_last - q_first):
+            value = load(sums, at + i)
+            value = activate(value + shift if biased else value, activation)
+            store(out, target + i * stride_q, value)
+
+
+@task_range
+def tiles(
+    x: Any, weight: Any, bias: Any, out: Any, problem: Any, taps: Any, cut: Any, local: Any,
+    activation: int, begin: int, end: int,
+) -> None:  # fmt: skip
+    """Compute the tasks ``begin .. end-1``."""
+    for task in range(begin, end):
+        direct_tile(x, weight, bias, out, problem, taps, cut, local, activation, task)
+
+
+fprop = drivers.fprop(blocking.direct_cut, tiles)

@@ -1,0 +1,55 @@
+"""Plain convolution: the seven loops, compiled as they stand.
+
+x       (N, C, D, H, W)      any strides    IN
+weight  (K, C/G, T, R, S)    any strides    IN
+bias    (K,) or (0,)         contiguous     IN
+out     (N, K, O, P, Q)      any strides    OUT
+Accumulates in the dtype, in the order c, t, r, s. Scratch: none. Tasks: (n, k), one output plane.
+Assumes a validated ConvGeometry; raises nothing.
+Why: the baseline that every other kernel is compared with, so it has no tricks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import blocking, drivers
+from ._compile import task_range, whole_tile
+from ._packing import activate
+
+
+@whole_tile
+def loop_tile(x, weight, bias, out, problem, activation, n, k):  # type: ignore[no-untyped-def]
+    """Compute one output plane."""
+    c_first = k // problem.k * problem.c
+    for o in range(problem.o):
+        for p in range(problem.p):
+            for q in range(problem.q):
+                total = x.dtype.type(0)
+                for c in range(problem.c):
+                    for t in range(problem.t):
+                        for r in range(problem.r):
+                            for s in range(problem.s):
+                                d = o * problem.stride_d - problem.pad_d + t * problem.dilation_d
+                                h = p * problem.stride_h - problem.pad_h + r * problem.dilation_h
+                                w = q * problem.stride_w - problem.pad_w + s * problem.dilation_w
+                                if 0 <= d < problem.d and 0 <= h < problem.h and 0 <= w < problem.w:
+                                    total += x[n, c_first + c, d, h, w] * weight[k, c, t, r, s]
+                if bias.size > 0:
+                    total += bias[k]
+                out[n, k, o, p, q] = activate(total, activation)
+
+
+@task_range
+def tiles(
+    x: Any, weight: Any, bias: Any, out: Any, problem: Any, taps: Any, cut: Any, local: Any,
+    activation: int, begin: int, end: int,
+) -> None:  # fmt: skip
+    """Compute the tasks ``begin .. end-1``."""
+    channels = problem.g * problem.k
+    for task in range(begin, end):
+        n, k = task // channels, task % channels
+        loop_tile(x, weight, bias, out, problem, activation, n, k)
+
+
+fprop = drivers.fprop(blocking.plain_cut, tiles)
