@@ -20,7 +20,7 @@ PACKED_CHANNELS = 16
 
 
 @whole_tile
-def pack_panel(weight, packed, problem, width, index):  # type: ignore[no-untyped-def]
+def pack_panel(weight, packed, problem, width, index):
     """Write panel ``index`` of all g x panels."""
     panels = (problem.k + width - 1) // width
     g, panel = index // panels, index % panels
@@ -55,7 +55,7 @@ def pack_weight(weight: Any, packed: Any, problem: Any, width: int, begin: int, 
 
 
 @tile
-def activate(value, code):  # type: ignore[no-untyped-def]
+def activate(value, code):
     """Apply the activation of a code: 0 none, 1 relu, 2 relu6; NaN stays NaN."""
     zero, six = type(value)(0), type(value)(6)
     if code != 0 and value < zero:
@@ -66,7 +66,7 @@ def activate(value, code):  # type: ignore[no-untyped-def]
 
 
 @tile
-def store_tile(  # type: ignore[no-untyped-def]
+def store_tile(
     sums, at, width, out, pixels, count, stride_k, channels, bias, first_channel, activation,
 ):  # fmt: skip
     """Finish a register tile and write its first ``count`` pixels and ``channels`` channels.
@@ -97,7 +97,7 @@ def store_tile(  # type: ignore[no-untyped-def]
 
 
 @tile
-def pixel_step(pixels):  # type: ignore[no-untyped-def]
+def pixel_step(pixels):
     """The distance from each of the six pixels to the next, or 0 if it isn't always the same."""
     step = pixels[1] - pixels[0]
     for m in range(2, TILE_PIXELS):
@@ -107,7 +107,7 @@ def pixel_step(pixels):  # type: ignore[no-untyped-def]
 
 
 @tile
-def set_pixels(  # type: ignore[no-untyped-def]
+def set_pixels(
     pixels, origin, first, last, rows, columns, plane_stride, row_stride, column_stride,
 ):  # fmt: skip
     """Set the offsets from ``origin`` of the pixels ``first``, ``first + 1``, ... of flat planes of

@@ -95,7 +95,7 @@ def _make_fold(vectors: int, reduction: str) -> Any:
         return totals, indices
 
     def write(
-        context: Any, builder: Any, array: Any, value: Any, at: Any, parts: list[Any]
+        context: Any, builder: Any, array: Any, parts: list[Any], value: Any, at: Any
     ) -> None:
         first = _vector.pointer(context, builder, array, value, at)
         for v, part in enumerate(parts):
@@ -118,8 +118,8 @@ def _make_fold(vectors: int, reduction: str) -> Any:
 
             def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
                 results = emit(context, builder, x, *arguments[:8])
-                write(context, builder, out, *arguments[8:10], results[0])
-                write(context, builder, indices, *arguments[10:12], results[1])
+                write(context, builder, out, results[0], *arguments[8:10])
+                write(context, builder, indices, results[1], *arguments[10:12])
                 return context.get_dummy_value()
 
             return types.void(
@@ -130,23 +130,23 @@ def _make_fold(vectors: int, reduction: str) -> Any:
         return fold_columns
 
     @intrinsic
-    def fold_columns(
+    def fold_values(
         typing_context: Any, x: Any, x_at: Any, steps: Any, counts: Any, step: Any, start: Any,
         out: Any, out_at: Any,
     ) -> Any:  # fmt: skip
-        """As above."""
+        """The same without indices."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             no_index = INT64(0), cgutils.pack_array(builder, [INT64(0)] * 3)
-            totals, _ = emit(context, builder, x, *arguments[:6], *no_index)
-            write(context, builder, out, *arguments[6:8], totals)
+            totals, _ = emit(context, builder, x, *(*arguments[:6], *no_index))
+            write(context, builder, out, totals, *arguments[6:8])
             return context.get_dummy_value()
 
         return types.void(
             x, types.int64, triple, triple, types.int64, x.dtype, out, types.int64
         ), generate
 
-    return fold_columns
+    return fold_values
 
 
 max_wide, max_narrow = _make_fold(WIDE, "max"), _make_fold(1, "max")

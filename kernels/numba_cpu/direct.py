@@ -24,7 +24,7 @@ from ._vector import element_stride, lanes, load, multiply_add, store
 
 
 @tile
-def add_row(x, source, step, weight, sums, at, count):  # type: ignore[no-untyped-def]
+def add_row(x, source, step, weight, sums, at, count):
     """``sums[at + i] += weight * x[source + i * step]``."""
     if step == 1:
         for i in range(count):
@@ -36,7 +36,7 @@ def add_row(x, source, step, weight, sums, at, count):  # type: ignore[no-untype
 
 
 @tile
-def tap_range(taps, first, count, output):  # type: ignore[no-untyped-def]
+def tap_range(taps, first, count, output):
     """The taps ``begin .. end-1`` of an axis that read inside the input for one output."""
     begin = 0
     while begin < count and not taps[first + begin, 0] <= output < taps[first + begin, 1]:
@@ -48,7 +48,7 @@ def tap_range(taps, first, count, output):  # type: ignore[no-untyped-def]
 
 
 @tile
-def sum_in_registers(  # type: ignore[no-untyped-def]
+def sum_in_registers(
     x, x_at, x_steps, w_first, weight, weight_at, weight_steps, begin, end, problem, local,
     channels, pitch, count,
 ):  # fmt: skip
@@ -91,7 +91,7 @@ def sum_in_registers(  # type: ignore[no-untyped-def]
 
 
 @tile
-def sum_in_memory(  # type: ignore[no-untyped-def]
+def sum_in_memory(
     x, x_at, x_steps, weight, weight_at, weight_steps, begin, end, problem, taps, local,
     channels, pitch, q_first, q_last,
 ):  # fmt: skip
@@ -117,7 +117,7 @@ def sum_in_memory(  # type: ignore[no-untyped-def]
 
 
 @whole_tile
-def direct_tile(  # type: ignore[no-untyped-def]
+def direct_tile(
     x, weight, bias, out, problem, taps, cut, local, activation, task,
 ):  # fmt: skip
     """Compute one task."""
@@ -166,7 +166,7 @@ def direct_tile(  # type: ignore[no-untyped-def]
 
 
 @tile
-def store_row(  # type: ignore[no-untyped-def]
+def store_row(
     sums, at, out, n, k, o, p, q_first, q_last, bias, activation,
 ):  # fmt: skip
     """Finish one channel's sums and write them."""

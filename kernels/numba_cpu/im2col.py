@@ -26,7 +26,7 @@ from ._vector import copy_six, element_stride, lanes, load, six_offsets, store, 
 
 
 @tile
-def copy_channels(x, pixels, step, stride_c, count, local, at):  # type: ignore[no-untyped-def]
+def copy_channels(x, pixels, step, stride_c, count, local, at):
     """Copy ``count`` channels of six pixels inside the input to ``[channel][6]``."""
     vector = lanes(x)
     if step == 1:
@@ -45,7 +45,7 @@ def copy_channels(x, pixels, step, stride_c, count, local, at):  # type: ignore[
 
 
 @tile
-def copy_channels_or_zero(  # type: ignore[no-untyped-def]
+def copy_channels_or_zero(
     x, pixels, inside, stride_c, count, local, at,
 ):  # fmt: skip
     """The same where some pixels are padding (``inside`` is 0 for those)."""
@@ -59,7 +59,7 @@ def copy_channels_or_zero(  # type: ignore[no-untyped-def]
 
 
 @tile
-def pack_columns(  # type: ignore[no-untyped-def]
+def pack_columns(
     x, problem, origin, first, last, depth_first, depth_last, local, at,
 ):  # fmt: skip
     """Write the reduction steps ``depth_first .. depth_last-1`` of six pixels: ``[depth][6]``.
@@ -119,7 +119,7 @@ def pack_columns(  # type: ignore[no-untyped-def]
 
 
 @whole_tile
-def im2col_tile(  # type: ignore[no-untyped-def]
+def im2col_tile(
     x, packed, bias, out, problem, cut, local, activation, task,
 ):  # fmt: skip
     """Compute one task."""

@@ -19,7 +19,7 @@ from ._packing import activate
 
 
 @whole_tile
-def loop_tile(x, weight, bias, out, problem, activation, n, k):  # type: ignore[no-untyped-def]
+def loop_tile(x, weight, bias, out, problem, activation, n, k):
     """Compute one output plane."""
     c_first = k // problem.k * problem.c
     for o in range(problem.o):

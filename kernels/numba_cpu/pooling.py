@@ -25,7 +25,7 @@ from ._windows import WIDE, argmax_narrow, max_narrow, max_wide, mean_narrow, me
 
 
 @tile
-def fold(mean, former, value):  # type: ignore[no-untyped-def]
+def fold(mean, former, value):
     """The sum of two, or the larger one: a NaN if there is one."""
     if mean:
         return former + value
@@ -33,7 +33,7 @@ def fold(mean, former, value):  # type: ignore[no-untyped-def]
 
 
 @tile
-def regular_span(windows, first, count, dilation):  # type: ignore[no-untyped-def]
+def regular_span(windows, first, count, dilation):
     """The longest run ``begin .. end-1`` of output columns whose windows are equally long and
     equally far apart, and that distance."""
     best_begin, best_end, best_step = 0, 1, 1
@@ -55,7 +55,7 @@ def regular_span(windows, first, count, dilation):  # type: ignore[no-untyped-de
 
 
 @tile
-def row_of(array, task, channels, planes, rows):  # type: ignore[no-untyped-def]
+def row_of(array, task, channels, planes, rows):
     """The offset of a task's output row."""
     rest, p = task // rows, task % rows
     rest, o = rest // planes, rest % planes
@@ -68,7 +68,7 @@ def row_of(array, task, channels, planes, rows):  # type: ignore[no-untyped-def]
 
 
 @tile
-def input_plane(x, task, problem):  # type: ignore[no-untyped-def]
+def input_plane(x, task, problem):
     """The offset of a task's input plane."""
     plane = task // (problem.o * problem.p)
     n, c = plane // problem.c, plane % problem.c
@@ -76,13 +76,13 @@ def input_plane(x, task, problem):  # type: ignore[no-untyped-def]
 
 
 @tile
-def tap_count(windows, row, dilation):  # type: ignore[no-untyped-def]
+def tap_count(windows, row, dilation):
     """Taps of one window along one axis."""
     return max((windows[row, 1] - windows[row, 0] + dilation - 1) // dilation, 0)
 
 
 @tile
-def fold_window(x, source, steps, counts, start, mean):  # type: ignore[no-untyped-def]
+def fold_window(x, source, steps, counts, start, mean):
     """Fold a single window."""
     total = start
     for d in range(counts[0]):
@@ -94,7 +94,7 @@ def fold_window(x, source, steps, counts, start, mean):  # type: ignore[no-untyp
 
 
 @tile
-def fold_tile(x, out, problem, windows, span, task, start, mean):  # type: ignore[no-untyped-def]
+def fold_tile(x, out, problem, windows, span, task, start, mean):
     """Fold the windows of one output row, beginning with ``start``."""
     p, o = task % problem.p, task // problem.p % problem.o
     columns = problem.o + problem.p
@@ -137,13 +137,13 @@ def fold_tile(x, out, problem, windows, span, task, start, mean):  # type: ignor
 
 
 @whole_tile
-def max_tile(x, out, problem, windows, span, task):  # type: ignore[no-untyped-def]
+def max_tile(x, out, problem, windows, span, task):
     """Compute one row of maxima."""
     fold_tile(x, out, problem, windows, span, task, x.dtype.type(-np.inf), False)
 
 
 @whole_tile
-def mean_tile(x, out, problem, windows, span, task):  # type: ignore[no-untyped-def]
+def mean_tile(x, out, problem, windows, span, task):
     """Compute one row of means."""
     fold_tile(x, out, problem, windows, span, task, x.dtype.type(0), True)
     p, o = task % problem.p, task // problem.p % problem.o
@@ -159,7 +159,7 @@ def mean_tile(x, out, problem, windows, span, task):  # type: ignore[no-untyped-
 
 
 @tile
-def argmax_window(  # type: ignore[no-untyped-def]
+def argmax_window(
     x, source, steps, counts, start, index, index_steps,
 ):  # fmt: skip
     """The maximum of a single window and its index."""
@@ -176,7 +176,7 @@ def argmax_window(  # type: ignore[no-untyped-def]
 
 
 @whole_tile
-def argmax_tile(x, out, indices, problem, windows, span, task):  # type: ignore[no-untyped-def]
+def argmax_tile(x, out, indices, problem, windows, span, task):
     """Compute one row of maxima and the flat indices d x h x w where they were found: of equal
     ones the first, of several NaN the last, in a window of -inf alone its first tap."""
     p, o = task % problem.p, task // problem.p % problem.o

@@ -26,7 +26,7 @@ from ._vector import element_stride, lanes, load, six_offsets, store, transpose_
 
 
 @tile
-def copy_columns(  # type: ignore[no-untyped-def]
+def copy_columns(
     x, source, count, stride_w, stride_c, channels, local, at,
 ):  # fmt: skip
     """Copy ``count`` input columns of one row to ``[column][channel]``."""
@@ -55,14 +55,14 @@ def copy_columns(  # type: ignore[no-untyped-def]
 
 
 @tile
-def fill_zero(local, begin, end):  # type: ignore[no-untyped-def]
+def fill_zero(local, begin, end):
     """Fill padding."""
     for i in range(begin, end):
         store(local, i, local.dtype.type(0))
 
 
 @tile
-def copy_halo(  # type: ignore[no-untyped-def]
+def copy_halo(
     x, problem, cut, local, n, g, o, first_row, rows, first_column, columns,
 ):  # fmt: skip
     """Copy the input under rows x columns outputs to ``[t][halo_rows][halo_columns][c]``."""
@@ -90,7 +90,7 @@ def copy_halo(  # type: ignore[no-untyped-def]
 
 
 @whole_tile
-def tiled_tile(  # type: ignore[no-untyped-def]
+def tiled_tile(
     x, packed, bias, out, problem, cut, local, activation, task, halo_ready,
 ):  # fmt: skip
     """Compute one task; ``halo_ready`` if ``local`` still has the halo of the task before."""
