@@ -37,6 +37,8 @@ class LoadedKernel:
         if reason is not None:
             raise TypeError(f"{self.row.name} {reason}")
         for name, (array, shape) in arrays.items():
+            if not array.flags.aligned or any(step % array.itemsize for step in array.strides):
+                raise ValueError(f"{name} must be aligned, its strides whole elements")
             if array.shape != shape or array.dtype != geometry.dtype:
                 raise ValueError(
                     f"{name} must be the geometry's: {geometry.dtype} of shape {shape}, "

@@ -51,6 +51,9 @@ def test_wrong_arrays_are_refused() -> None:
         ),
     ):
         kernel(X, W, out, GEOMETRY, scratch[:10])
+    record = np.zeros(X.shape, [("odd", "u1"), ("value", "f4")])["value"]
+    with pytest.raises(ValueError, match="x must be aligned, its strides whole elements"):
+        kernel(record, W, out, GEOMETRY, scratch)
     with pytest.raises(ValueError, match="scratch must be"):
         kernel(X, W, out, GEOMETRY, scratch[::2])
     with pytest.raises(

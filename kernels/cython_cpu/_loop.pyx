@@ -1,0 +1,95 @@
+"""The seven plain loops, compiled as they stand: the baseline of every comparison.
+
+x       (N, C, D, H, W)      any strides                 IN
+weight  (K, C/G, T, R, S)    any strides                 IN
+bias    (K,) or (0,)         contiguous                  IN
+out     (N, K, O, P, Q)      any strides, overwritten    OUT
+Accumulates in its dtype, in the order c, t, r, s. No scratch. Task = (n, k), an output plane.
+Assumes a validated ConvGeometry; raises nothing.
+"""
+
+from cython cimport floating
+from libc.stdint cimport int64_t
+
+from cnnfast.kernels.cython_cpu._problem cimport (
+    ConvProblem, InputStrides, OutputStrides, WeightStrides, read_fields, read_strides,
+)
+
+from cnnfast.kernels import drivers
+from cnnfast.kernels.blocking import plain_cut
+
+
+cdef floating activate(floating y, int activation) noexcept nogil:
+    """The activation's code is one of ``problem.ACTIVATION_CODES``; NaN stays NaN."""
+    if activation >= 1 and y < 0:
+        y = 0
+    if activation == 2 and y > 6:
+        y = 6
+    return y
+
+
+cdef void tile(
+    const floating* x, const InputStrides* x_strides, const floating* weight,
+    const WeightStrides* weight_strides, const floating* bias, floating* out,
+    const OutputStrides* out_strides, const ConvProblem* problem, int activation, int64_t task,
+) noexcept nogil:
+    """One task; ``bias`` may be NULL."""
+    cdef int64_t k = task % (problem.g * problem.k)
+    cdef int64_t n = task // (problem.g * problem.k)
+    cdef int64_t o, p, q, c, t, r, s, d, h, w
+    cdef floating y
+    x += n * x_strides.n + k // problem.k * problem.c * x_strides.c
+    weight += k * weight_strides.k
+    out += n * out_strides.n + k * out_strides.k
+    for o in range(problem.o):
+        for p in range(problem.p):
+            for q in range(problem.q):
+                y = 0
+                for c in range(problem.c):
+                    for t in range(problem.t):
+                        d = o * problem.stride_d - problem.pad_d + t * problem.dilation_d
+                        for r in range(problem.r):
+                            h = p * problem.stride_h - problem.pad_h + r * problem.dilation_h
+                            for s in range(problem.s):
+                                w = q * problem.stride_w - problem.pad_w + s * problem.dilation_w
+                                if (0 <= d < problem.d and 0 <= h < problem.h
+                                        and 0 <= w < problem.w):
+                                    y += weight[
+                                        c * weight_strides.c + t * weight_strides.t
+                                        + r * weight_strides.r + s * weight_strides.s
+                                    ] * x[
+                                        c * x_strides.c + d * x_strides.d + h * x_strides.h
+                                        + w * x_strides.w
+                                    ]
+                if bias:
+                    y += bias[k]
+                out[o * out_strides.o + p * out_strides.p + q * out_strides.q] = activate(
+                    y, activation
+                )
+
+
+def tiles(
+    const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight,
+    const floating[::1] bias, floating[:, :, :, :, :] out, problem, taps, cut, local,
+    int activation, int64_t begin, int64_t end,
+):
+    """Run the tasks begin .. end-1."""
+    cdef ConvProblem fields
+    cdef InputStrides x_strides
+    cdef WeightStrides weight_strides
+    cdef OutputStrides out_strides
+    cdef int64_t task
+    cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
+    read_fields(problem, &fields)
+    read_strides(x.strides, sizeof(floating), &x_strides)
+    read_strides(weight.strides, sizeof(floating), &weight_strides)
+    read_strides(out.strides, sizeof(floating), &out_strides)
+    with nogil:
+        for task in range(begin, end):
+            tile(
+                &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
+                bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &fields, activation, task,
+            )
+
+
+fprop = drivers.fprop(plain_cut, tiles)

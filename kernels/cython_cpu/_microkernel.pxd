@@ -1,0 +1,39 @@
+"""The micro-kernel as Cython code calls it: macros that take float and double pointers alike."""
+
+from libc.stdint cimport int64_t
+
+
+cdef enum:
+    #: As in the header and in ``blocking``.
+    TILE_PIXELS = 6
+
+
+cdef extern from *:
+    """
+    #define LOOPS "microkernel.h"
+    #include "instruction_sets.h"
+    """
+    const char* INSTRUCTION_SET
+
+    ctypedef struct Runs:
+        int64_t t, r, s, length
+        int64_t step_t, step_r, step_s
+
+    void micro_kernel(
+        void* tile, const void* a, const int64_t* pixel, const Runs* runs, const void* w
+    ) noexcept nogil
+    void micro_kernel_panel(
+        void* tile, const void* a, int64_t depth, const void* w, bint resume
+    ) noexcept nogil
+    void store_tile(
+        void* tile, int64_t pixels, int64_t channels, const void* bias, int activation,
+        void* out, const int64_t* pixel, int64_t stride_k
+    ) noexcept nogil
+    void copy_transposed(
+        void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,
+        int64_t rows, int64_t columns
+    ) noexcept nogil
+    void pack_pixels(
+        void* to, const void* x, const int64_t* offset, const bint* inside, int64_t stride_c,
+        int64_t channels
+    ) noexcept nogil

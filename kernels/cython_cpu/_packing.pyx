@@ -1,0 +1,68 @@
+"""Weight panels, the form in which the im2col and tiled rows read weights.
+
+weight  (K, C/G, T, R, S)            any strides    IN
+packed  [G][panel][t][r][s][c][width]               OUT
+A panel is ``width`` out-channels side by side, zeros beyond the group's last channel: the
+micro-kernel reads it from front to back, two vectors a step. Task = one panel.
+Assumes a validated ConvGeometry; raises nothing.
+"""
+
+from cython cimport floating
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed
+from cnnfast.kernels.cython_cpu._problem cimport (
+    ConvProblem, WeightStrides, read_fields, read_strides,
+)
+
+
+cdef void pack_panel(
+    const floating* weight, const WeightStrides* strides, floating* packed,
+    const ConvProblem* problem, int64_t width, int64_t panel,
+) noexcept nogil:
+    """Pack panel ``panel`` of the ``g * panels``."""
+    cdef int64_t panels = (problem.k + width - 1) // width
+    cdef int64_t first = panel % panels * width
+    cdef int64_t channels = min(width, problem.k - first)
+    cdef int64_t taps = problem.t * problem.r * problem.s
+    cdef int64_t c, t, r, s, t_taps = problem.t, r_taps = problem.r, s_taps = problem.s
+    weight += (panel // panels * problem.k + first) * strides.k
+    packed += panel * taps * problem.c * width
+    if channels < width:
+        memset(packed, 0, taps * problem.c * width * sizeof(floating))
+    if strides.s == 1 and strides.r == s_taps and strides.t == s_taps * r_taps:
+        # The taps of a channel are neighbours in memory: one axis of them.
+        t_taps, r_taps, s_taps = 1, 1, taps
+    for t in range(t_taps):
+        for r in range(r_taps):
+            if strides.c == 1:
+                for s in range(s_taps):
+                    copy_transposed(
+                        packed, width, weight + t * strides.t + r * strides.r + s * strides.s,
+                        1, strides.k, problem.c, channels,
+                    )
+                    packed += problem.c * width
+            else:
+                for c in range(problem.c):
+                    copy_transposed(
+                        packed + c * width, problem.c * width,
+                        weight + t * strides.t + r * strides.r + c * strides.c,
+                        strides.s, strides.k, s_taps, channels,
+                    )
+                packed += s_taps * problem.c * width
+
+
+def pack_weight(
+    const floating[:, :, :, :, :] weight, floating[::1] packed, problem,
+    int64_t width, int64_t begin, int64_t end,
+):
+    """Write the panels begin .. end-1."""
+    cdef ConvProblem fields
+    cdef WeightStrides strides
+    cdef int64_t panel
+    read_fields(problem, &fields)
+    read_strides(weight.strides, sizeof(floating), &strides)
+    with nogil:
+        for panel in range(begin, end):
+            pack_panel(&weight[0, 0, 0, 0, 0], &strides, &packed[0], &fields, width, panel)

@@ -1,0 +1,74 @@
+"""The named tuples of ``problem`` and ``blocking`` as C structs, and memory strides.
+
+Every struct lists the fields of its tuple in the same order, all int64, so that ``read_fields``
+copies any of them (a test compares the names). Strides are counted in elements, in the letters of
+the array they belong to.
+"""
+
+from libc.stdint cimport int64_t
+
+
+cdef struct ConvProblem:
+    int64_t n, g, c, k
+    int64_t d, h, w
+    int64_t t, r, s
+    int64_t o, p, q
+    int64_t stride_d, stride_h, stride_w
+    int64_t dilation_d, dilation_h, dilation_w
+    int64_t pad_d, pad_h, pad_w
+
+
+cdef struct PoolProblem:
+    int64_t n, c
+    int64_t d, h, w
+    int64_t o, p, q
+    int64_t dilation_d, dilation_h, dilation_w
+    int64_t divisor
+
+
+cdef struct Im2colCut:
+    int64_t width, panels, k_blocks
+    int64_t pixels, pixel_blocks, depth
+    int64_t tasks, weight_panels, shared_elements, local_elements
+
+
+cdef struct TiledCut:
+    int64_t width, panels, k_blocks
+    int64_t rows, row_blocks
+    int64_t columns, column_blocks
+    int64_t halo_rows, halo_columns, halo_elements
+    int64_t tasks, weight_panels, shared_elements, local_elements
+
+
+cdef struct DirectCut:
+    int64_t channels, k_blocks, columns
+    int64_t tasks, shared_elements, local_elements
+
+
+cdef struct InputStrides:
+    int64_t n, c, d, h, w
+
+
+cdef struct WeightStrides:
+    int64_t k, c, t, r, s
+
+
+cdef struct OutputStrides:
+    int64_t n, k, o, p, q
+
+
+cdef inline int read_fields(values, void* fields) except -1:
+    """Copy a named tuple of ints into the struct of its name."""
+    cdef Py_ssize_t i
+    for i, value in enumerate(values):
+        (<int64_t*> fields)[i] = value
+    return 0
+
+
+cdef inline void read_strides(
+    const Py_ssize_t* byte_strides, Py_ssize_t itemsize, void* strides
+) noexcept nogil:
+    """Copy the strides of a memoryview, counted in elements."""
+    cdef Py_ssize_t i
+    for i in range(5):
+        (<int64_t*> strides)[i] = byte_strides[i] // itemsize

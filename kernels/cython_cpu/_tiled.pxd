@@ -1,0 +1,13 @@
+from cython cimport floating
+from libc.stdint cimport int64_t
+
+from cnnfast.kernels.cython_cpu._problem cimport (
+    ConvProblem, InputStrides, OutputStrides, TiledCut,
+)
+
+
+cdef void tile(
+    const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
+    floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
+    const TiledCut* cut, floating* local, int activation, int64_t task,
+) noexcept nogil

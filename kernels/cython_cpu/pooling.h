@@ -1,0 +1,105 @@
+/* The loops of the pooling row: windows of one shape, evenly apart, along an output row.
+ *
+ * Included once per dtype and instruction set (instruction_sets.h).
+ */
+#ifndef CNNFAST_POOLING_H
+#define CNNFAST_POOLING_H
+
+enum { MAX, MEAN, ARGMAX };
+
+/* d x h x w taps, and what a step along each moves in x and in the flat index of a plane. */
+typedef struct {
+    int64_t d, h, w;
+    int64_t x_d, x_h, x_w;
+    int64_t index_d, index_h, index_w;
+} Window;
+
+#define max_row(out, out_stride, columns, x, x_stride, window) \
+    SELECT(max_row, out)(out, out_stride, columns, x, x_stride, window)
+#define mean_row(out, out_stride, columns, x, x_stride, window, divisor) \
+    SELECT(mean_row, out)(out, out_stride, columns, x, x_stride, window, divisor)
+#define argmax_row(out, out_stride, columns, x, x_stride, window, indices, indices_stride, first, \
+                   step) \
+    SELECT(argmax_row, out)(out, out_stride, columns, x, x_stride, window, indices, \
+                            indices_stride, first, step)
+#endif
+
+/* Reduce LANES windows that begin `x_stride` apart; `found` is where ARGMAX found its value, as a
+ * flat index counted from the window's first tap (a LANE holds it: a float window that spans 2^31
+ * elements would need a plane of 8 GiB). */
+INLINE VECTOR NAME(reduce)(const int reduction, const REAL *x, int64_t x_stride,
+                           const Window *window, MASK *found)
+{
+    VECTOR result = NAME(splat)(reduction == MEAN ? 0 : -INFINITY);
+    for (int64_t d = 0; d < window->d; d++)
+        for (int64_t h = 0; h < window->h; h++) {
+            const REAL *row = x + d * window->x_d + h * window->x_h;
+            const int64_t index = d * window->index_d + h * window->index_h;
+            for (int64_t w = 0; w < window->w; w++) {
+                const VECTOR value = NAME(load_strided)(row + w * window->x_w, x_stride);
+                /* NaN beats everything, and nothing but NaN beats NaN. */
+                const MASK beats = (MASK)(value > result) | (MASK)(value != value);
+                if (reduction == MEAN)
+                    result += value;
+                else
+                    result = NAME(choose)(beats, value, result);
+                if (reduction == ARGMAX) {
+                    const MASK here = (MASK){0} + (LANE)(index + w * window->index_w);
+                    *found = (here & beats) | (*found & ~beats);
+                }
+            }
+        }
+    return result;
+}
+
+/* Reduce `columns` windows: by vectors, of which the last begins early enough to end with the row,
+ * or, where there are fewer, one by one. Windows begin `step` apart in the input row, the first at
+ * the flat index `first`. */
+INLINE void NAME(pool_row)(const int reduction, REAL *out, int64_t out_stride, int64_t columns,
+                           const REAL *x, int64_t x_stride, const Window *window, REAL divisor,
+                           int64_t *indices, int64_t indices_stride, int64_t first, int64_t step)
+{
+    const int64_t lanes = columns < LANES ? 1 : LANES;
+    const int empty = window->d == 0 || window->h == 0 || window->w == 0;
+    for (int64_t i = 0; i < columns; i += lanes) {
+        const int64_t q = i + lanes <= columns ? i : columns - lanes;
+        const REAL *at = x + q * x_stride;
+        MASK found = {0};
+        VECTOR result;
+        if (lanes == 1)
+            result = NAME(reduce)(reduction, at, 0, window, &found);
+        else if (x_stride == 1)
+            result = NAME(reduce)(reduction, at, 1, window, &found);
+        else if (x_stride == 2)
+            result = NAME(reduce)(reduction, at, 2, window, &found);
+        else
+            result = NAME(reduce)(reduction, at, x_stride, window, &found);
+        if (reduction == MEAN)
+            result /= divisor;
+        NAME(store_strided)(out + q * out_stride, out_stride, result, lanes);
+        if (reduction == ARGMAX)
+            for (int64_t lane = 0; lane < lanes; lane++)
+                indices[(q + lane) * indices_stride] =
+                    empty ? -1 : first + (q + lane) * step + found[lane];
+    }
+}
+
+LOOP void NAME(max_row)(REAL *out, int64_t out_stride, int64_t columns, const REAL *x,
+                        int64_t x_stride, const Window *window)
+{
+    NAME(pool_row)(MAX, out, out_stride, columns, x, x_stride, window, 1, NULL, 0, 0, 0);
+}
+
+LOOP void NAME(mean_row)(REAL *out, int64_t out_stride, int64_t columns, const REAL *x,
+                         int64_t x_stride, const Window *window, REAL divisor)
+{
+    NAME(pool_row)(MEAN, out, out_stride, columns, x, x_stride, window, divisor, NULL, 0, 0, 0);
+}
+
+LOOP void NAME(argmax_row)(REAL *out, int64_t out_stride, int64_t columns, const REAL *x,
+                           int64_t x_stride, const Window *window, int64_t *indices,
+                           int64_t indices_stride, int64_t first, int64_t step)
+{
+    NAME(pool_row)(ARGMAX, out, out_stride, columns, x, x_stride, window, 1, indices,
+                   indices_stride, first, step);
+}

@@ -1,0 +1,83 @@
+/* What every vector loop needs, once per dtype and instruction set (instruction_sets.h). */
+
+INLINE VECTOR NAME(load)(const REAL *from)
+{
+    VECTOR vector;
+    memcpy(&vector, from, sizeof vector);
+    return vector;
+}
+
+INLINE void NAME(store)(REAL *to, VECTOR vector)
+{
+    memcpy(to, &vector, sizeof vector);
+}
+
+INLINE VECTOR NAME(splat)(REAL value)
+{
+    return value - (VECTOR){0};
+}
+
+/* sum + x * y, rounded once wherever the instruction set can. Written as an expression, GCC 13 and
+ * later would split it in two on purpose ("avoid FMA chains"). */
+INLINE VECTOR NAME(multiply_add)(VECTOR x, VECTOR y, VECTOR sum)
+{
+#if !HAS_FMA
+    return sum + x * y;
+#elif LANES == 8
+    return _mm256_fmadd_ps(x, y, sum);
+#else
+    return _mm256_fmadd_pd(x, y, sum);
+#endif
+}
+
+/* Where the mask is set `yes`, elsewhere `no`. */
+INLINE VECTOR NAME(choose)(MASK mask, VECTOR yes, VECTOR no)
+{
+    return (VECTOR)(((MASK)yes & mask) | ((MASK)no & ~mask));
+}
+
+/* LANES elements that are `stride` apart; reads nothing beyond the last of them. Meant for callers
+ * to whom the stride is a constant, 0, 1 or 2, or anything else. */
+INLINE VECTOR NAME(load_strided)(const REAL *from, int64_t stride)
+{
+    if (stride == 0)
+        return NAME(splat)(*from);
+    if (stride == 1)
+        return NAME(load)(from);
+#if LANES == 8
+    if (stride == 2) {
+        VECTOR low = NAME(load)(from), high = NAME(load)(from + 7);
+        return SHUFFLE(MASK, low, high, 0, 2, 4, 6, 9, 11, 13, 15);
+    }
+    return (VECTOR){from[0], from[stride], from[2 * stride], from[3 * stride],
+                    from[4 * stride], from[5 * stride], from[6 * stride], from[7 * stride]};
+#else
+    if (stride == 2) {
+        VECTOR low = NAME(load)(from), high = NAME(load)(from + 3);
+        return SHUFFLE(MASK, low, high, 0, 2, 5, 7);
+    }
+    return (VECTOR){from[0], from[stride], from[2 * stride], from[3 * stride]};
+#endif
+}
+
+/* The activation's code is one of problem.ACTIVATION_CODES; NaN stays NaN. */
+INLINE VECTOR NAME(activate)(VECTOR y, int activation)
+{
+    const VECTOR zero = {0}, six = zero + 6;
+    if (activation >= 1)
+        y = NAME(choose)(y < zero, zero, y);
+    if (activation == 2)
+        y = NAME(choose)(y > six, six, y);
+    return y;
+}
+
+/* Write the first `lanes` elements, `stride` apart. */
+INLINE void NAME(store_strided)(REAL *to, int64_t stride, VECTOR vector, int64_t lanes)
+{
+    if (stride == 1 && lanes == LANES) {
+        NAME(store)(to, vector);
+        return;
+    }
+    for (int64_t lane = 0; lane < lanes; lane++)
+        to[lane * stride] = vector[lane];
+}

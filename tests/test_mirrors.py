@@ -1,0 +1,38 @@
+"""What stands in C because it must is the same as in Python."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cnnfast import kernels
+from cnnfast.kernels import blocking, problem
+
+HERE = Path(kernels.__file__).parent / "cython_cpu"
+TUPLES = (
+    problem.ConvProblem, problem.PoolProblem,
+    blocking.Im2colCut, blocking.TiledCut, blocking.DirectCut,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", TUPLES, ids=lambda fields: fields.__name__)
+def test_c_structs_list_the_fields_of_their_tuples(fields: type) -> None:
+    text = (HERE / "_problem.pxd").read_text()
+    found = re.search(rf"cdef struct {fields.__name__}:\n((?: +int64_t .*\n)+)", text)
+    assert found is not None
+    names = re.findall(r"\w+", found[1].replace("int64_t", ""))
+    assert tuple(names) == fields._fields  # type: ignore[attr-defined]
+
+
+def defined(file: str, name: str) -> int:
+    found = re.search(rf"{name}\s*=?\s*(\d+)", (HERE / file).read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def test_c_constants_are_those_of_blocking() -> None:
+    assert defined("microkernel.h", "define TILE_PIXELS") == blocking.TILE_PIXELS
+    assert defined("_microkernel.pxd", "TILE_PIXELS") == blocking.TILE_PIXELS
+    assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
