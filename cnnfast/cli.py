@@ -1,0 +1,154 @@
+"""The command line: ``cnnfast demo | bench | explain | info``.
+
+Exit status 0 for success, 1 for a wrong result or a missing extra, 2 for bad usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cnnfast
+from cnnfast.inspection import OPS
+from cnnfast.kernels import KERNELS
+from cnnfast.kernels.registry import engine_missing
+
+#: Module that isn't there -> the extra that brings it.
+EXTRAS = {
+    "rich": "demo",
+    "sklearn": "demo",
+    "PIL": "demo",
+    "matplotlib": "demo",
+    "numba": "numba",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser(words).parse_args(words)
+        status: int = arguments.run(arguments)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"cnnfast: {error.name} is missing: pip install 'cnnfast[{extra}]'", file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, cnnfast.BackendUnavailableError) as error:
+        print(f"cnnfast: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _parser(words: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("cnnfast", description="Convolution and pooling for NumPy.")
+    parser.add_argument("--version", action="version", version=f"cnnfast {cnnfast.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    demo = commands.add_parser("demo", help="a photograph through every backend: table and picture")
+    _add_demo(demo)
+    bench = commands.add_parser("bench", help="every backend and installed library, side by side")
+    if words[:1] == ["bench"]:  # the other commands don't pay for its imports
+        from cnnfast.benchmarks import compare
+
+        compare.add_arguments(bench)
+        bench.set_defaults(run=compare.run)
+    explain = commands.add_parser("explain", help="what a layer would run on, and why")
+    _add_explain(explain)
+    info = commands.add_parser("info", help="versions, settings, and the kernels that are here")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "image", nargs="?", default="china", help="a file, or china (default) or flower"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of demo.png (out)")
+    parser.add_argument("--threads", type=int, help="threads (default: the cores of this process)")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from cnnfast import demo
+
+    cnnfast.set_num_threads(arguments.threads)
+    photo = demo.load_photo(arguments.image)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"can't make the folder {arguments.out}: {error.strerror}") from None
+    return demo.run(photo, arguments.out, cnnfast.get_num_threads())
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(extent) for extent in text.split(","))
+    except ValueError:
+        message = f"a shape is integers and commas, such as 1,64,56,56, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def _padding(text: str) -> Any:
+    return text if text.isidentifier() else _shape(text)
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("op", choices=tuple(OPS))
+    parser.add_argument("input", type=_shape, help="its shape, such as 1,64,56,56")
+    parser.add_argument(
+        "weight", type=_shape, help="its shape, such as 64,64,3,3; pools: the window"
+    )
+    parser.add_argument("--stride", type=_shape)
+    parser.add_argument("--padding", type=_padding, help="numbers, valid, same, same_upper, ...")
+    parser.add_argument("--dilation", type=_shape)
+    parser.add_argument("--groups", type=int)
+    parser.add_argument("--layout")
+    parser.add_argument("--weight-layout")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--backend")
+    parser.set_defaults(run=_explain)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    given = {
+        name: value
+        for name, value in vars(arguments).items()
+        if name not in ("op", "input", "weight", "run") and value is not None
+    }
+    found = cnnfast.explain(arguments.op, arguments.input, arguments.weight, **given)
+    print(found)
+    print(_roofline(found))
+    return 0
+
+
+def _roofline(found: cnnfast.Explanation) -> str:
+    """The least time that the measured machine allows."""
+    from cnnfast.benchmarks import machine
+
+    peak, bandwidth = machine.fma_peak(found.geometry.dtype.name), machine.copy_bandwidth()
+    if peak is None:
+        return "  roofline unknown: no compiled engine is here to measure the machine with"
+    seconds = found.roofline_seconds(peak * found.threads, bandwidth)
+    bound = (
+        "arithmetic"
+        if found.flops * bandwidth > found.bytes_moved * peak * found.threads
+        else "memory"
+    )
+    return (
+        f"  roofline {seconds * 1e3:.3g} ms at {peak * found.threads / 1e9:.0f} GFLOP/s and "
+        f"{bandwidth / 1e9:.0f} GB/s as measured here: bound by {bound}"
+    )
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    print(cnnfast.show_config())
+    print()
+    width = max(len(row.name) for row in KERNELS)
+    for row in KERNELS:
+        dtypes = ", ".join(row.dtypes)
+        print(f"{row.family:<6} {row.name:<{width}} {engine_missing(row.engine) or dtypes}")
+    return 0
