@@ -22,7 +22,7 @@ STAGE = Path("build", "cython")
 MAPPED = {"cnnfast.kernels": "kernels", "cnnfast.benchmarks": "benchmarks"}
 
 #: Contraction into fused multiply-adds is meant, and NaN, infinities and the order of sums count.
-COMPILE_ARGS = ["-O3", "-ffp-contract=fast"]
+COMPILE_ARGS = ["-O3", "-ffp-contract=fast", "-g0"]
 DIRECTIVES = {
     "language_level": "3",
     "boundscheck": False,

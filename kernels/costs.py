@@ -1,92 +1,117 @@
 """Cost models: a row's nanoseconds on one core, roughly, from the geometry alone.
 
-They rank rows and don't predict: only their ratios matter. The rates were read from
-``cnnfast bench`` on one core of an AVX2 machine; double precision halves what a vector holds.
+They rank rows and don't predict: only their ratios matter. The constants, nanoseconds all, were
+fitted to ``cnnfast bench --threads 1`` on an AVX2 machine with an FMA peak of 110 GFLOP/s per core
+(float32); a vector step costs the same in float64 and does half as much.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .blocking import TILE_BYTES, TILE_PIXELS, reduction_length
-from .shapes import round_up
+from .blocking import DIRECT_CHANNELS, TILE_BYTES, TILE_PIXELS, reduction_length
+from .shapes import ceil_div
 
-#: FLOP per nanosecond (float32): the register tile, four unit-stride rows side by side, one row,
-#: rows that must be gathered, BLAS, the plain loops, NumPy's plain loops.
-TILE_RATE = 75.0
-ROWS_RATE = 30.0
-ROW_RATE = 12.0
-GATHER_RATE = 4.0
-BLAS_RATE = 80.0
-LOOP_RATE = 1.5
-REFERENCE_RATE = 0.3
-#: Elements per nanosecond that are copied into a panel or a halo.
-COPY_RATE = 1.0
-#: Window taps per nanosecond of a pooling kernel, and of NumPy calls.
-POOL_RATE = 1.0
-POOL_NUMPY_RATE = 0.2
+#: A step of the register tile (12 multiply-adds), and its start and store.
+TILE_STEP = 2.0
+TILE_START = 45.0
+#: A weight packed into its panel, an input element copied into a halo.
+PACK_WEIGHT = 0.7
+PACK_HALO = 0.5
+#: A column element packed by im2col, and the start of a run of channels.
+PACK_COLUMN = 0.15
+PACK_RUN = 3.0
+#: A row of the direct kernel: its start, a step over a block of vectors for one channel or for four
+#: side by side, and for a column at the border; a gathered element where memory isn't contiguous.
+ROW_START = 50.0
+ROW_VECTORS = 8
+ROW_STEP_ONE = 3.0
+ROW_STEP_FOUR = 2.1
+BLOCK_VECTORS = 3
+BORDER_STEP = 2.0
+GATHER = 0.5
+#: The plain loops, a multiply-add; the reference, an array operation and an element.
+LOOP_STEP = 4.0
+REFERENCE_START = 3000.0
+REFERENCE_STEP = 1.0
+#: BLAS: a float32 multiply-add, a column element written and read, an image.
+BLAS_STEP = 0.025
+BLAS_COLUMN = 2.0
+BLAS_START = 20_000.0
+#: A window tap of a pooling kernel, and of whole-plane NumPy operations.
+POOL_TAP = 0.2
+POOL_NUMPY_TAP = 5.0
 
 
-def _width(geometry: Any) -> int:
-    return TILE_BYTES // int(geometry.dtype.itemsize)
+def _outputs(problem: Any) -> int:
+    return int(problem.n * problem.g * problem.o * problem.p * problem.q)
 
 
-def _tile_time(geometry: Any) -> float:
-    """Register tiles compute whole panels of channels, used or not."""
-    problem = geometry.problem
-    pixels = problem.n * problem.g * problem.o * round_up(problem.p * problem.q, TILE_PIXELS)
-    channels = round_up(problem.k, _width(geometry))
-    products = pixels * channels * reduction_length(problem)
-    packing = problem.g * channels * reduction_length(problem) / COPY_RATE
-    return float(2 * products / TILE_RATE * geometry.dtype.itemsize / 4 + packing)
+def _tiles(geometry: Any) -> float:
+    """Whole register tiles, used or not, and the packing of the weights."""
+    problem, width = geometry.problem, TILE_BYTES // geometry.dtype.itemsize
+    length, panels = reduction_length(problem), ceil_div(problem.k, width)
+    tiles = ceil_div(_outputs(problem), TILE_PIXELS) * panels
+    packing = problem.g * panels * width * length * PACK_WEIGHT
+    return float(tiles * (length * TILE_STEP + TILE_START) + packing)
 
 
 def tiled(geometry: Any) -> float:
     """Register tiles over a padded copy of the input."""
     problem = geometry.problem
-    halo = problem.n * problem.g * problem.c * problem.t * problem.d * problem.h * problem.w
-    return _tile_time(geometry) + float(halo / problem.d / COPY_RATE)
+    copied = problem.n * problem.g * problem.c * problem.h * problem.w * problem.t * problem.o
+    return _tiles(geometry) + copied * PACK_HALO
 
 
 def im2col(geometry: Any) -> float:
     """Register tiles over packed columns."""
     problem = geometry.problem
-    outputs = problem.n * problem.g * problem.o * problem.p * problem.q
-    return _tile_time(geometry) + float(outputs * reduction_length(problem) / COPY_RATE)
+    length = reduction_length(problem)
+    column = length * PACK_COLUMN + length // problem.c * PACK_RUN
+    return _tiles(geometry) + _outputs(problem) * column
 
 
 def direct(geometry: Any) -> float:
-    """Output rows, four channels side by side, no copy."""
+    """Output rows, up to four channels side by side, no copy."""
     problem = geometry.problem
-    letters = geometry.input.letters
-    unit = geometry.input.strides[letters.index("W")] == 1 and problem.stride_w == 1
-    rate = GATHER_RATE if not unit else ROWS_RATE if problem.k > 1 else ROW_RATE
-    return float(geometry.flops / rate * geometry.dtype.itemsize / 4)
+    lanes = TILE_BYTES // 2 // geometry.dtype.itemsize
+    rows = problem.n * problem.g * ceil_div(problem.k, DIRECT_CHANNELS) * problem.o * problem.p
+    together = min(problem.k, DIRECT_CHANNELS)
+    if geometry.input.stride_of("W") != 1 or problem.stride_w > 2 or problem.q < lanes:
+        step = problem.q * together * GATHER
+    else:
+        block = BLOCK_VECTORS if together == DIRECT_CHANNELS else ROW_VECTORS
+        one = ROW_STEP_FOUR if together == DIRECT_CHANNELS else ROW_STEP_ONE * together
+        border = sum(geometry.padding[2]) * BORDER_STEP
+        step = ceil_div(problem.q, block * lanes) * one * (1 + problem.stride_w) / 2 + border
+    return float(rows * (ROW_START + reduction_length(problem) * step))
 
 
 def loop(geometry: Any) -> float:
     """The plain loops."""
-    return float(geometry.flops / LOOP_RATE)
+    return float(geometry.flops / 2 * LOOP_STEP)
 
 
 def blas(geometry: Any) -> float:
-    """Columns written and read, and a matrix product."""
+    """Columns written and read, and a matrix product for every image and group."""
     problem = geometry.problem
-    columns = problem.n * problem.g * problem.o * problem.p * problem.q * reduction_length(problem)
-    compute = geometry.flops / BLAS_RATE * geometry.dtype.itemsize / 4
-    return float(compute + 2 * columns / COPY_RATE + 20_000 * problem.n * problem.g)
+    columns = _outputs(problem) * reduction_length(problem)
+    products = geometry.flops / 2 * BLAS_STEP * geometry.dtype.itemsize / 4
+    return float(products + columns * BLAS_COLUMN + problem.n * problem.g * BLAS_START)
 
 
 def reference(geometry: Any) -> float:
-    """Loops in Python."""
-    return float(geometry.flops / REFERENCE_RATE + 1e6)
+    """NumPy operations on whole planes, one per weight or window tap."""
+    taps = geometry.kernel[0] * geometry.kernel[1] * geometry.kernel[2]
+    operations = geometry.in_channels * geometry.out_channels * taps
+    return float(operations * REFERENCE_START + geometry.flops * REFERENCE_STEP)
 
 
 def pool(geometry: Any) -> float:
     """A pass over the windows."""
-    return float(geometry.flops / POOL_RATE)
+    return float(geometry.flops * POOL_TAP)
 
 
 def pool_numpy(geometry: Any) -> float:
     """A pass over the outputs per window tap."""
-    return float(geometry.flops / POOL_NUMPY_RATE + 20_000)
+    return float(geometry.flops * POOL_NUMPY_TAP)

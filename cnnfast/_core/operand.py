@@ -45,6 +45,11 @@ class Operand:
         letters = self.letters
         return self.shape[letters.index(letter)] if letter in letters else 1
 
+    def stride_of(self, letter: str) -> int:
+        """Element stride of the axis with that letter; 1 where the array has no such axis."""
+        letters = self.letters
+        return self.strides[letters.index(letter)] if letter in letters else 1
+
     def check_not_empty(self, name: str, what: str, letters: str) -> None:
         """ValueError if one of the axes has no elements."""
         for letter in letters:

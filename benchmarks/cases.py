@@ -1,0 +1,78 @@
+"""The pytest side: a case per layer and contender, checked and then timed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import pytest
+
+import cnnfast
+from cnnfast.benchmarks import workloads
+from cnnfast.benchmarks.checking import check
+from cnnfast.benchmarks.contender import Contender
+from cnnfast.benchmarks.contenders import contenders
+from cnnfast.benchmarks.timing import pace, seconds_of, settle
+from cnnfast.benchmarks.workloads import Array, Workload
+
+DTYPE = "float32"
+#: Seconds per case, about.
+BUDGET = 0.25
+
+
+def cases(family: str) -> list[Any]:
+    """A parameter set per layer of the family and contender that takes it, layer by layer.
+
+    A contender that isn't here makes one skipped case, with the reason.
+    """
+    layers = [layer for layer in workloads.workloads() if layer.family == family]
+    missing = {contender: contender.missing() for contender in contenders(family)}
+    sets = [
+        pytest.param(
+            layer,
+            contender,
+            id=f"{layer.name}-{contender.name.replace(' ', '-')}",
+            marks=[getattr(pytest.mark, tag) for tag in layer.tags],
+        )
+        for layer in layers
+        for contender, reason in missing.items()
+        if reason is None and contender.refuses(layer, DTYPE) is None
+    ]
+    for contender, reason in missing.items():
+        if reason is not None:
+            marks = [getattr(pytest.mark, tag) for tag in workloads.tags()]
+            marks.append(pytest.mark.skip(reason=f"{contender.name}: {reason}"))
+            name = contender.name.replace(" ", "-")
+            sets.append(pytest.param(layers[0], contender, id=f"missing-{name}", marks=marks))
+    return sets
+
+
+@lru_cache(maxsize=1)
+def _arrays(workload: Workload) -> tuple[Array, ...]:
+    return workload.arrays(DTYPE)
+
+
+def run_case(benchmark: Any, workload: Workload, contender: Contender) -> None:
+    """Check one contender's result on one layer, then time it within the budget."""
+    threads = cnnfast.get_num_threads()
+    prepared = contender.prepare(workload, _arrays(workload), threads)
+    max_error = check(contender.as_array(prepared.call()), workload, DTYPE)
+    geometry = workload.geometry(DTYPE)
+    benchmark.group = workload.name
+    benchmark.extra_info.update(
+        layer=workload.name,
+        title=workload.title,
+        family=workload.family,
+        backend=contender.name,
+        role=contender.role,
+        runs=prepared.runs,
+        flops=geometry.flops,
+        bytes=geometry.bytes_moved,
+        max_error=max_error,
+        version=contender.version(),
+        threads=threads,
+        dtype=DTYPE,
+    )
+    settle()
+    plan = pace(seconds_of(prepared.call), BUDGET)
+    benchmark.pedantic(prepared.call, rounds=plan.rounds, iterations=plan.iterations)
