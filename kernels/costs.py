@@ -12,9 +12,11 @@ from typing import Any
 from .blocking import DIRECT_CHANNELS, TILE_BYTES, TILE_PIXELS, reduction_length
 from .shapes import ceil_div
 
-#: A step of the register tile (12 multiply-adds), and its start and store.
+#: A step of the register tile (12 multiply-adds), and its start and store, with all channels used
+#: and with a part of them.
 TILE_STEP = 2.0
 TILE_START = 45.0
+TILE_START_RAGGED = 110.0
 #: A weight packed into its panel, an input element copied into a halo.
 PACK_WEIGHT = 0.7
 PACK_HALO = 0.5
@@ -28,7 +30,7 @@ ROW_VECTORS = 8
 ROW_STEP_ONE = 3.0
 ROW_STEP_FOUR = 2.1
 BLOCK_VECTORS = 3
-BORDER_STEP = 2.0
+BORDER_STEP = 1.2
 GATHER = 0.5
 #: The plain loops, a multiply-add; the reference, an array operation and an element.
 LOOP_STEP = 4.0
@@ -53,14 +55,15 @@ def _tiles(geometry: Any) -> float:
     length, panels = reduction_length(problem), ceil_div(problem.k, width)
     tiles = ceil_div(_outputs(problem), TILE_PIXELS) * panels
     packing = problem.g * panels * width * length * PACK_WEIGHT
-    return float(tiles * (length * TILE_STEP + TILE_START) + packing)
+    start = TILE_START if problem.k % width == 0 else TILE_START_RAGGED
+    return float(tiles * (length * TILE_STEP + start) + packing)
 
 
 def tiled(geometry: Any) -> float:
     """Register tiles over a padded copy of the input."""
     problem = geometry.problem
     copied = problem.n * problem.g * problem.c * problem.h * problem.w * problem.t * problem.o
-    return _tiles(geometry) + copied * PACK_HALO
+    return _tiles(geometry) + float(copied * PACK_HALO)
 
 
 def im2col(geometry: Any) -> float:
@@ -68,7 +71,7 @@ def im2col(geometry: Any) -> float:
     problem = geometry.problem
     length = reduction_length(problem)
     column = length * PACK_COLUMN + length // problem.c * PACK_RUN
-    return _tiles(geometry) + _outputs(problem) * column
+    return _tiles(geometry) + float(_outputs(problem) * column)
 
 
 def direct(geometry: Any) -> float:

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 Body = Callable[[int, int, int], None]
 
 #: Chunks a thread takes on average: enough to even out a busy core, few enough to cost nothing.
-CHUNKS_PER_THREAD = 4
+CHUNKS_PER_THREAD = 8
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
