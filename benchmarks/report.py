@@ -39,9 +39,12 @@ class Result:
 
     @property
     def column(self) -> str:
-        """Our rows by their own names; other libraries by theirs, the best variant of each."""
+        """Our rows by algorithm, other libraries by name: the fastest engine or variant of each."""
         words = self.backend.split()
-        return words[0] if self.role == "peer" else " ".join(words[1:])
+        if self.role == "peer":
+            return words[0]
+        algorithm, _, engine = words[1].partition("/")
+        return engine if self.role == "baseline" else algorithm
 
 
 @dataclass(frozen=True)

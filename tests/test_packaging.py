@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("build", reason="build, of the test extra, isn't installed")
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ("build", "dist", "out", "__pycache__", "*.so", "*.egg-info", ".*")
 
