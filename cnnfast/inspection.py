@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -160,6 +159,8 @@ def show_config() -> str:
     >>> print(show_config().splitlines()[0].split()[0])
     cnnfast
     """
+    import platform
+
     lines = [
         f"cnnfast   {__version__}",
         f"Python    {platform.python_version()} on {platform.platform()}",

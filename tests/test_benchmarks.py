@@ -31,7 +31,7 @@ def test_a_wrong_result_is_refused_before_timing() -> None:
     result = own.as_array(own.prepare(layer, layer.arrays("float32"), 1).call()).copy()
     assert checking.check(result, layer, "float32") < 1e-5
     result.flat[-1] += 1e-2
-    with pytest.raises(checking.WrongResultError, match="tiny-8: 1 of 36 values are wrong"):
+    with pytest.raises(checking.WrongResultError, match="tiny-8: 1 of 64 values are wrong"):
         checking.check(result, layer, "float32")
 
 

@@ -93,9 +93,11 @@ def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> P
         ]
         return Plan(row, (*others, *rejected))
     asked = [f"{name}: {why}" for name, why in rejected if why != _NOT_ASKED]
+    missing = request.engine and engine_missing(request.engine)
+    reasons = "; ".join(asked) or f"this version has no such {family} kernel"
     raise BackendUnavailableError(
-        f"{geometry.name}: backend {str(request)!r} can't serve: "
-        f"{'; '.join(asked) or f'no {family} kernel has that name'}"
+        f"{geometry.name}: backend {str(request)!r} can't serve: {reasons}"
+        + (f"; {missing}" if missing and not asked else "")
     )
 
 
