@@ -30,7 +30,6 @@ def test_demo(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
     out = tmp_path / "new" / "folder"
     assert cli.main(["demo", str(image), "--out", str(out), "--threads", "2"]) == 0
-    cnnfast.set_num_threads(None)
     printed = capsys.readouterr().out
     for row in KERNELS:
         if row.family == "fprop":
@@ -79,7 +78,6 @@ def test_bad_values_give_one_line_and_status_2(
     if arguments[0] == "demo":
         pytest.importorskip("rich", reason="rich, of the demo extra, isn't installed")
     assert cli.main(arguments) == 2
-    cnnfast.set_num_threads(None)
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

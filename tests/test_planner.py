@@ -138,7 +138,6 @@ def test_landing_on_the_reference_warns(monkeypatch: pytest.MonkeyPatch) -> None
         cnnfast.conv2d(X, W)
     assert caught[0].filename == __file__
     cnnfast.conv2d(X, W, backend="reference")
-    cnnfast.set_workspace_limit(None)
     planner._plan.cache_clear()
 
 
@@ -163,7 +162,6 @@ def test_the_choice_does_not_depend_on_the_threads() -> None:
         one = cnnfast.explain("conv2d", x, w)
         cnnfast.set_num_threads(64)
         many = cnnfast.explain("conv2d", x, w)
-        cnnfast.set_num_threads(None)
         assert (one.algorithm, one.engine, one.blocks) == (many.algorithm, many.engine, many.blocks)
 
 

@@ -88,7 +88,6 @@ def test_many_python_threads_at_once(engine: str) -> None:
         worker.start()
     for worker in workers:
         worker.join(60)
-    cnnfast.set_num_threads(None)
     assert not any(worker.is_alive() for worker in workers)
     assert wrong == []
 
@@ -106,7 +105,6 @@ def test_a_forked_child_after_the_parent_used_threads(engine: str) -> None:
         same = np.array_equal(cnnfast.conv2d(X, W, padding=1, backend=engine), expected)
         os._exit(0 if same else 1)
     _, status = os.waitpid(child, 0)
-    cnnfast.set_num_threads(None)
     assert os.waitstatus_to_exitcode(status) == 0
 
 
