@@ -6,6 +6,7 @@ here any NumPy array (or an object with ``__array__`` or ``__dlpack__``), with a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy as np
 from ._core.arguments import integer
 from ._core.arrays import Array, as_array, as_arrays, check_out, computing_dtype, kernel_ready
 from ._core.execute import check_bias, run_fprop, run_pool
-from ._core.geometry import ConvGeometry, PoolGeometry
-from ._core.padding import pad_input
+from ._core.geometry import ConvGeometry, PoolGeometry, pool_name
+from ._core.padding import needs_copy, pad_input
 
 __all__ = ["avg_pool2d", "conv2d", "linear", "max_pool2d", "relu", "softmax"]
 
@@ -113,7 +114,7 @@ def _conv(
     x, w = kernel_ready(x, dtype), kernel_ready(w, dtype)
     layouts: dict[str, Any] = {"rank": rank, "layout": layout, "weight_layout": weight_layout}
     geometry = ConvGeometry.of(x, w, stride, padding, dilation, groups, **layouts)
-    if padding_mode != "constant" or padding_value != 0:
+    if needs_copy(name, padding_mode, padding_value):
         x = pad_input(x, geometry, padding_mode, padding_value)
         geometry = ConvGeometry.of(x, w, stride, 0, dilation, groups, **layouts)
     return run_fprop(x, w, b, geometry, activation, out_dtype or dtype, out, backend)
@@ -155,25 +156,22 @@ def linear(
     """
     x, w, b = as_arrays("linear", input=input, weight=weight, bias=bias)
     dtype = computing_dtype("linear", (x, w, b))
-    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
-        raise ValueError(
-            "linear: input (..., in_features) and weight (out_features, in_features) must agree in "
-            f"in_features, got shapes {x.shape} and {w.shape}"
-        )
+    geometry = ConvGeometry.of_linear(x.shape, w.shape, dtype)
     check_bias("linear", b, w.shape[0])
     shape = (*x.shape[:-1], w.shape[0])
     if out is not None:
         check_out("linear", out, shape, dtype, [array for array in (x, w, b) if array is not None])
     # The rows of the input are the pixels of a 1x1 convolution over an image, channels last.
-    pixels = kernel_ready(x.reshape(1, -1, w.shape[1]), dtype)
+    rows = math.prod(x.shape[:-1])
+    pixels = kernel_ready(x.reshape(1, rows, w.shape[1]), dtype)
+    if rows == 0:
+        pixels = np.zeros((1, 1, w.shape[1]), dtype)
     filters = kernel_ready(w, dtype)[:, :, None]
-    if pixels.size == 0:
-        return np.empty(shape, dtype) if out is None else out
-    geometry = ConvGeometry.of(pixels, filters, layout="NWC", weight_layout="OIW")
     result = run_fprop(pixels, filters, b, geometry, activation, dtype, None, backend)
+    result = result[:, :rows].reshape(shape)
     if out is None:
-        return result.reshape(shape)
-    out[...] = result.reshape(shape)
+        return result
+    out[...] = result
     return out
 
 
@@ -287,7 +285,7 @@ def _pool(
     return_indices: bool,
     **window: Any,
 ) -> Array | tuple[Array, Array]:
-    name = f"{'max' if reduction == 'max' else 'avg'}_pool{rank}d"
+    name = pool_name(reduction, rank)
     x = as_array(f"{name}: input", input)
     x = kernel_ready(x, computing_dtype(name, (x,)))
     geometry = PoolGeometry.of(x, reduction, rank=rank, layout=layout, **window)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,9 @@ from . import functional
 from ._core import config
 from ._core.arrays import as_array, computing_dtype
 from ._core.geometry import ConvGeometry, PoolGeometry
-from ._core.planner import Plan, plan, threads_for
+from ._core.operand import shape_of
+from ._core.padding import needs_copy, padded_shape
+from ._core.planner import Plan, plan
 from ._core.version import __version__
 
 
@@ -72,28 +73,25 @@ def _shape_or_array(name: str, value: Any) -> Any:
     return value if isinstance(value, tuple) else as_array(name, value)
 
 
-def _conv2d(input: Any, weight: Any, keywords: dict[str, Any]) -> ConvGeometry:
-    return ConvGeometry.of(input, weight, rank=2, **keywords)
+def _conv2d(input: Any, weight: Any, given: dict[str, Any]) -> ConvGeometry:
+    mode, value = given.pop("padding_mode", "constant"), given.pop("padding_value", 0)
+    geometry = ConvGeometry.of(input, weight, rank=2, **given)
+    if needs_copy("conv2d", mode, value):
+        shape = padded_shape(geometry, mode)
+        geometry = ConvGeometry.of(shape, weight, rank=2, **{**given, "padding": 0})
+    return geometry
 
 
-def _linear(input: Any, weight: Any, keywords: dict[str, Any]) -> ConvGeometry:
-    shape = input if isinstance(input, tuple) else input.shape
-    features = weight if isinstance(weight, tuple) else weight.shape
-    return ConvGeometry.of(
-        (1, math.prod(shape[:-1]), shape[-1]),
-        (*features, 1),
-        layout="NWC",
-        weight_layout="OIW",
-        **keywords,
-    )
+def _linear(input: Any, weight: Any, given: dict[str, Any]) -> ConvGeometry:
+    return ConvGeometry.of_linear(shape_of(input), shape_of(weight), **given)
 
 
-def _max_pool2d(input: Any, _: None, keywords: dict[str, Any]) -> PoolGeometry:
-    return PoolGeometry.of(input, "max", **keywords)
+def _max_pool2d(input: Any, _: None, given: dict[str, Any]) -> PoolGeometry:
+    return PoolGeometry.of(input, "max", **given)
 
 
-def _avg_pool2d(input: Any, _: None, keywords: dict[str, Any]) -> PoolGeometry:
-    return PoolGeometry.of(input, "mean", **keywords)
+def _avg_pool2d(input: Any, _: None, given: dict[str, Any]) -> PoolGeometry:
+    return PoolGeometry.of(input, "mean", **given)
 
 
 #: Name of the function -> family, and the geometry that its arguments make.
@@ -105,10 +103,7 @@ OPS: dict[str, tuple[str, Callable[..., ConvGeometry | PoolGeometry]]] = {
 }
 
 #: Arguments of the functions that say nothing about the geometry.
-BESIDES = {
-    "bias", "padding_mode", "padding_value", "activation", "out_dtype", "out", "return_indices",
-    "backend",
-}  # fmt: skip
+BESIDES = {"bias", "activation", "out_dtype", "out", "return_indices", "backend"}
 
 
 def explain(op: Any, *arguments: Any, dtype: Any = None, **keywords: Any) -> Explanation:
@@ -126,19 +121,21 @@ def explain(op: Any, *arguments: Any, dtype: Any = None, **keywords: Any) -> Exp
         raise ValueError(f"op must be one of {', '.join(OPS)}, got {name!r}")
     family, geometry_of = OPS[name]
     bound = inspect.signature(getattr(functional, name)).bind(*arguments, **keywords).arguments
-    backend = bound.get("backend")
-    arrays = [_shape_or_array(f"{name}: input", bound.pop("input")), None]
-    if "weight" in bound:
-        arrays[1] = _shape_or_array(f"{name}: weight", bound.pop("weight"))
-    given = [array for array in arrays if isinstance(array, np.ndarray)]
-    options = {key: value for key, value in bound.items() if key not in BESIDES}
-    options["dtype"] = computing_dtype(name, given, dtype or (None if given else np.float32))
-    geometry = geometry_of(*arrays, options)
-    return _explanation(name, geometry, plan(family, geometry, backend))
+    operands = {
+        which: _shape_or_array(f"{name}: {which}", bound[which])
+        for which in ("input", "weight", "bias")
+        if bound.get(which) is not None
+    }
+    arrays = [operand for operand in operands.values() if isinstance(operand, np.ndarray)]
+    promoted = bound.get("out_dtype") or dtype or (None if arrays else np.float32)
+    given = {key: bound[key] for key in bound if key not in BESIDES | operands.keys()}
+    given["dtype"] = computing_dtype(name, arrays, promoted)
+    geometry = geometry_of(operands["input"], operands.get("weight"), given)
+    return _explanation(name, geometry, plan(family, geometry, bound.get("backend")))
 
 
 def _explanation(op: str, geometry: ConvGeometry | PoolGeometry, chosen: Plan) -> Explanation:
-    row, threads = chosen.row, threads_for(geometry)
+    row, threads = chosen.row, chosen.threads_for(geometry)
     return Explanation(
         op=op,
         algorithm=row.algorithm,
@@ -171,6 +168,7 @@ def show_config() -> str:
     ]
     for folder, engine in ENGINES.items():
         rows = sum(row.engine == folder for row in KERNELS)
-        state = engine_missing(folder) or f"{rows} kernels"
+        state = "no kernels in this version" if not rows else engine_missing(folder)
+        state = state or f"{rows} kernels"
         lines.append(f"engine    {engine.name}: {state}")
     return "\n".join(lines)

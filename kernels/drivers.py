@@ -34,6 +34,15 @@ Cut = Callable[[ConvProblem, int], Any]
 ALIGNMENT = 64
 
 
+def has_element_strides(array: Array) -> bool:
+    """Whether the array is aligned and every stride a multiple of the item size.
+
+    >>> has_element_strides(np.zeros((3, 4), np.float32)[:, ::2])
+    True
+    """
+    return array.flags.aligned and all(step % array.itemsize == 0 for step in array.strides)
+
+
 def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
     """Bytes of scratch for a cut: packed weights, shared, then a local region per thread."""
     threads = min(threads, cut.tasks)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .drivers import ALIGNMENT
+from .drivers import ALIGNMENT, has_element_strides
 from .problem import ACTIVATION_CODES
 from .registry import ENGINES, KERNELS, Kernel, engine_missing, load_row
 
@@ -37,7 +37,7 @@ class LoadedKernel:
         if reason is not None:
             raise TypeError(f"{self.row.name} {reason}")
         for name, (array, shape) in arrays.items():
-            if not array.flags.aligned or any(step % array.itemsize for step in array.strides):
+            if not has_element_strides(array):
                 raise ValueError(f"{name} must be aligned, its strides whole elements")
             if array.shape != shape or array.dtype != geometry.dtype:
                 raise ValueError(

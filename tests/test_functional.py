@@ -192,6 +192,12 @@ def test_padding_value() -> None:
 
 
 def test_batch_0() -> None:
+    assert cnnfast.conv2d(X[:0], W, padding=1, groups=2, padding_mode="reflect").shape == (
+        0,
+        6,
+        9,
+        11,
+    )
     assert cnnfast.conv2d(X[:0], W, groups=2).shape == (0, 6, 7, 9)
     assert np.shape(cnnfast.max_pool2d(X[:0], 2)) == (0, 4, 4, 5)
     assert cnnfast.linear(np.ones((0, 3)), np.ones((4, 3))).shape == (0, 4)
@@ -234,6 +240,13 @@ def test_pooling_into_out() -> None:
     out = np.empty((2, 4, 4, 10), np.float32)[..., ::2]
     assert cnnfast.avg_pool2d(X, 2, out=out) is out
     np.testing.assert_array_equal(out, expected)
+
+
+def test_indices_beyond_31_bits() -> None:
+    """A plane of 2.5e9 elements, all the same memory: the last row's NaN is found."""
+    x = np.broadcast_to(np.array([[[np.nan]]], np.float32), (1, 50_000, 50_000))
+    _, indices = cnnfast.max_pool2d(x, (50_000, 1), (1, 25_000), return_indices=True)
+    np.testing.assert_array_equal(indices, [[[2_499_950_000, 2_499_975_000]]])
 
 
 def test_an_empty_stride_means_the_window() -> None:

@@ -150,13 +150,17 @@ def test_no_kernel_touches_memory_that_is_not_its_own(engine: str, instruction_s
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
 
 
-def test_the_guards_work() -> None:
-    code = "from test_memory import *; GuardedMemory(True).array(np.ones(3)).ctypes.data"
-    touch = f"a = {code.partition('; ')[2]}; ctypes.string_at(a, 25)"
-    command = [sys.executable, "-c", f"{code.partition(';')[0]}; {touch}"]
+@pytest.mark.parametrize(("count", "survives"), [(24, True), (25, False)])
+def test_the_guards_work(count: int, survives: bool) -> None:
+    """Three float64 may be read, not a byte more."""
+    code = (
+        "from test_memory import *; memory = GuardedMemory(True); array = memory.array(np.ones(3));"
+        f"ctypes.string_at(array.ctypes.data, {count}); print('alive')"
+    )
+    command = [sys.executable, "-c", code]
     folder = os.path.dirname(__file__)
-    done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
-    assert done.returncode < 0
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.stdout == "alive\n", done.returncode < 0) == (survives, not survives)
 
 
 if __name__ == "__main__":

@@ -98,9 +98,9 @@ def test_the_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {
         "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile",
-        "pyproject.toml", "setup.py", "cnnfast/py.typed", "benchmarks/workloads.toml",
+        "pyproject.toml", "setup.py", "conftest.py", "cnnfast/py.typed",
         "kernels/cython_cpu/_tiled.pyx", "kernels/cython_cpu/_problem.pxd",
-        "kernels/cython_cpu/microkernel.h", "tests/conformance.py",
+        "kernels/cython_cpu/microkernel.h", "tests/conformance.py", "benchmarks/workloads.toml",
     }  # fmt: skip
     assert wanted <= names
     assert not [name for name in names if re.search(r"\.(c|so|pyc|nbi|nbc)$", name)]

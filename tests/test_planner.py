@@ -155,6 +155,16 @@ def test_workspace_limit() -> None:
     assert cnnfast.get_workspace_limit() == 1 << 30
 
 
+def test_threads_give_way_to_the_workspace_limit() -> None:
+    shapes = (8, 64, 56, 56), (64, 64, 3, 3)
+    cnnfast.set_num_threads(64)
+    free = cnnfast.explain("conv2d", *shapes)
+    cnnfast.set_workspace_limit(free.scratch_bytes // 2)
+    capped = cnnfast.explain("conv2d", *shapes)
+    assert capped.scratch_bytes <= free.scratch_bytes // 2
+    assert (capped.algorithm, capped.blocks) == (free.algorithm, free.blocks)
+
+
 def test_the_choice_does_not_depend_on_the_threads() -> None:
     shapes = [((8, 64, 56, 56), (64, 64, 3, 3)), ((1, 1, 9, 9), (1, 1, 3, 3))]
     for x, w in shapes:
@@ -180,6 +190,10 @@ def test_explain_takes_what_the_function_takes() -> None:
     assert chosen.flops == 2 * 4 * 3 * 9 * 144
     assert chosen.intensity == pytest.approx(chosen.flops / chosen.bytes_moved)
     assert chosen.roofline_seconds(1e9, 1e12) == chosen.flops / 1e9
+    assert explain(bias=np.ones(4)).geometry.dtype == np.float64
+    assert explain(out_dtype=np.float64).geometry.dtype == np.float64
+    padded = explain(padding=2, padding_mode="reflect")
+    assert (padded.geometry.size[1:], padded.geometry.padding[1:]) == ((16, 16), ((0, 0), (0, 0)))
     text = str(chosen)
     assert f"{chosen.algorithm}/{chosen.engine}" in text
     assert f"{chosen.scratch_bytes:,} bytes" in text
@@ -192,10 +206,22 @@ def test_explain_takes_what_the_function_takes() -> None:
 def test_scratch_is_kept_between_calls_and_released() -> None:
     from cnnfast._core import workspace
 
-    first = workspace.scratch(1000)
-    assert workspace.scratch(500) is first
-    assert first.ctypes.data % 64 == 0
     cnnfast.release_scratch()
-    assert workspace.scratch(10) is not first
-    big = workspace.scratch(workspace.KEPT_BYTES + 1)
-    assert workspace.scratch(10).size < big.size
+    with workspace.scratch(1000) as first:
+        assert first.ctypes.data % 64 == 0
+        with workspace.scratch(10) as inner:
+            assert not np.shares_memory(first, inner)
+    with workspace.scratch(500) as again:
+        assert again is first
+    with workspace.scratch(workspace.KEPT_BYTES + 1) as big:
+        pass
+    with workspace.scratch(10) as small:
+        assert small.size < big.size
+    with workspace.scratch(10) as kept, pytest.raises(KeyError), workspace.scratch(2000) as broken:
+        raise KeyError
+    with workspace.scratch(10) as after:
+        assert after is kept
+        assert after is not broken
+    cnnfast.release_scratch()
+    with workspace.scratch(10) as fresh:
+        assert fresh is not after

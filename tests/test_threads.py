@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -102,10 +104,87 @@ def test_a_forked_child_after_the_parent_used_threads(engine: str) -> None:
     expected = cnnfast.conv2d(X, W, padding=1, backend=engine)
     child = os.fork()
     if child == 0:
-        same = np.array_equal(cnnfast.conv2d(X, W, padding=1, backend=engine), expected)
-        os._exit(0 if same else 1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+        code = 1
+        try:
+            code = int(
+                not np.array_equal(cnnfast.conv2d(X, W, padding=1, backend=engine), expected)
+            )
+        finally:
+            os._exit(code)
+    assert exit_code(child) == 0
+
+
+def exit_code(child: int, seconds: float = 60) -> int:
+    """The child's exit code; one that takes longer is killed."""
+    stop = time.monotonic() + seconds
+    while time.monotonic() < stop:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this platform has no setitimer")
+def test_a_signal_handler_may_call_in_the_middle_of_a_call() -> None:
+    """Neither deadlock nor scratch shared by the two calls."""
+    cnnfast.set_num_threads(2)
+    expected = cnnfast.conv2d(X, W, padding=1)
+    results: list[np.ndarray[Any, Any]] = []
+
+    def handler(*_: Any) -> None:
+        results.append(cnnfast.conv2d(X, W, padding=1))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.002)
+    try:
+        stop = time.monotonic() + 2
+        while time.monotonic() < stop:
+            results.append(cnnfast.conv2d(X, W, padding=1))
+            assert all(np.array_equal(result, expected) for result in results)
+            results.clear()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_call_goes_on_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(parallel, "_pool", parallel._Pool())
+    done: list[int] = []
+    parallel.run(lambda begin, end, worker: done.extend(range(begin, end)), 10, 3)
+    assert sorted(done) == list(range(10))
+
+
+def test_an_interrupt_leaves_no_thread_at_work() -> None:
+    at_work: set[int] = set()
+
+    def body(begin: int, end: int, worker: int) -> None:
+        at_work.add(worker)
+        time.sleep(0.02)
+        at_work.discard(worker)
+        if worker == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        parallel.run(body, 1000, 3)
+    assert at_work == set()
+
+
+@pytest.mark.parametrize("dtype", suite.DTYPES)
+def test_tiled_im2col_and_direct_agree_bit_for_bit_on_both_engines(dtype: str) -> None:
+    rows = [row for row in ROWS["fprop"] if row.algorithm != "loop"]
+    rows = [row for row in rows if engine_missing(row.engine) is None]
+    if not rows:
+        pytest.skip("no compiled engine is installed")
+    for x_shape, w_shape, arguments in LAYERS:
+        x, w = random(x_shape, dtype), random(w_shape, dtype)
+        results = {cnnfast.conv2d(x, w, **arguments, backend=row.name).tobytes() for row in rows}
+        assert len(results) == 1
 
 
 def test_every_task_runs_exactly_once() -> None:

@@ -44,7 +44,7 @@ def integer(name: str, value: Any, least: int) -> int:
 
 def _sequence(value: Any) -> Sequence[Any] | None:
     """``value`` as a tuple if it is a sequence of sizes (tuple, list, 1-d array), else None."""
-    if isinstance(value, str) or not hasattr(value, "__len__"):
+    if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "shape", 1) == ():
         return None
     return tuple(value)
 

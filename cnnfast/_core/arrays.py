@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast.kernels.drivers import has_element_strides
+
 Array = np.ndarray[Any, Any]
 Dtype = np.dtype[Any]
 
@@ -32,7 +34,7 @@ def device_of(source: Any) -> str:
 def as_array(name: str, source: Any) -> Array:
     """``source`` as a NumPy array, without a copy where it offers ``__array__`` or ``__dlpack__``.
 
-    TypeError for masked arrays, arrays on another device, and dtypes that aren't numbers.
+    TypeError for masked arrays and for arrays on another device.
     """
     if device_of(source) != "cpu":
         raise TypeError(
@@ -78,11 +80,6 @@ def kernel_ready(array: Array, dtype: Dtype) -> Array:
     return array
 
 
-def has_element_strides(array: Array) -> bool:
-    """Whether the array is aligned and every stride a multiple of the item size."""
-    return array.flags.aligned and all(step % array.itemsize == 0 for step in array.strides)
-
-
 def check_out(
     name: str, out: Any, shape: tuple[int, ...], dtype: Dtype, inputs: list[Array]
 ) -> None:
@@ -95,11 +92,34 @@ def check_out(
         raise ValueError(f"{name}: out must have the result's dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{name}: out must be writeable, got a read-only array")
-    if any(step == 0 and extent > 1 for step, extent in zip(out.strides, shape, strict=True)):
-        raise ValueError(f"{name}: out must not overlap itself, got strides {out.strides}")
+    if not strides_nest(out):
+        raise ValueError(
+            f"{name}: out must not overlap itself: each of its strides must step over what the "
+            f"smaller ones span, got strides {out.strides} for shape {shape}"
+        )
     for array in inputs:
         if overlap(out, array):
             raise ValueError(f"{name}: out must not share memory with an input")
+
+
+def strides_nest(array: Array) -> bool:
+    """Whether no two elements can share memory: true of every view that slicing, transposing and
+    reshaping make.
+
+    >>> strides_nest(np.zeros((3, 4)).T[::-1]), strides_nest(np.broadcast_to(0.0, (3, 4)))
+    (True, False)
+    """
+    spanned = array.itemsize
+    axes = sorted(
+        (abs(step), extent)
+        for step, extent in zip(array.strides, array.shape, strict=True)
+        if extent > 1
+    )
+    for step, extent in axes:
+        if step < spanned:
+            return False
+        spanned += step * (extent - 1)
+    return True
 
 
 def overlap(first: Array, second: Array) -> bool:

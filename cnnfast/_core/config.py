@@ -19,7 +19,7 @@ _workspace: int = DEFAULT_WORKSPACE
 _backend: ContextVar[Request | None] = ContextVar("cnnfast_backend", default=None)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -37,7 +37,7 @@ def _environment_integer(name: str) -> int | None:
 
 @cache
 def _default_threads() -> int:
-    return _environment_integer("CNNFAST_NUM_THREADS") or _usable_cores()
+    return _environment_integer("CNNFAST_NUM_THREADS") or usable_cores()
 
 
 def get_num_threads() -> int:
@@ -73,8 +73,8 @@ def get_workspace_limit() -> int:
 def set_workspace_limit(limit: int | None) -> None:
     """Cap the scratch of one call, in bytes; None goes back to the default of 1 GiB.
 
-    With ``backend=None`` rows that need more give way to others; a backend asked for by name
-    raises ValueError with both numbers.
+    A call uses fewer threads, or another row, rather than more scratch; a backend asked for by name
+    that needs more raises BackendUnavailableError with both numbers.
 
     >>> set_workspace_limit(64 << 20)
     >>> set_workspace_limit(None)
@@ -110,8 +110,8 @@ def use_backend(backend: str | None) -> Iterator[None]:
 
     >>> import numpy as np, cnnfast
     >>> with use_backend("im2col/numpy"):
-    ...     cnnfast.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))[0, 0, 0, 0]
-    np.float64(4.0)
+    ...     print(cnnfast.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))[0, 0, 0, 0])
+    4.0
     """
     token = _backend.set(Request.parse(backend) if backend is not None else Request())
     try:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast.kernels.drivers import has_element_strides
+
 from .activations import split_activation
-from .arrays import Array, Dtype, check_out, has_element_strides, kernel_ready
+from .arrays import Array, Dtype, check_out, kernel_ready
 from .geometry import ConvGeometry, PoolGeometry
-from .planner import plan, threads_for
+from .planner import plan
 from .workspace import scratch
 
 
@@ -40,13 +42,13 @@ def run_fprop(
     target = _target(geometry, out, result_dtype, inputs)
     chosen = plan("fprop", geometry, backend)
     if target.size:
-        threads = threads_for(geometry)
+        threads = chosen.threads_for(geometry)
         x5, weight5, out5 = geometry.canonical(x, weight, target)
         added = np.empty(0, geometry.dtype)
         if bias is not None:
             added = np.ascontiguousarray(kernel_ready(bias, geometry.dtype))
-        buffer = scratch(chosen.row.scratch_bytes(geometry, threads))
-        chosen.function(x5, weight5, added, out5, geometry, buffer, code, threads)
+        with scratch(chosen.row.scratch_bytes(geometry, threads)) as buffer:
+            chosen.function(x5, weight5, added, out5, geometry, buffer, code, threads)
         if following is not None:
             following(target)
     return _deliver(target, out, result_dtype)
@@ -62,7 +64,7 @@ def run_pool(
     if target.size:
         x5, out5 = geometry.canonical(x), geometry.canonical(target)
         indices5 = None if indices is None else geometry.canonical(indices)
-        chosen.function(x5, out5, indices5, geometry, threads_for(geometry))
+        chosen.function(x5, out5, indices5, geometry, chosen.threads_for(geometry))
     return _deliver(target, out, geometry.dtype), indices
 
 

@@ -167,6 +167,27 @@ class ConvGeometry(Geometry):
         geometry._check_index()
         return geometry
 
+    @classmethod
+    def of_linear(cls, input: Shape, weight: Shape, dtype: Any = np.float32) -> ConvGeometry:
+        """A fully connected layer as a 1x1 convolution: the input's rows are the pixels of one
+        image (1, rows, in_features), the weight is (out_features, in_features, 1). An input
+        without rows counts as one row.
+
+        >>> ConvGeometry.of_linear((5, 7), (3, 7)).out_shape
+        (1, 5, 3)
+        """
+        if len(weight) != 2 or len(input) < 1 or input[-1] != weight[1] or 0 in weight:
+            raise ValueError(
+                "linear: input (..., in_features) and weight (out_features, in_features) must "
+                f"agree in in_features, none of them 0, got shapes {input} and {weight}"
+            )
+        rows = max(math.prod(input[:-1]), 1)
+        pixels, filters = Operand.of((1, rows, input[-1]), "NWC"), Operand.of((*weight, 1), "OIW")
+        axes = Axes.of("linear", [rows], [1], 1, 0, 1)
+        geometry = cls("linear", 1, np.dtype(dtype), pixels, axes, filters, 1)
+        geometry._check_index()
+        return geometry
+
     @property
     def out_channels(self) -> int:
         """Channels of the output, all groups together."""
@@ -235,6 +256,15 @@ def _check_channels(name: str, data: Operand, filters: Operand, groups: int) -> 
         )
 
 
+def pool_name(reduction: str, rank: int) -> str:
+    """The function that pools so.
+
+    >>> pool_name("mean", 2)
+    'avg_pool2d'
+    """
+    return f"{'max' if reduction == 'max' else 'avg'}_pool{rank}d"
+
+
 @dataclass(frozen=True)
 class PoolGeometry(Geometry):
     """A pooling in canonical form: a reduction, "max" or "mean", over windows.
@@ -271,7 +301,7 @@ class PoolGeometry(Geometry):
         """
         if reduction not in ("max", "mean"):
             raise ValueError(f"reduction must be 'max' or 'mean', got {reduction!r}")
-        name = f"{'max' if reduction == 'max' else 'avg'}_pool{rank}d"
+        name = pool_name(reduction, rank)
         data = data_operand(name, input, rank, layout)
         window = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
         steps = window if stride is None or is_empty_sequence(stride) else stride

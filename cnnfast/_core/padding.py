@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -18,25 +19,47 @@ MODES: dict[str, tuple[str, int]] = {
 }
 
 
-def pad_input(x: Array, geometry: ConvGeometry, mode: str, value: float) -> Array:
-    """A copy of ``x`` with the geometry's padding, filled as ``mode`` says."""
+def needs_copy(name: str, mode: Any, value: Any) -> bool:
+    """Whether padding is other than the kernels' zeros; TypeError for a value that isn't real."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: padding_value must be a real number, got {value!r}")
+    return bool(mode != "constant" or value != 0)
+
+
+def padding_widths(geometry: ConvGeometry, mode: str) -> list[tuple[int, int]]:
+    """(before, after) for each axis of the user's input; ValueError where a mode can't reach."""
     pairs = dict(zip(CANONICAL_DATA[2:], geometry.padding, strict=True))
     widths = [pairs.get(letter, (0, 0)) for letter in geometry.input.letters]
     if mode == "constant":
-        if not isinstance(value, (int, float, np.number)):
-            raise TypeError(f"{geometry.name}: padding_value must be a number, got {value!r}")
-        return np.pad(x, widths, constant_values=value)
+        return widths
     if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(
             f"{geometry.name}: padding_mode must be 'constant', "
             f"{', '.join(map(repr, MODES))}, got {mode!r}"
         )
-    numpy_mode, slack = MODES[mode]
-    for letter, extent, pair in zip(geometry.input.letters, x.shape, widths, strict=True):
-        if max(pair) > extent + slack:
+    slack = MODES[mode][1]
+    for letter, pair in zip(geometry.input.letters, widths, strict=True):
+        extent = geometry.input.extent(letter)
+        if max(pair) > max(extent + slack, 0):
             raise ValueError(
                 f"{geometry.name}: padding_mode {mode!r} takes a padding of at most "
                 f"{extent + slack} on axis {letter} of extent {extent}, got {pair}"
             )
-    keywords: Any = {"mode": numpy_mode}
+    return widths
+
+
+def pad_input(x: Array, geometry: ConvGeometry, mode: str, value: float) -> Array:
+    """A copy of ``x`` with the geometry's padding, filled as ``mode`` says."""
+    widths = padding_widths(geometry, mode)
+    if mode == "constant":
+        return np.pad(x, widths, constant_values=value)
+    keywords: Any = {"mode": MODES[mode][0]}
     return np.pad(x, widths, **keywords)
+
+
+def padded_shape(geometry: ConvGeometry, mode: str) -> tuple[int, ...]:
+    """The shape of that copy."""
+    pairs = padding_widths(geometry, mode)
+    return tuple(
+        extent + sum(pair) for extent, pair in zip(geometry.input.shape, pairs, strict=True)
+    )

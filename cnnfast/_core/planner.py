@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,10 +41,15 @@ class Plan:
         """The row's callable, imported on first use."""
         return load_row(self.row)
 
-
-def threads_for(geometry: AnyGeometry) -> int:
-    """Threads that a call of this size gets; results don't depend on it."""
-    return 1 if geometry.flops < SERIAL_FLOPS else config.get_num_threads()
+    def threads_for(self, geometry: AnyGeometry) -> int:
+        """Threads that a call gets: one for little work, no more than the workspace limit has
+        scratch for. Results don't depend on it.
+        """
+        threads = 1 if geometry.flops < SERIAL_FLOPS else config.get_num_threads()
+        limit = config.get_workspace_limit()
+        while threads > 1 and self.row.scratch_bytes(geometry, threads) > limit:
+            threads -= 1
+        return threads
 
 
 def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan:
@@ -62,9 +68,17 @@ def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan
             f"{geometry.name}: no fast kernel serves, the slow reference does "
             f"({'; '.join(f'{name}: {why}' for name, why in chosen.rejected)})",
             PerformanceWarning,
-            stacklevel=5,
+            stacklevel=_levels_to_caller(),
         )
     return chosen
+
+
+def _levels_to_caller() -> int:
+    """How far up from ``plan`` the first frame outside of the package is."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("cnnfast."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @lru_cache(maxsize=512)
@@ -93,11 +107,9 @@ def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> P
         ]
         return Plan(row, (*others, *rejected))
     asked = [f"{name}: {why}" for name, why in rejected if why != _NOT_ASKED]
-    missing = request.engine and engine_missing(request.engine)
     reasons = "; ".join(asked) or f"this version has no such {family} kernel"
     raise BackendUnavailableError(
         f"{geometry.name}: backend {str(request)!r} can't serve: {reasons}"
-        + (f"; {missing}" if missing and not asked else "")
     )
 
 
@@ -107,7 +119,7 @@ _NOT_ASKED = "not asked for"
 def _slower(row: Kernel, cost: float, other: Kernel, price: float) -> str:
     if other.fallback > row.fallback:
         return "a fallback, for where no other row serves"
-    return f"estimated {price / 1e3:.0f} us against {cost / 1e3:.0f} us"
+    return f"estimated {price / 1e3:.3g} us against {cost / 1e3:.3g} us"
 
 
 def _why_not(row: Kernel, geometry: AnyGeometry, request: Request, limit: int) -> str | None:

@@ -45,11 +45,6 @@ class Request:
         known = {row.algorithm for row in KERNELS if row.family == family}
         return self if self.algorithm in known else Request(None, self.engine)
 
-    @property
-    def is_named(self) -> bool:
-        """Whether anything in particular was asked for."""
-        return self != Request()
-
     def __str__(self) -> str:
         engine = None if self.engine is None else ENGINES[self.engine].name
         return "/".join(part for part in (self.algorithm, engine) if part) or "any"

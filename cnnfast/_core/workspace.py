@@ -7,42 +7,52 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from cnnfast.kernels.drivers import ALIGNMENT
 
+Array = np.ndarray[Any, Any]
+
 #: A buffer larger than this is given back after the call that needed it.
 KEPT_BYTES = 64 << 20
 
 
-class _Buffer:
-    """A holder that a weak set can list, so that ``release_scratch`` reaches every thread."""
+class _Shelf:
+    """Where a thread keeps its buffer between calls: a list of one array or none."""
 
     def __init__(self) -> None:
-        self.array = np.empty(0, np.uint8)
+        self.kept: list[Array] = []
 
 
 _local = threading.local()
-_buffers: weakref.WeakSet[_Buffer] = weakref.WeakSet()
+#: The shelves of all threads that live; appending, removing and copying a list are atomic.
+_shelves: list[weakref.ref[_Shelf]] = []
 
 
-def scratch(size: int) -> np.ndarray[Any, Any]:
-    """At least ``size`` bytes, 64-byte aligned, this thread's until its next call."""
-    if size > KEPT_BYTES:
-        return aligned(size)
-    buffer = getattr(_local, "buffer", None)
-    if buffer is None:
-        buffer = _local.buffer = _Buffer()
-        _buffers.add(buffer)
-    if buffer.array.size < size:
-        buffer.array = aligned(size)
-    array: np.ndarray[Any, Any] = buffer.array
-    return array
+@contextmanager
+def scratch(size: int) -> Iterator[Array]:
+    """At least ``size`` bytes, 64-byte aligned, for the ``with`` block alone.
+
+    A call inside a call (from a signal handler, say) finds the shelf empty and gets memory of its
+    own. After an exception a helping thread may still be writing: the buffer isn't kept.
+    """
+    shelf = getattr(_local, "shelf", None)
+    if shelf is None:
+        shelf = _local.shelf = _Shelf()
+        _shelves.append(weakref.ref(shelf, _shelves.remove))
+    array = shelf.kept.pop() if shelf.kept else None
+    if array is None or array.size < size:
+        array = aligned(size)
+    yield array
+    if array.size <= KEPT_BYTES:
+        shelf.kept[:] = [array]
 
 
-def aligned(size: int) -> np.ndarray[Any, Any]:
+def aligned(size: int) -> Array:
     """``size`` uninitialised bytes beginning at a multiple of 64."""
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
@@ -54,5 +64,7 @@ def release_scratch() -> None:
 
     >>> release_scratch()
     """
-    for buffer in list(_buffers):
-        buffer.array = np.empty(0, np.uint8)
+    for reference in tuple(_shelves):
+        shelf = reference()
+        if shelf is not None:
+            shelf.kept.clear()

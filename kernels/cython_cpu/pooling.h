@@ -25,8 +25,7 @@ typedef struct {
 #endif
 
 /* Reduce LANES windows that begin `x_stride` apart; `found` is where ARGMAX found its value, as a
- * flat index counted from the window's first tap (a LANE holds it: a float window that spans 2^31
- * elements would need a plane of 8 GiB). */
+ * flat index counted from the window's first tap, less than 2^31. */
 INLINE VECTOR NAME(reduce)(const int reduction, const REAL *x, int64_t x_stride,
                            const Window *window, MASK *found)
 {
@@ -52,6 +51,24 @@ INLINE VECTOR NAME(reduce)(const int reduction, const REAL *x, int64_t x_stride,
     return result;
 }
 
+/* One maximum, and where it is counted from the window's first tap, for windows that span more of a
+ * plane than a LANE can count. */
+INLINE REAL NAME(far_maximum)(const REAL *x, const Window *window, int64_t *found)
+{
+    REAL result = -INFINITY;
+    *found = 0;
+    for (int64_t d = 0; d < window->d; d++)
+        for (int64_t h = 0; h < window->h; h++)
+            for (int64_t w = 0; w < window->w; w++) {
+                const REAL value = x[d * window->x_d + h * window->x_h + w * window->x_w];
+                if (value > result || value != value) {
+                    result = value;
+                    *found = d * window->index_d + h * window->index_h + w * window->index_w;
+                }
+            }
+    return result;
+}
+
 /* Reduce `columns` windows: by vectors, of which the last begins early enough to end with the row,
  * or, where there are fewer, one by one. Windows begin `step` apart in the input row, the first at
  * the flat index `first`. */
@@ -61,6 +78,16 @@ INLINE void NAME(pool_row)(const int reduction, REAL *out, int64_t out_stride, i
 {
     const int64_t lanes = columns < LANES ? 1 : LANES;
     const int empty = window->d == 0 || window->h == 0 || window->w == 0;
+    const int64_t span = (window->d - 1) * window->index_d + (window->h - 1) * window->index_h
+        + (window->w - 1) * window->index_w;
+    if (reduction == ARGMAX && !empty && span > INT32_MAX) {
+        for (int64_t q = 0; q < columns; q++) {
+            int64_t found;
+            out[q * out_stride] = NAME(far_maximum)(x + q * x_stride, window, &found);
+            indices[q * indices_stride] = first + q * step + found;
+        }
+        return;
+    }
     for (int64_t i = 0; i < columns; i += lanes) {
         const int64_t q = i + lanes <= columns ? i : columns - lanes;
         const REAL *at = x + q * x_stride;

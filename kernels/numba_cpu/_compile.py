@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -26,6 +27,19 @@ from numba.core.caching import FunctionCache
 
 #: Arrays that bodies write to, by parameter name; all others are read only.
 WRITTEN = frozenset({"out", "indices", "packed", "local"})
+
+
+_compiling = threading.RLock()
+
+
+def _forget_lock() -> None:
+    """In a forked child, the thread that held the lock isn't there any more."""
+    global _compiling
+    _compiling = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
 
 
 def tile(function: Callable[..., Any]) -> Any:
@@ -47,10 +61,9 @@ def task_range(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a range function lazily, once per dtype of its first array."""
     parameters = inspect.signature(function).parameters
     compiled: dict[np.dtype[Any], Callable[..., None]] = {}
-    lock = threading.Lock()
 
     def compile_for(arguments: tuple[Any, ...]) -> Callable[..., None]:
-        with lock:
+        with _compiling:
             dtype = arguments[0].dtype
             if dtype not in compiled:
                 dispatcher = _njit(function)

@@ -33,7 +33,7 @@ def fold(mean, former, value):
 
 
 @tile
-def regular_span(windows, first, count, dilation):
+def regular_span(windows, first, count):
     """The longest run ``begin .. end-1`` of output columns whose windows are equally long and
     equally far apart, and that distance."""
     best_begin, best_end, best_step = 0, 1, 1
@@ -231,7 +231,7 @@ def argmax_tile(x, out, indices, problem, windows, span, task):
 @task_range
 def max_tiles(x: Any, out: Any, problem: Any, windows: Any, begin: int, end: int) -> None:
     """Compute the rows ``begin .. end-1`` of maxima."""
-    span = regular_span(windows, problem.o + problem.p, problem.q, problem.dilation_w)
+    span = regular_span(windows, problem.o + problem.p, problem.q)
     for task in range(begin, end):
         max_tile(x, out, problem, windows, span, task)
 
@@ -239,7 +239,7 @@ def max_tiles(x: Any, out: Any, problem: Any, windows: Any, begin: int, end: int
 @task_range
 def mean_tiles(x: Any, out: Any, problem: Any, windows: Any, begin: int, end: int) -> None:
     """Compute the rows ``begin .. end-1`` of means."""
-    span = regular_span(windows, problem.o + problem.p, problem.q, problem.dilation_w)
+    span = regular_span(windows, problem.o + problem.p, problem.q)
     for task in range(begin, end):
         mean_tile(x, out, problem, windows, span, task)
 
@@ -249,7 +249,7 @@ def argmax_tiles(
     x: Any, out: Any, indices: Any, problem: Any, windows: Any, begin: int, end: int
 ) -> None:
     """Compute the rows ``begin .. end-1`` of maxima and their indices."""
-    span = regular_span(windows, problem.o + problem.p, problem.q, problem.dilation_w)
+    span = regular_span(windows, problem.o + problem.p, problem.q)
     for task in range(begin, end):
         argmax_tile(x, out, indices, problem, windows, span, task)
 

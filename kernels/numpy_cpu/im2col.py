@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..blocking import reduction_length
 from ..problem import ConvProblem
 from ..reference import activate
 
@@ -36,7 +37,7 @@ def fprop(
     """The row's callable (arguments as in ``drivers``)."""
     problem: ConvProblem = geometry.problem
     plane = problem.o * problem.p * problem.q
-    length = problem.c * problem.t * problem.r * problem.s
+    length = reduction_length(problem)
     buffer = scratch[: plane * (length + problem.k) * x.itemsize].view(x.dtype)
     columns = buffer[: plane * length].reshape(length, plane)
     product = buffer[plane * length :].reshape(problem.k, plane)
