@@ -12,6 +12,7 @@ test: $(VENV)/test.done
 	$(BIN)/pytest
 
 bench: $(VENV)/bench.done
+	mkdir -p build
 	$(BIN)/pytest --benchmark-only --benchmark-json=build/benchmark.json
 	$(BIN)/python -m cnnfast.benchmarks.report build/benchmark.json --png build/benchmark.png
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -207,17 +206,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table per layer; the exit status is 1 if a backend failed, 2 for a bad option."""
-    try:
-        comparisons = compare(args.layers, args.threads, args.dtype, args.backends, args.seconds)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    """Print a table per layer; the exit status is 1 if a backend failed.
+
+    ValueError for an unknown layer or backend.
+    """
+    comparisons = compare(args.layers, args.threads, args.dtype, args.backends, args.seconds)
     _print_machine(args.dtype, args.backends)
     done = []
-    for comparison in comparisons:
-        _print_comparison(comparison)
-        done.append(comparison)
+    try:
+        for comparison in comparisons:
+            _print_comparison(comparison)
+            done.append(comparison)
+    finally:
+        cnnfast.set_num_threads(None)
     if args.json:
         args.json.write_text(json.dumps(_document(done, args.dtype), indent=1) + "\n")
     return 1 if any(comparison.failed for comparison in done) else 0
@@ -233,6 +234,8 @@ def _print_machine(dtype: str, backends: Sequence[str]) -> None:
     )
     if about["busy_cores"] > 0.1:
         print(f"other processes keep {about['busy_cores']} cores busy: the times mislead")
+    if not machine.pin_blas(cnnfast.get_num_threads()):
+        print("threadpoolctl isn't installed: NumPy's BLAS runs on as many threads as it likes")
     entrants = [c for family in contenders.FAMILIES for c in contenders.select(backends, family)]
     versions = dict.fromkeys(c.version() for c in entrants if c.missing() is None)
     print("; ".join(versions))

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast._core.config import usable_cores
+
 #: Larger than any cache by far, so that a copy goes to memory and back.
 COPY_BYTES = 256 << 20
 STAT = Path("/proc/stat")
@@ -87,7 +89,7 @@ def describe(dtype: str = "float32") -> dict[str, Any]:
     names = cpuinfo.get_cpu_info() if cpuinfo else {}
     return {
         "cpu": names.get("brand_raw", platform.processor() or platform.machine()),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "busy_cores": busy,
         "system": platform.platform(),
         "python": platform.python_version(),

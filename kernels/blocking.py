@@ -30,7 +30,7 @@ TILED_COLUMNS = 192
 #: but never into fewer out-channels than MIN_TASK_CHANNELS, for each task packs its pixels again.
 MIN_TASKS = 16
 MIN_TASK_CHANNELS = 64
-#: Out-channels that a direct task sums side by side, and the columns it keeps in L1 for them.
+#: Out-channels that a direct task sums side by side, and the columns it has scratch for.
 DIRECT_CHANNELS = 4
 DIRECT_COLUMNS = 512
 

@@ -5,7 +5,8 @@ weight  (K, C/G, T, R, S)  same dtype             IN
 out     (N, K, O, P, Q)    overwritten            OUT
 Accumulates in float64. Scratch: none is taken; it allocates for itself. Tasks: one.
 Assumes a validated geometry; raises nothing.
-Padding is a value like any other: a padded tap contributes weight x 0.
+Padding contributes nothing as long as weights are finite; what 0 x infinity or 0 x NaN adds to an
+output at the border is not specified, and rows differ in it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The shape formulas, once: plain integer functions for Python, Numba and Cython alike.
+"""The shape formulas, once: plain integer functions for everything that plans.
 
-Every function takes and returns ints and uses nothing but integer arithmetic, so
-``numba.njit(shapes.output_size)`` compiles as it stands and Cython calls them while planning.
+Kernels are handed what these give, as numbers and tables. Every function takes and returns ints and
+uses nothing but integer arithmetic, so ``numba.njit(shapes.output_size)`` compiles as it stands.
 Letters: ``size`` input extent, ``kernel`` taps, ``before``/``after`` padding.
 """
 

@@ -6,7 +6,7 @@ indices  (N, C, O, P, Q)    int64, or None               OUT
 Accumulates in <dtype>, taps in the order d, h, w. Allocates one plane per tap. Tasks: one.
 Assumes a validated PoolGeometry; raises nothing.
 Why: windows of one output row start at any place (adaptive pooling), so taps are gathered through
-index tables; still hundreds of times faster than a Python loop over outputs.
+index tables; an operation covers all outputs, where the reference takes one for each.
 """
 
 from __future__ import annotations
