@@ -17,6 +17,12 @@ X = np.ones((1, 3, 12, 12), np.float32)
 W = np.ones((4, 3, 3, 3), np.float32)
 
 
+needs_compiled = pytest.mark.skipif(
+    all(registry.engine_missing(engine) for engine in ("cython_cpu", "numba_cpu")),
+    reason="no compiled engine is installed",
+)
+
+
 def explain(**keywords: Any) -> cnnfast.Explanation:
     return cnnfast.explain(cnnfast.conv2d, X, W, **keywords)
 
@@ -155,6 +161,7 @@ def test_workspace_limit() -> None:
     assert cnnfast.get_workspace_limit() == 1 << 30
 
 
+@needs_compiled
 def test_threads_give_way_to_the_workspace_limit() -> None:
     shapes = (8, 64, 56, 56), (64, 64, 3, 3)
     cnnfast.set_num_threads(64)
@@ -175,10 +182,9 @@ def test_the_choice_does_not_depend_on_the_threads() -> None:
         assert (one.algorithm, one.engine, one.blocks) == (many.algorithm, many.engine, many.blocks)
 
 
+@needs_compiled
 def test_without_a_name_blas_serves_only_where_no_other_row_does() -> None:
     """BLAS gives other bits on other numbers of threads, so the planner doesn't choose it."""
-    if all(registry.engine_missing(engine) for engine in ("cython_cpu", "numba_cpu")):
-        pytest.skip("no compiled engine is installed")
     for size in (1, 8, 512):
         assert cnnfast.explain("conv2d", (1, size, 16, 16), (size, size, 1, 1)).engine != "numpy"
 
