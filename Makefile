@@ -33,11 +33,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
-# An editable install builds the extensions in place; a changed source builds them again.
+# Editable installs build the extensions in place; a changed source builds them again.
 SOURCES := pyproject.toml setup.py $(wildcard kernels/cython_cpu/*.p* kernels/cython_cpu/*.h)
 
 $(VENV)/demo.done: $(BIN)/python $(SOURCES)
-	$(BIN)/pip install --quiet --editable '.[numba,demo]'
+	$(BIN)/pip install --quiet '.[numba,demo]'
 	touch $@
 
 $(VENV)/test.done: $(BIN)/python $(SOURCES)
