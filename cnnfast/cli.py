@@ -6,6 +6,7 @@ Exit status 0 for success, 1 for a wrong result or a missing extra, 2 for bad us
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,11 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser(words).parse_args(words)
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
         print(f"cnnfast: {error.name} is missing: pip install 'cnnfast[{extra}]'", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has gone (``cnnfast info | head``); nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, cnnfast.BackendUnavailableError) as error:
         print(f"cnnfast: {error}", file=sys.stderr)

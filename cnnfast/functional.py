@@ -46,7 +46,8 @@ def conv2d(
         With ``layout="NHWC"`` (N, H, W, C) or (H, W, C).
     weight : (K, C / groups, R, S) array
         In the order of ``weight_layout``: "OIHW" beside NCHW and "HWIO" beside NHWC by default, any
-        permutation of these letters otherwise.
+        permutation of these letters otherwise. What an infinity or a NaN in it adds where its tap
+        lies in the padding (0 x infinity) depends on the kernel.
     bias : (K,) array, optional
     stride, dilation : int or one per axis (height, width)
     padding : int, one per axis, (before, after) pairs, or a name
@@ -294,18 +295,19 @@ def _pool(
 
 
 def relu(input: Any) -> Array:
-    """``max(input, 0)``, elementwise; NaN stays NaN.
+    """``max(input, 0)``, elementwise; NaN and the sign of a zero stay.
 
     >>> import numpy as np
     >>> relu(np.array([-1.0, 2.0]))
     array([0., 2.])
     """
     x = as_array("relu: input", input)
-    computing_dtype("relu", (x,))
-    return np.maximum(x, 0, dtype=x.dtype.newbyteorder("="))
+    result = x.astype(computing_dtype("relu", (x,)), order="C")
+    np.copyto(result, 0, where=result < 0)
+    return result
 
 
-@np.errstate(invalid="ignore")
+@np.errstate(invalid="ignore", under="ignore")
 def softmax(input: Any, dim: int = -1) -> Array:
     """``exp(input) / sum(exp(input))`` along axis ``dim``, computed without overflow.
 
@@ -314,12 +316,13 @@ def softmax(input: Any, dim: int = -1) -> Array:
     array([0., 0., 1.])
     """
     x = as_array("softmax: input", input)
-    dtype = computing_dtype("softmax", (x,))
-    axis = integer("softmax: dim", dim, -max(x.ndim, 1))
-    if axis >= max(x.ndim, 1):
-        raise ValueError(f"softmax: dim must be below the number of axes {x.ndim}, got {dim}")
-    if x.size == 0 or x.ndim == 0:
-        return np.ones(x.shape, dtype)
-    powers = np.exp(x.astype(dtype, copy=False) - x.max(axis=axis, keepdims=True))
-    powers /= powers.sum(axis=axis, keepdims=True)
-    return np.asarray(powers)
+    result = x.astype(computing_dtype("softmax", (x,)), order="C")
+    powers = result.reshape(result.shape or (1,))
+    axis = integer("softmax: dim", dim, -powers.ndim)
+    if axis >= powers.ndim:
+        raise ValueError(f"softmax: dim must be below the number of axes {powers.ndim}, got {dim}")
+    if powers.size:
+        powers -= powers.max(axis=axis, keepdims=True)
+        np.exp(powers, out=powers)
+        powers /= powers.sum(axis=axis, keepdims=True)
+    return result

@@ -30,6 +30,9 @@ TILED_COLUMNS = 192
 #: but never into fewer out-channels than MIN_TASK_CHANNELS, for each task packs its pixels again.
 MIN_TASKS = 16
 MIN_TASK_CHANNELS = 64
+#: Bytes of columns and product that the BLAS row fills at a time: enough for BLAS to forget the
+#: call, and whole images of ordinary layers.
+BLAS_BYTES = 128 * 1024 * 1024
 #: Out-channels that a direct task sums side by side, and the columns it has scratch for.
 DIRECT_CHANNELS = 4
 DIRECT_COLUMNS = 512
@@ -200,7 +203,22 @@ def plain_cut(problem: ConvProblem, itemsize: int) -> PlainCut:
     return PlainCut(tasks=problem.n * problem.g * problem.k)
 
 
-def blas_cut(problem: ConvProblem, itemsize: int) -> PlainCut:
-    """Scratch of im2col on NumPy's BLAS: the columns of one image and group, and their product."""
-    plane = problem.o * problem.p * problem.q
-    return PlainCut(tasks=1, shared_elements=plane * (reduction_length(problem) + problem.k))
+class BlasCut(NamedTuple):
+    """One task for all: strips of ``rows`` output rows of one image and group at a time.
+
+    Shared scratch: the strip's columns, and their product.
+    """
+
+    rows: int
+    row_blocks: int
+    tasks: int
+    shared_elements: int
+    local_elements: int = 0
+
+
+def blas_cut(problem: ConvProblem, itemsize: int) -> BlasCut:
+    """Blocks of im2col on NumPy's BLAS."""
+    row_elements = problem.o * problem.q * (reduction_length(problem) + problem.k)
+    most = max(BLAS_BYTES // (row_elements * itemsize), 1)
+    rows = split_evenly(problem.p, most)
+    return BlasCut(rows, ceil_div(problem.p, rows), 1, rows * row_elements)

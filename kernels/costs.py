@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .blocking import DIRECT_CHANNELS, TILE_BYTES, TILE_PIXELS, reduction_length
+from .blocking import DIRECT_CHANNELS, TILE_BYTES, TILE_PIXELS, reduction_length, tiled_cut
 from .shapes import ceil_div
 
 #: A step of the register tile (12 multiply-adds), and its start and store, with all channels used
@@ -61,9 +61,8 @@ def _tiles(geometry: Any) -> float:
 
 def tiled(geometry: Any) -> float:
     """Register tiles over a padded copy of the input."""
-    problem = geometry.problem
-    copied = problem.n * problem.g * problem.c * problem.h * problem.w * problem.t * problem.o
-    return _tiles(geometry) + float(copied * PACK_HALO)
+    cut = tiled_cut(geometry.problem, geometry.dtype.itemsize)
+    return _tiles(geometry) + float(cut.tasks * cut.halo_elements * PACK_HALO)
 
 
 def im2col(geometry: Any) -> float:

@@ -14,6 +14,9 @@ from .registry import ENGINES, KERNELS, Kernel, engine_missing, load_row
 
 Array = np.ndarray[Any, Any]
 
+#: Family -> the kind of geometry that its kernels take.
+KINDS = {"fprop": "conv", "pool": "pool"}
+
 
 @dataclass(frozen=True)
 class LoadedKernel:
@@ -24,19 +27,21 @@ class LoadedKernel:
 
     def scratch_bytes(self, geometry: Any, threads: int = 1) -> int:
         """Bytes of scratch for a call on that many threads, alignment included."""
+        if not isinstance(threads, int) or threads < 1:
+            raise ValueError(f"threads must be a positive integer, got {threads!r}")
         return self.row.scratch_bytes(geometry, threads) + ALIGNMENT
 
-    def _check_out(self, out: Array, threads: int) -> None:
-        if not out.flags.writeable:
-            raise ValueError("out must be writeable, got a read-only array")
-        if threads < 1:
-            raise ValueError(f"threads must be positive, got {threads}")
-
     def _check(self, geometry: Any, **arrays: tuple[Array, tuple[int, ...]]) -> None:
+        if getattr(geometry, "kind", None) != KINDS[self.row.family]:
+            raise TypeError(f"{self.row.family} {self.row.name} takes no {type(geometry).__name__}")
         reason = self.row.unsupported(geometry)
         if reason is not None:
             raise TypeError(f"{self.row.name} {reason}")
         for name, (array, shape) in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{name} must be a numpy.ndarray, got {type(array).__name__}")
+            if name == "out" and not array.flags.writeable:
+                raise ValueError("out must be writeable, got a read-only array")
             if not has_element_strides(array):
                 raise ValueError(f"{name} must be aligned, its strides whole elements")
             if array.shape != shape or array.dtype != geometry.dtype:
@@ -62,29 +67,36 @@ class FpropKernel(LoadedKernel):
         threads: int = 1,
     ) -> None:
         """Fill ``out``; arrays in the layouts of ``geometry``, ``scratch`` uint8 and contiguous."""
+        self._check(geometry)
         self._check(
             geometry,
             x=(x, geometry.input.shape),
             weight=(weight, geometry.weight.shape),
             out=(out, geometry.out_shape),
         )
-        self._check_out(out, threads)
-        if activation not in ACTIVATION_CODES:
+        if not isinstance(activation, str | None) or activation not in ACTIVATION_CODES:
             names = ", ".join(map(str, ACTIVATION_CODES))
             raise ValueError(f"activation must be one of {names}, got {activation!r}")
         added = np.empty(0, geometry.dtype) if bias is None else np.ascontiguousarray(bias)
         if bias is not None:
             self._check(geometry, bias=(added, (geometry.out_channels,)))
         needed = self.scratch_bytes(geometry, threads)
-        if scratch.dtype != np.uint8 or not scratch.flags.c_contiguous or scratch.size < needed:
-            raise ValueError(
-                f"scratch must be {needed} contiguous bytes (uint8), got {scratch.size} "
-                f"of {scratch.dtype}"
-            )
+        self._check_scratch(scratch, needed)
         aligned = scratch[-scratch.ctypes.data % ALIGNMENT :]
         views = geometry.canonical(x, weight, out)
         code = ACTIVATION_CODES[activation]
         self.function(*views[:2], added, views[2], geometry, aligned, code, threads)
+
+    def _check_scratch(self, scratch: Array, needed: int) -> None:
+        if not isinstance(scratch, np.ndarray):
+            raise TypeError(f"scratch must be a numpy.ndarray, got {type(scratch).__name__}")
+        flags = scratch.flags
+        usable = scratch.dtype == np.uint8 and flags.c_contiguous and flags.writeable
+        if not usable or scratch.size < needed:
+            raise ValueError(
+                f"scratch must be {needed} contiguous, writeable bytes (uint8), got "
+                f"{scratch.size} of {scratch.dtype}"
+            )
 
 
 class PoolKernel(LoadedKernel):
@@ -92,8 +104,9 @@ class PoolKernel(LoadedKernel):
 
     def __call__(self, x: Array, out: Array, geometry: Any, *, threads: int = 1) -> None:
         """Fill ``out``; arrays in the layout of ``geometry``."""
+        self._check(geometry)
         self._check(geometry, x=(x, geometry.input.shape), out=(out, geometry.out_shape))
-        self._check_out(out, threads)
+        self.scratch_bytes(geometry, threads)
         self.function(geometry.canonical(x), geometry.canonical(out), None, geometry, threads)
 
 

@@ -81,6 +81,8 @@ class Kernel:
 
     def unsupported(self, geometry: Any) -> str | None:
         """Why this row can't take the geometry, or None if it can."""
+        if not geometry.dtype.isnative:
+            return f"takes the machine's byte order, not {geometry.dtype}"
         if geometry.dtype.name not in self.dtypes:
             return f"takes {', '.join(self.dtypes)}, not {geometry.dtype.name}"
         return None

@@ -105,7 +105,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("array padding_value", conv(padding=1, padding_value=np.ones(2)), TypeError, "must be a real number, got array"),
     ("backend", conv(backend="winograd"), ValueError, "an algorithm (tiled, im2col, direct, loop, reference)"),
     ("backend type", conv(backend=3), TypeError, "backend must be a string or None, got 3"),
-    ("out type", conv(out=[1]), TypeError, "out must be a numpy.ndarray, got list"),
+    ("out type", conv(out=[1]), TypeError, "out must be a plain numpy.ndarray, got list"),
     ("out shape", conv(out=np.empty((1, 6, 4, 5), np.float32)), ValueError, "result's shape (1, 6, 4, 4), got (1, 6, 4, 5)"),
     ("out dtype", conv(out=np.empty((1, 6, 4, 4))), ValueError, "result's dtype float32, got float64"),
     ("out read-only", conv(out=read_only()), ValueError, "out must be writeable"),
@@ -151,6 +151,12 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("explain a rank-3 weight", lambda: cnnfast.explain("conv2d", (1, 3, 8), (4, 3, 3)), ValueError, "4 axes"),
     ("geometry weight", lambda: ConvGeometry.of((1, 2, 3), (1, 2)), ValueError, "3, 4 or 5 axes, got shape (1, 2)"),
     ("geometry reduction", lambda: PoolGeometry.of((1, 1, 4, 4), "min", 2), ValueError, "'max' or 'mean', got 'min'"),
+    ("dict stride", conv(stride={2: 3}), TypeError, "stride must be an integer, got {2: 3}"),
+    ("bytes stride", conv(stride=b"ab"), TypeError, "stride must be an integer, got b'ab'"),
+    ("timedelta padding_value", conv(padding=1, padding_value=np.timedelta64(1)), TypeError, "must be a real number"),
+    ("huge padding_value", conv(padding=1, padding_value=10**400), ValueError, "padding_value must fit a float"),
+    ("masked out", conv(out=np.ma.zeros((1, 6, 4, 4), np.float32)), TypeError, "plain numpy.ndarray, got MaskedArray"),
+    ("geometry of a list", lambda: ConvGeometry.of([1, 4, 6, 6], [6, 4, 3, 3]), TypeError, "an array or a shape (a tuple of ints), got [6, 4, 3, 3]"),
     ("load", lambda: kernels.load("fprop", "winograd", "cython"), ValueError, "no row 'fprop' winograd/cython"),
 ]  # fmt: skip
 

@@ -259,6 +259,54 @@ def test_pooling_passes_infinities() -> None:
     np.testing.assert_array_equal(cnnfast.avg_pool2d(x, (2, 1)), [[[[np.nan, np.nan]]]])
 
 
+def test_blas_goes_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnfast.kernels import blocking
+
+    monkeypatch.setattr(blocking, "BLAS_BYTES", 4 * 10 * (12 + 3) * 2)
+    same(cnnfast.conv2d(X, W, B, **ARGUMENTS, backend="im2col/numpy"), EXPECTED)
+
+
+def test_empty_out() -> None:
+    out = np.empty((0, 6, 7, 9), np.float32)
+    assert cnnfast.conv2d(X[:0], W, groups=2, out=out) is out
+    pooled = np.empty((0, 4, 4, 5), np.float32)
+    assert cnnfast.max_pool2d(X[:0], 2, out=pooled) is pooled
+
+
+def test_out_may_be_a_subclass() -> None:
+    class Mine(np.ndarray[Any, Any]):
+        def transpose(self, *_: Any) -> Any:
+            raise AssertionError("called")
+
+    out = np.empty(EXPECTED.shape, np.float32).view(Mine)
+    assert cnnfast.conv2d(X, W, B, **ARGUMENTS, out=out) is out
+    np.testing.assert_array_equal(np.asarray(out), EXPECTED)
+
+
+def test_callers_error_state_does_not_matter() -> None:
+    with np.errstate(all="raise"):
+        cnnfast.softmax(np.array([0.0, -800.0]))
+        cnnfast.conv2d(X * 1e3, W, groups=2, activation="silu")
+        large = np.full((1, 1, 2, 2), 1e300)
+        one = np.ones((1, 1, 1, 1))
+        assert np.isinf(cnnfast.conv2d(large, one, out_dtype=np.float32)).all()
+        x = np.ones((1, 1, 2, 2), np.float32)
+        padded = cnnfast.conv2d(x, one.astype(np.float32), padding=1, padding_value=1e300)
+        assert np.isinf(padded[0, 0, 0]).all()
+
+
+def test_relu_and_softmax_results_are_new_contiguous_arrays() -> None:
+    for function in (cnnfast.relu, cnnfast.softmax):
+        for x in (np.ones((2, 3)).T, np.float32(3), np.array(np.nan), np.ones((3, 0))):
+            result = function(x)
+            assert isinstance(result, np.ndarray)
+            assert result.shape == x.shape
+            assert result.flags.c_contiguous
+            assert not np.shares_memory(result, x)
+    assert np.isnan(cnnfast.softmax(np.array(np.nan)))
+    assert np.signbit(cnnfast.relu(np.array(-0.0)))
+
+
 def test_relu_and_softmax() -> None:
     x = np.array([[-1.0, np.nan, 2.0], [1e4, -1e4, 1e4]])
     np.testing.assert_array_equal(cnnfast.relu(x), [[0, np.nan, 2], [1e4, 0, 1e4]])

@@ -47,7 +47,7 @@ def test_wrong_arrays_are_refused() -> None:
     with pytest.raises(
         ValueError,
         match=re.escape(
-            f"scratch must be {scratch.size} contiguous bytes (uint8), got 10 of uint8"
+            f"scratch must be {scratch.size} contiguous, writeable bytes (uint8), got 10 of uint8"
         ),
     ):
         kernel(X, W, out, GEOMETRY, scratch[:10])
@@ -64,7 +64,20 @@ def test_wrong_arrays_are_refused() -> None:
         kernel(X, W, np.broadcast_to(out, out.shape), GEOMETRY, scratch)
     with pytest.raises(ValueError, match="activation must be one of None, relu, relu6, got 'tanh'"):
         kernel(X, W, out, GEOMETRY, scratch, activation="tanh")
-    with pytest.raises(ValueError, match="threads must be positive, got 0"):
+    with pytest.raises(TypeError, match="x must be a numpy.ndarray, got list"):
+        kernel([1.0], W, out, GEOMETRY, scratch)
+    with pytest.raises(TypeError, match="scratch must be a numpy.ndarray, got NoneType"):
+        kernel(X, W, out, GEOMETRY, None)
+    with pytest.raises(TypeError, match="fprop im2col/numpy takes no PoolGeometry"):
+        kernel(X, W, out, PoolGeometry.of(X, "max", 2), scratch)
+    swapped = ConvGeometry.of(X.astype(">f4"), W, padding=1, layout="NHWC")
+    with pytest.raises(TypeError, match="takes the machine's byte order, not >f4"):
+        kernel(X.astype(">f4"), W, out, swapped, scratch)
+    with pytest.raises(ValueError, match="threads must be a positive integer, got -3"):
+        kernel.scratch_bytes(GEOMETRY, -3)
+    with pytest.raises(ValueError, match="activation must be one of"):
+        kernel(X, W, out, GEOMETRY, scratch, activation=["relu"])
+    with pytest.raises(ValueError, match="threads must be a positive integer, got 0"):
         kernel(X, W, out, GEOMETRY, scratch, threads=0)
 
 

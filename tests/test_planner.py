@@ -103,7 +103,7 @@ def test_a_missing_engine_fails_by_name_and_gives_way_without(
         "engine_missing",
         lambda engine: None if engine == "numpy_cpu" else f"{engine} is not here: pip install it",
     )
-    planner._plan.cache_clear()
+    planner._plans.clear()
     with pytest.raises(
         cnnfast.BackendUnavailableError,
         match="conv2d: backend 'tiled/numba' can't serve: tiled/numba: numba_cpu is not here",
@@ -112,7 +112,7 @@ def test_a_missing_engine_fails_by_name_and_gives_way_without(
     chosen = explain()
     assert (chosen.algorithm, chosen.engine) == ("im2col", "numpy")
     assert ("tiled/cython", "cython_cpu is not here: pip install it") in chosen.others
-    planner._plan.cache_clear()
+    planner._plans.clear()
 
 
 def test_an_engine_that_does_not_import_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,13 +123,13 @@ def test_an_engine_that_does_not_import_gives_way(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(planner, "engine_missing", lambda engine: None)
     monkeypatch.setattr(planner, "load_row", broken)
-    planner._plan.cache_clear()
+    planner._plans.clear()
     chosen = explain()
     assert chosen.engine == "numpy"
     assert ("tiled/cython", "its engine doesn't import: built for another machine") in chosen.others
     with pytest.raises(cnnfast.BackendUnavailableError, match="built for another machine"):
         explain(backend="cython")
-    planner._plan.cache_clear()
+    planner._plans.clear()
 
 
 def test_landing_on_the_reference_warns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,14 +137,14 @@ def test_landing_on_the_reference_warns(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(
         planner, "engine_missing", lambda engine: None if engine == "numpy_cpu" else "gone"
     )
-    planner._plan.cache_clear()
+    planner._plans.clear()
     with pytest.warns(cnnfast.PerformanceWarning, match="conv2d: no fast kernel serves.*gone"):
         cnnfast.conv2d(X, W)
     with pytest.warns(cnnfast.PerformanceWarning) as caught:
         cnnfast.conv2d(X, W)
     assert caught[0].filename == __file__
     cnnfast.conv2d(X, W, backend="reference")
-    planner._plan.cache_clear()
+    planner._plans.clear()
 
 
 def test_workspace_limit() -> None:
@@ -187,6 +187,13 @@ def test_without_a_name_blas_serves_only_where_no_other_row_does() -> None:
     """BLAS gives other bits on other numbers of threads, so the planner doesn't choose it."""
     for size in (1, 8, 512):
         assert cnnfast.explain("conv2d", (1, size, 16, 16), (size, size, 1, 1)).engine != "numpy"
+
+
+def test_remembered_plans_do_not_keep_tables_alive() -> None:
+    geometry = cnnfast.PoolGeometry.of((1, 1, 1, 50_000), "max", (1, 2))
+    planner.plan("pool", geometry)
+    assert geometry.windows.size > 50_000
+    assert not any("windows" in vars(key[1]) for key in planner._plans)
 
 
 def test_explain_takes_what_the_function_takes() -> None:

@@ -12,18 +12,11 @@ from cnnfast.kernels.problem import ACTIVATION_CODES
 Array = np.ndarray[Any, Any]
 
 
-def _relu(x: Array) -> None:
-    np.maximum(x, 0, out=x)
-
-
-def _relu6(x: Array) -> None:
-    np.clip(x, 0, 6, out=x)
-
-
 def _leaky_relu(x: Array) -> None:
     np.multiply(x, 0.01, out=x, where=x < 0)
 
 
+@np.errstate(under="ignore")
 def _sigmoid(x: Array) -> None:
     # exp(-|x|) never overflows: 1 / (1 + e) on the right of zero, e / (1 + e) on the left.
     small = np.exp(-np.abs(x))
@@ -34,16 +27,15 @@ def _tanh(x: Array) -> None:
     np.tanh(x, out=x)
 
 
+@np.errstate(under="ignore")
 def _silu(x: Array) -> None:
     gate = x.copy()
     _sigmoid(gate)
     np.multiply(x, gate, out=x)
 
 
-#: Name -> function that changes an array in place.
-ACTIVATIONS: dict[str, Callable[[Array], None]] = {
-    "relu": _relu,
-    "relu6": _relu6,
+#: Activations that follow the kernel: name -> function that changes an array in place.
+FOLLOWING: dict[str, Callable[[Array], None]] = {
     "leaky_relu": _leaky_relu,
     "sigmoid": _sigmoid,
     "tanh": _tanh,
@@ -61,8 +53,7 @@ def split_activation(name: str, activation: Any) -> tuple[int, Callable[[Array],
         raise TypeError(f"{name}: activation must be None or a name, got {activation!r}")
     if activation in ACTIVATION_CODES:
         return ACTIVATION_CODES[activation], None
-    if activation in ACTIVATIONS:
-        return 0, ACTIVATIONS[activation]
-    raise ValueError(
-        f"{name}: activation must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}"
-    )
+    if activation in FOLLOWING:
+        return 0, FOLLOWING[activation]
+    names = ", ".join(name for name in (*ACTIVATION_CODES, *FOLLOWING) if name)
+    raise ValueError(f"{name}: activation must be None or one of {names}, got {activation!r}")

@@ -9,6 +9,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cnnfast.kernels import shapes
 
 Triple = tuple[int, int, int]
@@ -44,9 +46,9 @@ def integer(name: str, value: Any, least: int) -> int:
 
 def _sequence(value: Any) -> Sequence[Any] | None:
     """``value`` as a tuple if it is a sequence of sizes (tuple, list, 1-d array), else None."""
-    if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "shape", 1) == ():
-        return None
-    return tuple(value)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
+        return tuple(value)
+    return tuple(value) if isinstance(value, np.ndarray) and value.ndim else None
 
 
 def is_empty_sequence(value: Any) -> bool:

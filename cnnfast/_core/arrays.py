@@ -49,6 +49,8 @@ def as_array(name: str, source: Any) -> Array:
         return np.asarray(source)
     except ValueError as error:
         raise ValueError(f"{name} must be an array of one shape: {error}") from None
+    except RuntimeError as error:
+        raise TypeError(f"{name} can't be read as an array: {error}") from None
 
 
 def as_arrays(name: str, **sources: Any) -> tuple[Any, ...]:
@@ -84,8 +86,8 @@ def check_out(
     name: str, out: Any, shape: tuple[int, ...], dtype: Dtype, inputs: list[Array]
 ) -> None:
     """Errors for an ``out`` that can't take the result."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"{name}: out must be a numpy.ndarray, got {type(out).__qualname__}")
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{name}: out must be a plain numpy.ndarray, got {type(out).__qualname__}")
     if out.shape != shape:
         raise ValueError(f"{name}: out must have the result's shape {shape}, got {out.shape}")
     if out.dtype != dtype:
@@ -109,6 +111,8 @@ def strides_nest(array: Array) -> bool:
     >>> strides_nest(np.zeros((3, 4)).T[::-1]), strides_nest(np.broadcast_to(0.0, (3, 4)))
     (True, False)
     """
+    if array.size == 0:
+        return True
     spanned = array.itemsize
     axes = sorted(
         (abs(step), extent)

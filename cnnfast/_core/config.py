@@ -27,7 +27,7 @@ def usable_cores() -> int:
 
 def _environment_integer(name: str) -> int | None:
     text = os.environ.get(name)
-    if text is None:
+    if not text:
         return None
     try:
         return integer(name, int(text), 1)

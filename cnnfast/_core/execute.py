@@ -75,13 +75,14 @@ def _target(
     if out is not None:
         check_out(geometry.name, out, geometry.out_shape, dtype, inputs)
         if dtype == geometry.dtype and has_element_strides(out):
-            return out
+            return out.view(np.ndarray)
     return np.empty(geometry.out_shape, geometry.dtype)
 
 
 def _deliver(target: Array, out: Array | None, dtype: Dtype) -> Array:
-    if out is None:
-        return target.astype(dtype, copy=False)
-    if out is not target:
-        out[...] = target
+    with np.errstate(over="ignore"):
+        if out is None:
+            return target.astype(dtype, copy=False)
+        if target.base is not out:
+            out[...] = target
     return out

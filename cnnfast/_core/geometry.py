@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -119,6 +119,8 @@ class ConvGeometry(Geometry):
     >>> geometry.out_shape, geometry.flops
     ((1, 128, 28, 28), 115605504)
     """
+
+    kind: ClassVar[str] = "conv"
 
     weight: Operand
     groups: int
@@ -273,6 +275,8 @@ class PoolGeometry(Geometry):
     >>> geometry.out_shape
     (1, 64, 56, 56)
     """
+
+    kind: ClassVar[str] = "pool"
 
     reduction: str
     count_include_pad: bool

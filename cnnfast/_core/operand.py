@@ -76,7 +76,11 @@ def contiguous_strides(shape: Shape) -> Shape:
 
 
 def shape_of(source: Any) -> Shape:
-    return source if isinstance(source, tuple) else tuple(source.shape)
+    if isinstance(source, tuple):
+        return source
+    if not isinstance(source, np.ndarray):
+        raise TypeError(f"an operand must be an array or a shape (a tuple of ints), got {source!r}")
+    return tuple(source.shape)
 
 
 def data_operand(name: str, source: Any, rank: int, layout: str | None) -> Operand:

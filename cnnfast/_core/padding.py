@@ -21,8 +21,12 @@ MODES: dict[str, tuple[str, int]] = {
 
 def needs_copy(name: str, mode: Any, value: Any) -> bool:
     """Whether padding is other than the kernels' zeros; TypeError for a value that isn't real."""
-    if not isinstance(value, numbers.Real):
+    if isinstance(value, np.timedelta64) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: padding_value must be a real number, got {value!r}")
+    try:
+        float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: padding_value must fit a float, got {value!r}") from None
     return bool(mode != "constant" or value != 0)
 
 
@@ -52,7 +56,8 @@ def pad_input(x: Array, geometry: ConvGeometry, mode: str, value: float) -> Arra
     """A copy of ``x`` with the geometry's padding, filled as ``mode`` says."""
     widths = padding_widths(geometry, mode)
     if mode == "constant":
-        return np.pad(x, widths, constant_values=value)
+        with np.errstate(over="ignore"):
+            return np.pad(x, widths, constant_values=np.float64(value).astype(x.dtype))
     keywords: Any = {"mode": MODES[mode][0]}
     return np.pad(x, widths, **keywords)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from cnnfast.kernels.registry import KERNELS, Kernel, engine_missing, load_row
 
@@ -19,6 +18,10 @@ AnyGeometry = ConvGeometry | PoolGeometry
 #: Below this many FLOP a call stays on its own thread: handing work to the pool takes some tens of
 #: microseconds, the time of about 2 MFLOP.
 SERIAL_FLOPS = 2_000_000
+
+
+#: Plans that are remembered.
+KEPT_PLANS = 512
 
 
 class PerformanceWarning(UserWarning):
@@ -52,6 +55,9 @@ class Plan:
         return threads
 
 
+_plans: dict[tuple[str, AnyGeometry, Request, int], Plan] = {}
+
+
 def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan:
     """The cheapest row of ``family`` that is here, fits, and was asked for.
 
@@ -62,15 +68,29 @@ def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan
         request = Request.parse(backend)
     else:
         request = config.ambient_backend().within(family)
-    chosen = _plan(family, geometry, request, config.get_workspace_limit())
+    key = family, geometry, request, config.get_workspace_limit()
+    chosen = _plans.get(key)
+    if chosen is None:
+        if len(_plans) >= KEPT_PLANS:
+            _plans.clear()
+        # A copy of the geometry as key: the tables that a call adds to its own aren't kept alive.
+        chosen = _plans[family, replace(geometry), *key[2:]] = _plan(*key)
     if chosen.row.algorithm == "reference" and request.algorithm is None:
         warnings.warn(
             f"{geometry.name}: no fast kernel serves, the slow reference does "
-            f"({'; '.join(f'{name}: {why}' for name, why in chosen.rejected)})",
+            f"({_by_reason(chosen.rejected)})",
             PerformanceWarning,
             stacklevel=_levels_to_caller(),
         )
     return chosen
+
+
+def _by_reason(rejected: Iterable[tuple[str, str]]) -> str:
+    """Each reason once, behind the rows that it holds for."""
+    rows: dict[str, list[str]] = {}
+    for name, why in rejected:
+        rows.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in rows.items())
 
 
 def _levels_to_caller() -> int:
@@ -81,7 +101,6 @@ def _levels_to_caller() -> int:
     return level
 
 
-@lru_cache(maxsize=512)
 def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> Plan:
     costs: list[tuple[float, Kernel]] = []
     rejected: list[tuple[str, str]] = []
@@ -106,8 +125,8 @@ def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> P
             if other is not row and other.name not in tried
         ]
         return Plan(row, (*others, *rejected))
-    asked = [f"{name}: {why}" for name, why in rejected if why != _NOT_ASKED]
-    reasons = "; ".join(asked) or f"this version has no such {family} kernel"
+    asked = [entry for entry in rejected if entry[1] != _NOT_ASKED]
+    reasons = _by_reason(asked) or f"this version has no such {family} kernel"
     raise BackendUnavailableError(
         f"{geometry.name}: backend {str(request)!r} can't serve: {reasons}"
     )

@@ -3,7 +3,8 @@
 x       (N, C, D, H, W)    any strides            IN
 weight  (K, C/G, T, R, S)  same dtype             IN
 out     (N, K, O, P, Q)    overwritten            OUT
-Accumulates in <dtype>. Scratch: columns (C/G T R S, O P Q) and product (K/G, O P Q). Tasks: one;
+Accumulates in <dtype>. Scratch: columns (C/G T R S, O rows Q) and product (K/G, O rows Q) of a
+strip of output rows. Tasks: one;
 the threads are BLAS's own, so this row alone is exempt from "same bits" (OpenBLAS differs between
 1 and 2 threads on most shapes).
 Assumes a validated ConvGeometry; raises nothing.
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..blocking import reduction_length
+from ..blocking import blas_cut, reduction_length
 from ..problem import ConvProblem
 from ..reference import activate
 
@@ -36,40 +37,43 @@ def fprop(
 ) -> None:
     """The row's callable (arguments as in ``drivers``)."""
     problem: ConvProblem = geometry.problem
-    plane = problem.o * problem.p * problem.q
     length = reduction_length(problem)
-    buffer = scratch[: plane * (length + problem.k) * x.itemsize].view(x.dtype)
-    columns = buffer[: plane * length].reshape(length, plane)
-    product = buffer[plane * length :].reshape(problem.k, plane)
+    cut = blas_cut(problem, x.itemsize)
+    buffer = scratch[: cut.shared_elements * x.itemsize].view(x.dtype)
     matrices = weight.reshape(problem.g, problem.k, length)
-    for n, g in np.ndindex(problem.n, problem.g):
+    for n, g, block in np.ndindex(problem.n, problem.g, cut.row_blocks):
         channels = slice(g * problem.c, (g + 1) * problem.c)
         filters = slice(g * problem.k, (g + 1) * problem.k)
-        _unfold(x[n, channels], columns, problem, geometry.taps)
+        rows = range(block * cut.rows, min((block + 1) * cut.rows, problem.p))
+        plane = problem.o * len(rows) * problem.q
+        columns = buffer[: length * plane].reshape(length, plane)
+        product = buffer[length * plane : (length + problem.k) * plane].reshape(problem.k, plane)
+        _unfold(x[n, channels], columns, problem, geometry.taps, rows)
         np.matmul(matrices[g], columns, out=product)
         if bias.size:
             np.add(product, bias[filters, None], out=product)
-        out[n, filters] = activate(product, activation).reshape(
-            problem.k, problem.o, problem.p, problem.q
+        out[n, filters, :, rows.start : rows.stop] = activate(product, activation).reshape(
+            problem.k, problem.o, len(rows), problem.q
         )
 
 
-def _unfold(image: Array, columns: Array, problem: ConvProblem, taps: Array) -> None:
+def _unfold(image: Array, columns: Array, problem: ConvProblem, taps: Array, rows: range) -> None:
     """Fill ``columns`` with ``[c][t][r][s]`` rows of shifted, strided, zero-padded planes."""
     kernel = (problem.t, problem.r, problem.s)
-    shape = (problem.c, *kernel, problem.o, problem.p, problem.q)
-    target = columns.reshape(shape)
+    target = columns.reshape(problem.c, *kernel, problem.o, len(rows), problem.q)
     target[...] = 0
     strides = (problem.stride_d, problem.stride_h, problem.stride_w)
     dilations = (problem.dilation_d, problem.dilation_h, problem.dilation_w)
     pads = (problem.pad_d, problem.pad_h, problem.pad_w)
-    first = (0, problem.t, problem.t + problem.r)
+    first_tap = (0, problem.t, problem.t + problem.r)
+    outputs = (range(problem.o), rows, range(problem.q))
     for tap in np.ndindex(*kernel):
         inside, source = [], []
         for axis in range(3):
-            low, high = (int(v) for v in taps[first[axis] + tap[axis]])
+            low, high = (int(v) for v in taps[first_tap[axis] + tap[axis]])
+            low, high = max(low, outputs[axis].start), min(high, outputs[axis].stop)
             start = low * strides[axis] + tap[axis] * dilations[axis] - pads[axis]
-            inside.append(slice(low, high))
+            inside.append(slice(low - outputs[axis].start, high - outputs[axis].start))
             source.append(slice(start, start + (high - low - 1) * strides[axis] + 1, strides[axis]))
         if all(cut.stop > cut.start for cut in inside):
             target[:, *tap, *inside] = image[:, *source]
