@@ -153,7 +153,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("geometry reduction", lambda: PoolGeometry.of((1, 1, 4, 4), "min", 2), ValueError, "'max' or 'mean', got 'min'"),
     ("dict stride", conv(stride={2: 3}), TypeError, "stride must be an integer, got {2: 3}"),
     ("bytes stride", conv(stride=b"ab"), TypeError, "stride must be an integer, got b'ab'"),
-    ("timedelta padding_value", conv(padding=1, padding_value=np.timedelta64(1)), TypeError, "must be a real number"),
+    ("timedelta padding_value", conv(padding=1, padding_value=np.timedelta64(1, "s")), TypeError, "must be a real number"),
     ("huge padding_value", conv(padding=1, padding_value=10**400), ValueError, "padding_value must fit a float"),
     ("masked out", conv(out=np.ma.zeros((1, 6, 4, 4), np.float32)), TypeError, "plain numpy.ndarray, got MaskedArray"),
     ("geometry of a list", lambda: ConvGeometry.of([1, 4, 6, 6], [6, 4, 3, 3]), TypeError, "an array or a shape (a tuple of ints), got [6, 4, 3, 3]"),
