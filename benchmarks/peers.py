@@ -215,7 +215,7 @@ class OpenCV(PlaneFilter):
         cv2.setNumThreads(threads)
 
         def filter2d(image: Array, taps: Array) -> Array:
-            return cv2.filter2D(image, -1, taps, borderType=cv2.BORDER_CONSTANT)
+            return np.asarray(cv2.filter2D(image, -1, taps, borderType=cv2.BORDER_CONSTANT))
 
         return filter2d
 
