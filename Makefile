@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# setuptools warns of every editable install.
+INSTALL := PYTHONWARNINGS=ignore::UserWarning $(BIN)/pip install --quiet
 
 .PHONY: demo test bench lint size clean
 
@@ -19,37 +21,37 @@ bench: $(VENV)/bench.done
 lint: $(VENV)/lint.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/types && $(BIN)/pip install --quiet --no-deps --target build/types .
+	rm -rf build/types && $(INSTALL) --no-deps --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p cnnfast
 
 # Sizes of the plain install, NumPy and cnnfast alone: downloads and files on disk.
 size: $(BIN)/python
 	rm -rf build/size && mkdir -p build/size
 	$(BIN)/pip wheel --quiet --wheel-dir build/size/wheels .
-	$(BIN)/pip install --quiet --no-compile --no-index --find-links build/size/wheels --target build/size/installed cnnfast
+	$(INSTALL) --no-compile --no-index --find-links build/size/wheels --target build/size/installed cnnfast
 	du -sh --apparent-size build/size/wheels/*.whl build/size/installed
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+	$(INSTALL) --upgrade pip
 
 # Editable installs build the extensions in place; a changed source builds them again.
 SOURCES := pyproject.toml setup.py $(wildcard kernels/cython_cpu/*.p* kernels/cython_cpu/*.h)
 
 $(VENV)/demo.done: $(BIN)/python $(SOURCES)
-	$(BIN)/pip install --quiet '.[numba,demo]'
+	$(INSTALL) --editable '.[numba,demo]'
 	touch $@
 
 $(VENV)/test.done: $(BIN)/python $(SOURCES)
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(INSTALL) --editable '.[test]'
 	touch $@
 
 $(VENV)/bench.done: $(BIN)/python $(SOURCES)
-	$(BIN)/pip install --quiet --editable '.[numba,bench]'
+	$(INSTALL) --editable '.[numba,bench]'
 	touch $@
 
 $(VENV)/lint.done: $(VENV)/test.done
-	$(BIN)/pip install --quiet --group lint
+	$(INSTALL) --group lint
 	touch $@
 
 clean:
