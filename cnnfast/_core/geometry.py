@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -26,7 +27,7 @@ from .operand import CANONICAL_DATA, CANONICAL_WEIGHT, Array, Operand, Shape, da
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(ABC):
     """What convolution and pooling share: an input, its windows and a dtype.
 
     The spatial tuples ``size``, ``kernel``, ``stride``, ``dilation``, ``padding`` and ``output``
@@ -91,9 +92,9 @@ class Geometry:
         return tuple(extents[letter] for letter in self.input.letters)
 
     @property
+    @abstractmethod
     def flops(self) -> int:
         """Floating-point operations."""
-        raise NotImplementedError
 
     def _check_index(self) -> None:
         counts = {
