@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parent
 STAGE = Path("build", "cython")
 MAPPED = {"cnnfast.kernels": "kernels", "cnnfast.benchmarks": "benchmarks"}
 
-#: Contraction into fused multiply-adds is meant, and NaN, infinities and the order of sums count.
-COMPILE_ARGS = ["-O3", "-ffp-contract=fast", "-g0"]
+#: Contraction into fused multiply-adds is meant, and NaN, infinities and the order of sums count;
+#: integers wrap around as NumPy's do.
+COMPILE_ARGS = ["-O3", "-ffp-contract=fast", "-fwrapv", "-g0"]
 DIRECTIVES = {
     "language_level": "3",
     "boundscheck": False,

@@ -6,7 +6,7 @@
 (1, 1, 2, 2)
 """
 
-from . import functional, kernels
+from . import functional, grad, kernels
 from ._core.config import (
     get_num_threads,
     get_workspace_limit,
@@ -14,11 +14,12 @@ from ._core.config import (
     set_workspace_limit,
     use_backend,
 )
-from ._core.geometry import ConvGeometry, PoolGeometry
+from ._core.conv_geometry import ConvGeometry
 from ._core.planner import BackendUnavailableError, PerformanceWarning
+from ._core.pool_geometry import PoolGeometry
 from ._core.version import __version__
 from ._core.workspace import release_scratch
-from .functional import avg_pool2d, conv2d, linear, max_pool2d, relu, softmax
+from .functional import *  # noqa: F403  every function, under its own name
 from .inspection import Explanation, explain, show_config
 
 __all__ = [
@@ -28,20 +29,16 @@ __all__ = [
     "PerformanceWarning",
     "PoolGeometry",
     "__version__",
-    "avg_pool2d",
-    "conv2d",
     "explain",
     "functional",
     "get_num_threads",
     "get_workspace_limit",
+    "grad",
     "kernels",
-    "linear",
-    "max_pool2d",
     "release_scratch",
-    "relu",
     "set_num_threads",
     "set_workspace_limit",
     "show_config",
-    "softmax",
     "use_backend",
 ]
+__all__ += functional.__all__

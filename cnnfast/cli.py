@@ -6,6 +6,7 @@ Exit status 0 for success, 1 for a wrong result or a missing extra, 2 for bad us
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cnnfast
-from cnnfast.inspection import OPS
+from cnnfast.inspection import operations
 from cnnfast.kernels import KERNELS
 from cnnfast.kernels.registry import engine_missing
 
@@ -102,11 +103,24 @@ def _padding(text: str) -> Any:
     return text if text.isidentifier() else _shape(text)
 
 
+def _explained() -> list[str]:
+    """Functions of an input and a second size: a weight, a window, or an output's."""
+    seconds = ("weight", "kernel_size", "output_size")
+    return [
+        name
+        for name, function in operations().items()
+        if (parameters := list(inspect.signature(function).parameters))[0] == "input"
+        and parameters[1] in seconds
+    ]
+
+
 def _add_explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("op", choices=tuple(OPS))
+    parser.add_argument("op", choices=_explained())
     parser.add_argument("input", type=_shape, help="its shape, such as 1,64,56,56")
     parser.add_argument(
-        "weight", type=_shape, help="its shape, such as 64,64,3,3; pools: the window"
+        "weight",
+        type=_shape,
+        help="its shape, such as 64,64,3,3; pools: the window, or output size",
     )
     parser.add_argument("--stride", type=_shape)
     parser.add_argument("--padding", type=_padding, help="numbers, valid, same, same_upper, ...")

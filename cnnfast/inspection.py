@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from cnnfast.kernels.registry import ENGINES, KERNELS, engine_missing
 
-from . import functional
+from . import functional, grad
 from ._core import config
-from ._core.arrays import as_array, computing_dtype
-from ._core.geometry import ConvGeometry, PoolGeometry
-from ._core.operand import shape_of
-from ._core.padding import needs_copy, padded_shape
-from ._core.planner import Plan, plan
+from ._core.conv_geometry import ConvGeometry
+from ._core.execute import Step, recorded_steps
+from ._core.gradients import shape_from
+from ._core.pool_geometry import PoolGeometry
 from ._core.version import __version__
 
 
@@ -29,10 +29,13 @@ class Explanation:
     blocks             its block sizes by name, ``tasks`` among them
     scratch_bytes      scratch on the threads of this call
     flops, bytes_moved of the problem; ``intensity`` is their ratio
+    geometry           the problem, of the forward pass also where the family is an adjoint
     others             every other row of the family with the reason why it doesn't run
+    besides            the other kernels of the same call
     """
 
     op: str
+    family: str
     algorithm: str
     engine: str
     geometry: ConvGeometry | PoolGeometry
@@ -42,6 +45,7 @@ class Explanation:
     flops: int
     bytes_moved: int
     others: tuple[tuple[str, str], ...]
+    besides: tuple[Explanation, ...] = ()
 
     @property
     def intensity(self) -> float:
@@ -57,7 +61,7 @@ class Explanation:
         lines = [
             f"{self.op} {self.geometry.input.shape} -> {self.geometry.out_shape} "
             f"{self.geometry.dtype}",
-            f"  runs     {self.algorithm}/{self.engine} on {self.threads} thread(s)",
+            f"  runs     {self.family} {self.algorithm}/{self.engine} on {self.threads} thread(s)",
             f"  blocks   {blocks or 'none'}",
             f"  scratch  {self.scratch_bytes:,} bytes",
             f"  work     {self.flops:,} FLOP, {self.bytes_moved:,} bytes moved, "
@@ -66,78 +70,60 @@ class Explanation:
         ]
         width = max((len(name) for name, _ in self.others), default=0)
         lines += [f"    {name:<{width}}  {why}" for name, why in self.others]
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(str, self.besides)])
 
 
-def _shape_or_array(name: str, value: Any) -> Any:
-    return value if isinstance(value, tuple) else as_array(name, value)
+@cache
+def operations() -> dict[str, Callable[..., Any]]:
+    """Name -> function, for every function that runs a kernel."""
+    return {
+        name: function
+        for module in (functional, grad)
+        for name in module.__all__
+        if "backend" in inspect.signature(function := getattr(module, name)).parameters
+    }
 
 
-def _conv2d(input: Any, weight: Any, given: dict[str, Any]) -> ConvGeometry:
-    mode, value = given.pop("padding_mode", "constant"), given.pop("padding_value", 0)
-    geometry = ConvGeometry.of(input, weight, rank=2, **given)
-    if needs_copy("conv2d", mode, value):
-        shape = padded_shape(geometry, mode)
-        geometry = ConvGeometry.of(shape, weight, rank=2, **{**given, "padding": 0})
-    return geometry
-
-
-def _linear(input: Any, weight: Any, given: dict[str, Any]) -> ConvGeometry:
-    return ConvGeometry.of_linear(shape_of(input), shape_of(weight), **given)
-
-
-def _max_pool2d(input: Any, _: None, given: dict[str, Any]) -> PoolGeometry:
-    return PoolGeometry.of(input, "max", **given)
-
-
-def _avg_pool2d(input: Any, _: None, given: dict[str, Any]) -> PoolGeometry:
-    return PoolGeometry.of(input, "mean", **given)
-
-
-#: Name of the function -> family, and the geometry that its arguments make.
-OPS: dict[str, tuple[str, Callable[..., ConvGeometry | PoolGeometry]]] = {
-    "conv2d": ("fprop", _conv2d),
-    "linear": ("fprop", _linear),
-    "max_pool2d": ("pool", _max_pool2d),
-    "avg_pool2d": ("pool", _avg_pool2d),
-}
-
-#: Arguments of the functions that say nothing about the geometry.
-BESIDES = {"bias", "activation", "out_dtype", "out", "return_indices", "backend"}
+#: Arguments that are arrays, and may be given to ``explain`` as shapes.
+ARRAYS = {
+    "input", "weight", "bias", "depthwise_weight", "pointwise_weight", "grad_output",
+}  # fmt: skip
 
 
 def explain(op: Any, *arguments: Any, dtype: Any = None, **keywords: Any) -> Explanation:
     """Which algorithm and engine a call would use, with what blocks and scratch, and why.
 
-    ``op`` is a function of cnnfast or its name; the rest is what that function takes. Arrays may be
-    given as shapes (tuples of ints), with ``dtype`` float32 unless said otherwise. Nothing is
-    computed. ValueError for an unknown ``op``; for bad arguments what the function would raise.
+    ``op`` is a function of cnnfast or cnnfast.grad, or its name; the rest is what that function
+    takes. Arrays may be given as shapes (tuples of ints), with ``dtype`` float32 unless said
+    otherwise. The call is made up to its kernels, which don't run. Where there are several (a
+    separable convolution), the one with the most work is explained and has the others as
+    ``besides``. ValueError for an unknown ``op``; for bad arguments what the function would raise.
 
     >>> explain("conv2d", (1, 1, 8, 8), (1, 1, 3, 3), backend="im2col/numpy").flops
     648
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
-    if name not in OPS:
-        raise ValueError(f"op must be one of {', '.join(OPS)}, got {name!r}")
-    family, geometry_of = OPS[name]
-    bound = inspect.signature(getattr(functional, name)).bind(*arguments, **keywords).arguments
-    operands = {
-        which: _shape_or_array(f"{name}: {which}", bound[which])
-        for which in ("input", "weight", "bias")
-        if bound.get(which) is not None
-    }
-    arrays = [operand for operand in operands.values() if isinstance(operand, np.ndarray)]
-    promoted = bound.get("out_dtype") or dtype or (None if arrays else np.float32)
-    given = {key: bound[key] for key in bound if key not in BESIDES | operands.keys()}
-    given["dtype"] = computing_dtype(name, arrays, promoted)
-    geometry = geometry_of(operands["input"], operands.get("weight"), given)
-    return _explanation(name, geometry, plan(family, geometry, bound.get("backend")))
+    functions = operations()
+    if name not in functions:
+        raise ValueError(f"op must be one of {', '.join(functions)}, got {name!r}")
+    bound = inspect.signature(functions[name]).bind(*arguments, **keywords)
+    for which in ARRAYS & bound.arguments.keys():
+        if isinstance(bound.arguments[which], tuple):
+            shape = shape_from(f"{name}: {which}", bound.arguments[which])
+            bound.arguments[which] = np.empty(shape, dtype or np.float32)
+    with recorded_steps() as steps:
+        functions[name](*bound.args, **bound.kwargs)
+    steps.sort(key=lambda step: step.geometry.flops, reverse=True)
+    first, *others = (_explanation(name, step) for step in steps)
+    return replace(first, besides=tuple(others))
 
 
-def _explanation(op: str, geometry: ConvGeometry | PoolGeometry, chosen: Plan) -> Explanation:
+def _explanation(op: str, step: Step) -> Explanation:
+    family, geometry, chosen = step
     row, threads = chosen.row, chosen.threads_for(geometry)
     return Explanation(
         op=op,
+        family=family,
         algorithm=row.algorithm,
         engine=ENGINES[row.engine].name,
         geometry=geometry,

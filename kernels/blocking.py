@@ -37,6 +37,12 @@ BLAS_BYTES = 128 * 1024 * 1024
 DIRECT_CHANNELS = 4
 DIRECT_COLUMNS = 512
 
+#: Pixels of a wgrad unit: 256 x 64 bytes of a panel's gradients (16 KiB) stay in L1; the panels of
+#: a task; bytes of padded input beside them, a quarter of a 512 KiB L2.
+WGRAD_PIXELS = 256
+WGRAD_PANELS = 4
+WGRAD_HALO_BYTES = 128 * 1024
+
 
 class Im2colCut(NamedTuple):
     """Task = (n, g, block of ``pixels`` of the flat o x p x q plane, block of ``panels`` panels).
@@ -187,6 +193,87 @@ def direct_cut(problem: ConvProblem, itemsize: int) -> DirectCut:
         tasks=problem.n * problem.g * k_blocks * problem.o * problem.p,
         shared_elements=0,
         local_elements=DIRECT_CHANNELS * columns,
+    )
+
+
+class WgradCut(NamedTuple):
+    """Task = (g, block of ``panels`` panels, slice of ``slice_units`` units of the reduction).
+
+    A unit is (n, o, block of ``rows``, block of ``columns``). Local scratch: the gradients of a
+    unit, ``[panel][pixels][width]``, then the padded input under it, for a block of ``channels``
+    at a time, ``[channel][t][halo_rows][halo_columns]``. Shared scratch: the sums,
+    ``[slice][g][panel][channel block][tile][TILE_PIXELS][width]``; the "pixels" of a register tile
+    are a channel block's weights per out-channel, in the order c, t, r, s, ``tiles`` x TILE_PIXELS.
+    """
+
+    width: int
+    panels: int
+    k_blocks: int
+    rows: int
+    row_blocks: int
+    columns: int
+    column_blocks: int
+    pixels: int
+    channels: int
+    channel_blocks: int
+    tiles: int
+    halo_rows: int
+    halo_columns: int
+    halo_elements: int
+    units: int
+    slices: int
+    slice_units: int
+    tasks: int
+    weight_panels: int
+    shared_elements: int
+    local_elements: int
+
+
+def wgrad_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
+    """Blocks of the tiled rows of wgrad."""
+    width = TILE_BYTES // itemsize
+    columns = split_evenly(problem.q, WGRAD_PIXELS)
+    rows = split_evenly(problem.p, max(WGRAD_PIXELS // columns, 1))
+    row_blocks, column_blocks = ceil_div(problem.p, rows), ceil_div(problem.q, columns)
+    halo_rows = (rows - 1) * problem.stride_h + effective_kernel(problem.r, problem.dilation_h)
+    halo_columns = (columns - 1) * problem.stride_w + effective_kernel(
+        problem.s, problem.dilation_w
+    )
+    channel_elements = problem.t * halo_rows * halo_columns
+    cached = max(WGRAD_HALO_BYTES // (channel_elements * itemsize), 1)
+    channels = split_evenly(problem.c, cached)
+    channel_blocks = ceil_div(problem.c, channels)
+    tiles = ceil_div(channels * problem.t * problem.r * problem.s, TILE_PIXELS)
+    all_panels = ceil_div(problem.k, width)
+    panels = split_evenly(all_panels, WGRAD_PANELS)
+    k_blocks = ceil_div(all_panels, panels)
+    units = problem.n * problem.o * row_blocks * column_blocks
+    wanted = ceil_div(MIN_TASKS, problem.g * k_blocks)
+    slice_units = ceil_div(max(units, 1), wanted)
+    slices = ceil_div(max(units, 1), slice_units)
+    sums = problem.g * all_panels * channel_blocks * tiles * TILE_PIXELS * width
+    return WgradCut(
+        width=width,
+        panels=panels,
+        k_blocks=k_blocks,
+        rows=rows,
+        row_blocks=row_blocks,
+        columns=columns,
+        column_blocks=column_blocks,
+        pixels=rows * columns,
+        channels=channels,
+        channel_blocks=channel_blocks,
+        tiles=tiles,
+        halo_rows=halo_rows,
+        halo_columns=halo_columns,
+        halo_elements=channels * channel_elements,
+        units=units,
+        slices=slices,
+        slice_units=slice_units,
+        tasks=problem.g * k_blocks * slices,
+        weight_panels=problem.g * all_panels,
+        shared_elements=slices * sums,
+        local_elements=panels * rows * columns * width + channels * channel_elements,
     )
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .blocking import DIRECT_CHANNELS, TILE_BYTES, TILE_PIXELS, reduction_length, tiled_cut
+from .blocking import (
+    DIRECT_CHANNELS,
+    TILE_BYTES,
+    TILE_PIXELS,
+    reduction_length,
+    tiled_cut,
+    wgrad_cut,
+)
+from .problem import ConvProblem, PoolProblem
 from .shapes import ceil_div
 
 #: A step of the register tile (12 multiply-adds), and its start and store, with all channels used
@@ -40,42 +48,47 @@ REFERENCE_STEP = 1.0
 BLAS_STEP = 0.025
 BLAS_COLUMN = 2.0
 BLAS_START = 20_000.0
+#: A part of a call that has several: views, tables and two hand-overs.
+PART_START = 15_000.0
+#: A gradient packed into its panel by wgrad, a register tile loaded and stored for a unit, a sum
+#: added up.
+PACK_GRADIENT = 0.5
+TILE_RESUME = 30.0
+ADD_UP = 1.0
 #: A window tap of a pooling kernel, and of whole-plane NumPy operations.
 POOL_TAP = 0.2
 POOL_NUMPY_TAP = 5.0
 
 
-def _outputs(problem: Any) -> int:
-    return int(problem.n * problem.g * problem.o * problem.p * problem.q)
+def _outputs(problem: ConvProblem) -> int:
+    return problem.n * problem.g * problem.o * problem.p * problem.q
 
 
-def _tiles(geometry: Any) -> float:
+def _tiles(geometry: Any, problem: ConvProblem) -> float:
     """Whole register tiles, used or not, and the packing of the weights."""
-    problem, width = geometry.problem, TILE_BYTES // geometry.dtype.itemsize
+    width = int(TILE_BYTES // geometry.dtype.itemsize)
     length, panels = reduction_length(problem), ceil_div(problem.k, width)
     tiles = ceil_div(_outputs(problem), TILE_PIXELS) * panels
     packing = problem.g * panels * width * length * PACK_WEIGHT
     start = TILE_START if problem.k % width == 0 else TILE_START_RAGGED
-    return float(tiles * (length * TILE_STEP + start) + packing)
+    return tiles * (length * TILE_STEP + start) + packing
 
 
-def tiled(geometry: Any) -> float:
+def tiled(geometry: Any, problem: ConvProblem) -> float:
     """Register tiles over a padded copy of the input."""
-    cut = tiled_cut(geometry.problem, geometry.dtype.itemsize)
-    return _tiles(geometry) + float(cut.tasks * cut.halo_elements * PACK_HALO)
+    cut = tiled_cut(problem, geometry.dtype.itemsize)
+    return _tiles(geometry, problem) + cut.tasks * cut.halo_elements * PACK_HALO
 
 
-def im2col(geometry: Any) -> float:
+def im2col(geometry: Any, problem: ConvProblem) -> float:
     """Register tiles over packed columns."""
-    problem = geometry.problem
     length = reduction_length(problem)
     column = length * PACK_COLUMN + length // problem.c * PACK_RUN
-    return _tiles(geometry) + float(_outputs(problem) * column)
+    return _tiles(geometry, problem) + _outputs(problem) * column
 
 
-def direct(geometry: Any) -> float:
+def direct(geometry: Any, problem: ConvProblem) -> float:
     """Output rows, up to four channels side by side, no copy."""
-    problem = geometry.problem
     lanes = TILE_BYTES // 2 // geometry.dtype.itemsize
     rows = problem.n * problem.g * ceil_div(problem.k, DIRECT_CHANNELS) * problem.o * problem.p
     together = min(problem.k, DIRECT_CHANNELS)
@@ -84,36 +97,51 @@ def direct(geometry: Any) -> float:
     else:
         block = BLOCK_VECTORS if together == DIRECT_CHANNELS else ROW_VECTORS
         one = ROW_STEP_FOUR if together == DIRECT_CHANNELS else ROW_STEP_ONE * together
-        border = sum(geometry.padding[2]) * BORDER_STEP
+        border = (problem.pad_w + problem.pad_after[2]) * BORDER_STEP
         step = ceil_div(problem.q, block * lanes) * one * (1 + problem.stride_w) / 2 + border
-    return float(rows * (ROW_START + reduction_length(problem) * step))
+    return rows * (ROW_START + reduction_length(problem) * step)
 
 
-def loop(geometry: Any) -> float:
+def _products(problem: ConvProblem) -> int:
+    return _outputs(problem) * problem.k * reduction_length(problem)
+
+
+def loop(geometry: Any, problem: ConvProblem) -> float:
     """The plain loops."""
-    return float(geometry.flops / 2 * LOOP_STEP)
+    return _products(problem) * LOOP_STEP
 
 
-def blas(geometry: Any) -> float:
+def blas(geometry: Any, problem: ConvProblem) -> float:
     """Columns written and read, and a matrix product for every image and group."""
-    problem = geometry.problem
     columns = _outputs(problem) * reduction_length(problem)
-    products = geometry.flops / 2 * BLAS_STEP * geometry.dtype.itemsize / 4
-    return float(products + columns * BLAS_COLUMN + problem.n * problem.g * BLAS_START)
+    products = _products(problem) * BLAS_STEP * int(geometry.dtype.itemsize) / 4
+    return products + columns * BLAS_COLUMN + problem.n * problem.g * BLAS_START
 
 
-def reference(geometry: Any) -> float:
+def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
+    """Register tiles of weights, units of pixels after each other."""
+    cut = wgrad_cut(problem, geometry.dtype.itemsize)
+    pixels = problem.n * problem.o * problem.p * problem.q
+    tiles = cut.weight_panels * cut.channel_blocks * cut.tiles
+    computing = tiles * (pixels * TILE_STEP + cut.units * TILE_RESUME)
+    packing = cut.weight_panels * cut.width * pixels * PACK_GRADIENT
+    blocks = problem.g * cut.k_blocks * cut.units * cut.channel_blocks
+    copying = blocks * cut.halo_elements * PACK_HALO
+    return computing + packing + copying + cut.shared_elements * ADD_UP
+
+
+def reference(geometry: Any, problem: ConvProblem | PoolProblem) -> float:
     """NumPy operations on whole planes, one per weight or window tap."""
     taps = geometry.kernel[0] * geometry.kernel[1] * geometry.kernel[2]
     operations = geometry.in_channels * geometry.out_channels * taps
     return float(operations * REFERENCE_START + geometry.flops * REFERENCE_STEP)
 
 
-def pool(geometry: Any) -> float:
+def pool(geometry: Any, problem: PoolProblem) -> float:
     """A pass over the windows."""
     return float(geometry.flops * POOL_TAP)
 
 
-def pool_numpy(geometry: Any) -> float:
+def pool_numpy(geometry: Any, problem: PoolProblem) -> float:
     """A pass over the outputs per window tap."""
     return float(geometry.flops * POOL_NUMPY_TAP)

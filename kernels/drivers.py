@@ -1,18 +1,22 @@
 """Parallel drivers: what surrounds a loop body, once for Numba and Cython.
 
 An engine's file gives the loop bodies; a driver here makes of them the row's callable,
-``fprop(x, weight, bias, out, geometry, scratch, activation, threads)``:
+``fprop(x, weight, bias, out, problem, scratch, activation, threads)``:
 
 x           (N, C, D, H, W)     any strides, read only         IN
 weight      (K, C/G, T, R, S)   any strides, read only         IN
 bias        (K,) or (0,)        contiguous                     IN
 out         (N, K, O, P, Q)     any strides, overwritten       OUT
-geometry    a ConvGeometry (its ``problem`` and ``taps``)
+problem     a ConvProblem
 scratch     uint8, contiguous, 64-byte aligned, at least ``scratch_bytes(...)`` long
 activation  a code of ``problem.ACTIVATION_CODES``
 
 A body is called from several threads at once, each with a range of tasks and scratch of its own:
 ``tiles(x, weight, bias, out, problem, taps, cut, local, activation, begin, end)``.
+
+Rows of dgrad and wgrad take the same arguments: ``dgrad(grad_output, weight, bias, out, ...)``
+fills (N, C, D, H, W), ``wgrad(x, grad_output, bias, out, ...)`` fills (K, C/G, T, R, S) and looks
+at neither bias nor activation.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from . import parallel
-from .problem import ConvProblem
+from .problem import ConvProblem, taps_of
 from .shapes import round_up
 
 Array = np.ndarray[Any, Any]
@@ -63,22 +67,15 @@ def fprop(
         weight: Array,
         bias: Array,
         out: Array,
-        geometry: Any,
+        problem: ConvProblem,
         scratch: Array,
         activation: int,
         threads: int,
     ) -> None:
-        problem, taps, itemsize = geometry.problem, geometry.taps, x.itemsize
-        cut = cut_of(problem, itemsize)
+        cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
         threads = min(threads, cut.tasks)
-        shared = round_up(cut.shared_elements * itemsize, ALIGNMENT)
-        size = round_up(cut.local_elements * itemsize, ALIGNMENT)
-        local = [
-            scratch[shared + i * size : shared + (i + 1) * size].view(x.dtype)
-            for i in range(threads)
-        ]
+        packed, local = _regions(scratch, cut, x.dtype, threads)
         if pack_weight is not None:
-            packed = scratch[:shared].view(x.dtype)
 
             def pack(begin: int, end: int, worker: int) -> None:
                 pack_weight(weight, packed, problem, cut.width, begin, end)
@@ -92,6 +89,76 @@ def fprop(
         parallel.run(body, cut.tasks, threads)
 
     return run_fprop
+
+
+def multiplying_padding(fprop: Fprop) -> Fprop:
+    """A row that skips taps in the padding, made to multiply them by zero as all others do.
+
+    That is the same unless a weight is infinite or NaN (0 x infinity is NaN, as in a padded copy);
+    only then is such a copy made.
+    """
+
+    def run_fprop(
+        x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
+    ) -> None:
+        if _reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
+            pairs = zip(problem.pad, problem.pad_after, strict=True)
+            x = np.pad(x, ((0, 0), (0, 0), *pairs))
+            sizes = dict(zip("dhw", x.shape[2:], strict=True))
+            problem = problem._replace(pad_d=0, pad_h=0, pad_w=0, **sizes)
+        fprop(x, weight, bias, out, problem, *rest)
+
+    return run_fprop
+
+
+def _reads_padding(problem: ConvProblem) -> bool:
+    return any(problem.pad) or any(problem.pad_after)
+
+
+def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) -> Fprop:
+    """The callable of a wgrad row: partial sums of the tasks, then their sum into ``out``.
+
+    ``tiles(x, grad_output, sums, problem, cut, local, begin, end)`` runs tasks,
+    ``finish(sums, out, problem, cut, begin, end)`` adds up the slices of the panels begin .. end-1
+    in order. ``sums`` is the cut's shared scratch.
+    """
+
+    def run_wgrad(
+        x: Array,
+        grad_output: Array,
+        bias: Array,
+        out: Array,
+        problem: ConvProblem,
+        scratch: Array,
+        activation: int,
+        threads: int,
+    ) -> None:
+        if problem.n == 0:
+            out[...] = 0
+            return
+        cut = cut_of(problem, x.itemsize)
+        threads = min(threads, cut.tasks)
+        sums, local = _regions(scratch, cut, x.dtype, threads)
+
+        def body(begin: int, end: int, worker: int) -> None:
+            tiles(x, grad_output, sums, problem, cut, local[worker], begin, end)
+
+        def add_up(begin: int, end: int, worker: int) -> None:
+            finish(sums, out, problem, cut, begin, end)
+
+        parallel.run(body, cut.tasks, threads)
+        parallel.run(add_up, cut.weight_panels, threads)
+
+    return run_wgrad
+
+
+def _regions(scratch: Array, cut: Any, dtype: Any, threads: int) -> tuple[Array, list[Array]]:
+    """The shared part of the scratch, and each thread's own."""
+    itemsize = dtype.itemsize
+    shared = round_up(cut.shared_elements * itemsize, ALIGNMENT)
+    size = round_up(cut.local_elements * itemsize, ALIGNMENT)
+    starts = [shared + i * size for i in range(threads)]
+    return scratch[:shared].view(dtype), [scratch[at : at + size].view(dtype) for at in starts]
 
 
 def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
@@ -117,3 +184,34 @@ def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
         parallel.run(body, problem.n * problem.c * problem.o * problem.p, threads)
 
     return run_pool
+
+
+def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
+    """The callable of a pooling's adjoint,
+    ``pool_grad(grad_output, indices, out, geometry, threads)``.
+
+    grad_output  (N, C, O, P, Q)    any strides, read only                          IN
+    indices      (N, C, O, P, Q)    int64, any strides: where maxima were, or None  IN
+    out          (N, C, D, H, W)    any strides, overwritten                        OUT
+
+    ``bodies``: ``"scatter"(grad_output, indices, out, problem, begin, end)`` adds each gradient to
+    its maximum's place (none for an index outside of the plane),
+    ``"spread"(grad_output, out, problem, windows, begin, end)`` adds it by the divisor to all of
+    its window. Task = (n, c): a whole plane of ``out``,
+    which the body clears first, so no two tasks add to one place.
+    """
+
+    def run_pool_grad(
+        grad_output: Array, indices: Array | None, out: Array, geometry: Any, threads: int
+    ) -> None:
+        problem, windows = geometry.problem, geometry.windows
+
+        def scatter(begin: int, end: int, worker: int) -> None:
+            bodies["scatter"](grad_output, indices, out, problem, begin, end)
+
+        def spread(begin: int, end: int, worker: int) -> None:
+            bodies["spread"](grad_output, out, problem, windows, begin, end)
+
+        parallel.run(spread if indices is None else scatter, problem.n * problem.c, threads)
+
+    return run_pool_grad

@@ -14,8 +14,14 @@ from .registry import ENGINES, KERNELS, Kernel, engine_missing, load_row
 
 Array = np.ndarray[Any, Any]
 
+#: What a convolution family's kernels read, in order.
+READ = {
+    "fprop": ("x", "weight"),
+    "dgrad": ("grad_output", "weight"),
+    "wgrad": ("x", "grad_output"),
+}
 #: Family -> the kind of geometry that its kernels take.
-KINDS = {"fprop": "conv", "pool": "pool"}
+KINDS = {"fprop": "conv", "dgrad": "conv", "wgrad": "conv", "pool": "pool", "pool_grad": "pool"}
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,17 @@ class LoadedKernel:
                 )
 
 
-class FpropKernel(LoadedKernel):
-    """A convolution row, called as ``kernel(x, weight, out, geometry, scratch)``."""
+class ConvKernel(LoadedKernel):
+    """A convolution row, called as ``kernel(first, second, out, geometry, scratch)``.
+
+    fprop: x and weight give the output; dgrad: grad_output and weight give the input's gradient;
+    wgrad: x and grad_output give the weight's. ``geometry`` is the convolution's in all three.
+    """
 
     def __call__(
         self,
-        x: Array,
-        weight: Array,
+        first: Array,
+        second: Array,
         out: Array,
         geometry: Any,
         scratch: Array,
@@ -66,26 +76,30 @@ class FpropKernel(LoadedKernel):
         activation: str | None = None,
         threads: int = 1,
     ) -> None:
-        """Fill ``out``; arrays in the layouts of ``geometry``, ``scratch`` uint8 and contiguous."""
+        """Fill ``out``; arrays in the layouts of ``geometry``, ``scratch`` uint8 and contiguous;
+        wgrad takes neither bias nor activation."""
         self._check(geometry)
-        self._check(
-            geometry,
-            x=(x, geometry.input.shape),
-            weight=(weight, geometry.weight.shape),
-            out=(out, geometry.out_shape),
-        )
+        family = self.row.family
+        one, two, three = geometry.operands(family)
+        names = READ[family]
+        operands = {names[0]: (first, one.shape), names[1]: (second, two.shape)}
+        self._check(geometry, **operands, out=(out, three.shape))
         if not isinstance(activation, str | None) or activation not in ACTIVATION_CODES:
             names = ", ".join(map(str, ACTIVATION_CODES))
             raise ValueError(f"activation must be one of {names}, got {activation!r}")
+        if family == "wgrad" and (bias is not None or activation is not None):
+            raise ValueError(f"wgrad takes no bias and no activation, got {activation!r}")
         added = np.empty(0, geometry.dtype) if bias is None else np.ascontiguousarray(bias)
         if bias is not None:
-            self._check(geometry, bias=(added, (geometry.out_channels,)))
+            channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
+            self._check(geometry, bias=(added, (channels,)))
         needed = self.scratch_bytes(geometry, threads)
         self._check_scratch(scratch, needed)
         aligned = scratch[-scratch.ctypes.data % ALIGNMENT :]
-        views = geometry.canonical(x, weight, out)
+        views = geometry.canonical(first, second, out, family)
         code = ACTIVATION_CODES[activation]
-        self.function(*views[:2], added, views[2], geometry, aligned, code, threads)
+        if out.size:
+            self.function(*views[:2], added, views[2], geometry.problem, aligned, code, threads)
 
     def _check_scratch(self, scratch: Array, needed: int) -> None:
         if not isinstance(scratch, np.ndarray):
@@ -100,22 +114,62 @@ class FpropKernel(LoadedKernel):
 
 
 class PoolKernel(LoadedKernel):
-    """A pooling row, called as ``kernel(x, out, geometry)``."""
+    """A pooling row, called as ``kernel(first, out, geometry)``: pool takes x, pool_grad
+    grad_output."""
 
-    def __call__(self, x: Array, out: Array, geometry: Any, *, threads: int = 1) -> None:
-        """Fill ``out``; arrays in the layout of ``geometry``."""
+    def __call__(
+        self,
+        first: Array,
+        out: Array,
+        geometry: Any,
+        *,
+        indices: Array | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Fill ``out``; arrays in the layout of ``geometry``. ``indices``, int64 and of the
+        output's shape: where maxima are, written by pool (if given) and read by pool_grad."""
         self._check(geometry)
-        self._check(geometry, x=(x, geometry.input.shape), out=(out, geometry.out_shape))
+        read, written = geometry.input, geometry.result
+        if self.row.family == "pool_grad":
+            read, written = written, read
+            if (indices is None) != (geometry.reduction == "mean"):
+                raise ValueError(
+                    f"pool_grad takes indices for a maximum alone, got {geometry.reduction!r}"
+                )
+        elif indices is not None and geometry.reduction == "mean":
+            raise ValueError("pool gives indices of a maximum, got 'mean'")
+        name = "x" if self.row.family == "pool" else "grad_output"
+        self._check(geometry, **{name: (first, read.shape)}, out=(out, written.shape))
+        flat = None
+        if indices is not None:
+            self._check_indices(indices, geometry)
+            flat = geometry.canonical(indices)
         self.scratch_bytes(geometry, threads)
-        self.function(geometry.canonical(x), geometry.canonical(out), None, geometry, threads)
+        views = geometry.canonical(first), geometry.canonical(out)
+        if not out.size:
+            return
+        if self.row.family == "pool":
+            self.function(*views, flat, geometry, threads)
+        else:
+            self.function(views[0], flat, views[1], geometry, threads)
+
+    def _check_indices(self, indices: Array, geometry: Any) -> None:
+        if not isinstance(indices, np.ndarray) or indices.dtype != np.int64:
+            raise TypeError("indices must be an int64 numpy.ndarray")
+        if indices.shape != geometry.out_shape or not has_element_strides(indices):
+            raise ValueError(
+                f"indices must be aligned and of shape {geometry.out_shape}, got {indices.shape}"
+            )
+        if self.row.family == "pool" and not indices.flags.writeable:
+            raise ValueError("indices must be writeable, got a read-only array")
 
 
-def load(family: str, algorithm: str, engine: str) -> FpropKernel | PoolKernel:
+def load(family: str, algorithm: str, engine: str) -> ConvKernel | PoolKernel:
     """One row of the table, ready to call; it plans nothing and takes its scratch from the caller.
 
-    ``family`` is "fprop" or "pool", ``algorithm`` and ``engine`` as users write them ("tiled",
-    "cython"). ValueError for a row that isn't in the table, RuntimeError for one whose engine
-    isn't installed.
+    ``family`` is "fprop", "dgrad", "wgrad", "pool" or "pool_grad", ``algorithm`` and ``engine`` as
+    users write them ("tiled", "cython"). ValueError for a row that isn't in the table, RuntimeError
+    for one whose engine isn't installed.
 
     >>> import numpy as np
     >>> from cnnfast import ConvGeometry
@@ -132,7 +186,7 @@ def load(family: str, algorithm: str, engine: str) -> FpropKernel | PoolKernel:
             missing = engine_missing(row.engine)
             if missing is not None:
                 raise RuntimeError(f"{row.name}: {missing}")
-            kind = FpropKernel if family == "fprop" else PoolKernel
+            kind = ConvKernel if KINDS[family] == "conv" else PoolKernel
             return kind(row, load_row(row))
     rows = ", ".join(f"{row.family} {row.name}" for row in KERNELS)
     raise ValueError(f"no row {family!r} {algorithm}/{engine} in the table; there are {rows}")

@@ -7,14 +7,22 @@ of ``cython_cpu/_problem.pxd``, which list the same fields in the same order (a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import shapes
+
+Array = np.ndarray[Any, Any]
+Triple = tuple[int, int, int]
 
 
 class ConvProblem(NamedTuple):
     """A convolution: ``c`` and ``k`` count the channels of one group; padding is the one before
-    (the one after only decides o, p, q, which are given). Beside it comes one int64 table of
-    shape ``(t + r + s, 2)``, a row per tap of each axis: the outputs ``low .. high - 1`` are
-    those whose tap reads inside the input."""
+    (the one after only decides o, p, q, which are given). dgrad and wgrad take the problem of the
+    convolution that they are adjoint to."""
 
     n: int
     g: int
@@ -38,6 +46,75 @@ class ConvProblem(NamedTuple):
     pad_d: int
     pad_h: int
     pad_w: int
+
+    @property
+    def size(self) -> Triple:
+        """Input extents d, h, w."""
+        return self.d, self.h, self.w
+
+    @property
+    def kernel(self) -> Triple:
+        """Taps t, r, s."""
+        return self.t, self.r, self.s
+
+    @property
+    def output(self) -> Triple:
+        """Output extents o, p, q."""
+        return self.o, self.p, self.q
+
+    @property
+    def stride(self) -> Triple:
+        """Input positions from one output to the next."""
+        return self.stride_d, self.stride_h, self.stride_w
+
+    @property
+    def dilation(self) -> Triple:
+        """Input positions from one tap to the next."""
+        return self.dilation_d, self.dilation_h, self.dilation_w
+
+    @property
+    def pad(self) -> Triple:
+        """Padding before."""
+        return self.pad_d, self.pad_h, self.pad_w
+
+    @property
+    def pad_after(self) -> Triple:
+        """Padding behind the input that the last window reads."""
+        rows = zip(
+            self.size, self.kernel, self.output, self.stride, self.dilation, self.pad, strict=True
+        )
+        first, second, third = (
+            max((o - 1) * stride + shapes.effective_kernel(t, dilation) - before - d, 0)
+            for d, t, o, stride, dilation, before in rows
+        )
+        return first, second, third
+
+
+@lru_cache(maxsize=256)
+def taps_of(problem: ConvProblem) -> Array:
+    """A row per tap of each axis: the outputs ``low .. high - 1`` are those whose tap reads inside
+    the input. int64 of shape ``(t + r + s, 2)``, read only.
+    """
+    rows = []
+    for i in range(3):
+        steps = problem.stride[i], problem.dilation[i], problem.pad[i], problem.output[i]
+        for tap in range(problem.kernel[i]):
+            low = shapes.tap_low(tap, *steps)
+            rows.append((low, max(shapes.tap_high(tap, problem.size[i], *steps), low)))
+    table = np.array(rows, np.int64)
+    table.flags.writeable = False
+    return table
+
+
+def windows_of(problem: ConvProblem, tap: Sequence[int]) -> tuple[slice, slice, slice]:
+    """What one tap reads of the padded input for all outputs."""
+    first, second, third = (
+        slice(at * dilation, at * dilation + (outputs - 1) * stride + 1, stride)
+        for at, dilation, stride, outputs in zip(
+            tap, problem.dilation, problem.stride, problem.output, strict=True
+        )
+    )
+    return first, second, third
 
 
 class PoolProblem(NamedTuple):

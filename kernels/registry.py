@@ -11,14 +11,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from . import blocking, costs
+from . import adjoints, blocking, costs
 from .drivers import cut_scratch_bytes
 
 F32_F64 = ("float32", "float64")
+WITH_INT64 = (*F32_F64, "int64")
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,21 @@ ENGINES = {
 }
 
 
+def _itself(problem: Any) -> tuple[Any, ...]:
+    return (problem,)
+
+
 @dataclass(frozen=True)
 class Algorithm:
-    """What the engines share: ``cost`` estimates nanoseconds on one core, ``cut`` gives the blocks
-    (None: a kernel that needs no scratch).
+    """What the engines share: ``parts`` gives the problems that a call runs one after the other,
+    ``cost(geometry, part)`` estimates nanoseconds on one core, ``cut(part, itemsize)`` gives the
+    blocks (None: a kernel that needs no scratch).
     """
 
     name: str
-    cost: Callable[[Any], float]
+    cost: Callable[[Any, Any], float]
     cut: Callable[[Any, int], Any] | None = None
+    parts: Callable[[Any], tuple[Any, ...]] = _itself
 
 
 @dataclass(frozen=True)
@@ -89,21 +96,36 @@ class Kernel:
 
     def cost(self, geometry: Any) -> float:
         """Estimated nanoseconds on one core; for ranking rows."""
-        return self.method.cost(geometry)
+        parts = self.method.parts(geometry.problem)
+        return sum(self.method.cost(geometry, part) + costs.PART_START for part in parts)
 
     def blocks(self, geometry: Any) -> dict[str, int]:
-        """The block sizes by name; empty for a row that isn't cut."""
-        if self.method.cut is None:
+        """The block sizes by name, of the first part; empty for a row that isn't cut."""
+        parts = self.method.parts(geometry.problem)
+        if self.method.cut is None or not parts:
             return {}
-        return dict(self.method.cut(geometry.problem, geometry.dtype.itemsize)._asdict())
+        blocks = dict(self.method.cut(parts[0], geometry.dtype.itemsize)._asdict())
+        return blocks if len(parts) == 1 else {"parts": len(parts), **blocks}
 
     def scratch_bytes(self, geometry: Any, threads: int = 1) -> int:
         """Bytes of scratch that a call on ``threads`` threads is handed."""
         if self.method.cut is None:
             return 0
         itemsize = geometry.dtype.itemsize
-        cut = self.method.cut(geometry.problem, itemsize)
-        return cut_scratch_bytes(cut, itemsize, threads)
+        cuts = [
+            self.method.cut(part, itemsize) for part in set(self.method.parts(geometry.problem))
+        ]
+        return max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
+
+
+def _dgrad(method: Algorithm) -> Algorithm:
+    """The dgrad of an fprop algorithm."""
+    return replace(method, parts=adjoints.dgrad_parts)
+
+
+def _wgrad(method: Algorithm) -> Algorithm:
+    """The wgrad of an fprop algorithm."""
+    return replace(method, parts=adjoints.wgrad_parts)
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut)
@@ -112,6 +134,7 @@ DIRECT = Algorithm("direct", costs.direct, blocking.direct_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
+WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking.wgrad_cut)
 POOL = Algorithm("direct", costs.pool)
 POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
@@ -120,17 +143,43 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", TILED, "cython_cpu", "cython_cpu._tiled:fprop"),
     Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
     Kernel("fprop", DIRECT, "cython_cpu", "cython_cpu._direct:fprop"),
-    Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop"),
+    Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),
     Kernel("fprop", TILED, "numba_cpu", "numba_cpu.tiled:fprop"),
     Kernel("fprop", IM2COL, "numba_cpu", "numba_cpu.im2col:fprop"),
-    Kernel("fprop", DIRECT, "numba_cpu", "numba_cpu.direct:fprop"),
-    Kernel("fprop", LOOP, "numba_cpu", "numba_cpu.loop:fprop"),
+    Kernel("fprop", DIRECT, "numba_cpu", "numba_cpu.direct:fprop", WITH_INT64),
+    Kernel("fprop", LOOP, "numba_cpu", "numba_cpu.loop:fprop", WITH_INT64),
     Kernel("fprop", BLAS, "numpy_cpu", "numpy_cpu.im2col:fprop", same_bits=False, fallback=1),
-    Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", fallback=2),
-    Kernel("pool", POOL, "cython_cpu", "cython_cpu._pooling:pool"),
-    Kernel("pool", POOL, "numba_cpu", "numba_cpu.pooling:pool"),
-    Kernel("pool", POOL_TAPS, "numpy_cpu", "numpy_cpu.pooling:pool"),
-    Kernel("pool", REFERENCE, "numpy_cpu", "reference:pool", fallback=2),
+    Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
+    Kernel("dgrad", _dgrad(TILED), "cython_cpu", "cython_cpu._tiled:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL), "cython_cpu", "cython_cpu._im2col:dgrad"),
+    Kernel("dgrad", _dgrad(DIRECT), "cython_cpu", "cython_cpu._direct:dgrad"),
+    Kernel("dgrad", _dgrad(LOOP), "cython_cpu", "cython_cpu._loop:dgrad", WITH_INT64),
+    Kernel("dgrad", _dgrad(TILED), "numba_cpu", "numba_cpu.tiled:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL), "numba_cpu", "numba_cpu.im2col:dgrad"),
+    Kernel("dgrad", _dgrad(DIRECT), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64),
+    Kernel("dgrad", _dgrad(LOOP), "numba_cpu", "numba_cpu.loop:dgrad", WITH_INT64),
+    Kernel(
+        "dgrad", _dgrad(BLAS), "numpy_cpu", "numpy_cpu.im2col:dgrad", same_bits=False, fallback=1
+    ),
+    Kernel("dgrad", REFERENCE, "numpy_cpu", "reference:dgrad", WITH_INT64, fallback=2),
+    Kernel("wgrad", WGRAD_TILED, "cython_cpu", "cython_cpu._wgrad:wgrad"),
+    Kernel("wgrad", _wgrad(IM2COL), "cython_cpu", "cython_cpu._im2col:wgrad"),
+    Kernel("wgrad", _wgrad(DIRECT), "cython_cpu", "cython_cpu._direct:wgrad"),
+    Kernel("wgrad", _wgrad(LOOP), "cython_cpu", "cython_cpu._loop:wgrad", WITH_INT64),
+    Kernel("wgrad", WGRAD_TILED, "numba_cpu", "numba_cpu.wgrad:wgrad"),
+    Kernel("wgrad", _wgrad(IM2COL), "numba_cpu", "numba_cpu.im2col:wgrad"),
+    Kernel("wgrad", _wgrad(DIRECT), "numba_cpu", "numba_cpu.direct:wgrad", WITH_INT64),
+    Kernel("wgrad", _wgrad(LOOP), "numba_cpu", "numba_cpu.loop:wgrad", WITH_INT64),
+    Kernel("wgrad", BLAS, "numpy_cpu", "numpy_cpu.im2col:wgrad", same_bits=False, fallback=1),
+    Kernel("wgrad", REFERENCE, "numpy_cpu", "reference:wgrad", WITH_INT64, fallback=2),
+    Kernel("pool", POOL, "cython_cpu", "cython_cpu._pooling:pool", WITH_INT64),
+    Kernel("pool", POOL, "numba_cpu", "numba_cpu.pooling:pool", WITH_INT64),
+    Kernel("pool", POOL_TAPS, "numpy_cpu", "numpy_cpu.pooling:pool", WITH_INT64),
+    Kernel("pool", REFERENCE, "numpy_cpu", "reference:pool", WITH_INT64, fallback=2),
+    Kernel("pool_grad", POOL, "cython_cpu", "cython_cpu._pool_grad:pool_grad"),
+    Kernel("pool_grad", POOL, "numba_cpu", "numba_cpu.pool_grad:pool_grad"),
+    Kernel("pool_grad", POOL_TAPS, "numpy_cpu", "numpy_cpu.pooling:pool_grad"),
+    Kernel("pool_grad", REFERENCE, "numpy_cpu", "reference:pool_grad", fallback=2),
 )
 
 

@@ -42,6 +42,36 @@ def ceil_output_size(
     return outputs
 
 
+def transposed_output_size(
+    size: int, kernel: int, stride: int, dilation: int, before: int, after: int, extra: int
+) -> int:
+    """Output positions of a transposed convolution, ``extra`` being the output padding: the input
+    size of a convolution that has ``size`` outputs.
+
+    >>> transposed_output_size(112, 3, 2, 1, 1, 1, 1)
+    224
+    """
+    return (size - 1) * stride + effective_kernel(kernel, dilation) + extra - before - after
+
+
+def adaptive_start(output: int, size: int, outputs: int) -> int:
+    """First position of an adaptive window.
+
+    >>> [adaptive_start(i, 10, 4) for i in range(4)]
+    [0, 2, 5, 7]
+    """
+    return output * size // outputs
+
+
+def adaptive_end(output: int, size: int, outputs: int) -> int:
+    """One past the last position of an adaptive window.
+
+    >>> [adaptive_end(i, 10, 4) for i in range(4)]
+    [3, 5, 8, 10]
+    """
+    return -(-(output + 1) * size // outputs)
+
+
 def same_total(size: int, kernel: int, stride: int, dilation: int) -> int:
     """Padding, both sides together, that gives ``ceil(size / stride)`` outputs.
 

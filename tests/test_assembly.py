@@ -46,14 +46,14 @@ def count(body: list[str], pattern: str) -> int:
     return sum(bool(re.search(pattern, line)) for line in body)
 
 
-def assert_micro_kernel(listing: str, suffix: str) -> None:
+def assert_micro_kernel(listing: str, suffix: str, stack: str) -> None:
     """Some inner loop does whole steps of the register tile, and touches nothing on the stack."""
     loops = [b for b in inner_loops(listing) if count(b, rf"vfmadd\w+{suffix}\b.*ymm") >= STEP]
     assert loops, "no inner loop has the register tile's multiply-adds"
     for body in loops:
         steps, rest = divmod(count(body, r"vfmadd"), STEP)
         assert rest == 0, body
-        assert count(body, r"[re][sb]p\b") == 0, f"sums are spilled: {body}"
+        assert count(body, stack) == 0, f"sums are spilled: {body}"
         assert count(body, r"vmov[au]p[sd].*,\s*(0x)?[-\w]*\(") == 0, f"a store: {body}"
         assert count(body, r"vbroadcast|vmovddup") <= steps * TILE_PIXELS
 
@@ -69,7 +69,8 @@ def test_numba(algorithm: str, dtype: str, suffix: str) -> None:
         pytest.skip("this machine has no fused multiply-add")
     module = importlib.import_module(f"cnnfast.kernels.numba_cpu.{algorithm}")
     geometry = ConvGeometry.of((1, 4, 8, 8), (5, 4, 3, 3), dtype=dtype)
-    assert_micro_kernel(numba_listing(module, algorithm, geometry), suffix)
+    # LLVM leaves out the frame pointer and uses its register for another one.
+    assert_micro_kernel(numba_listing(module, algorithm, geometry), suffix, r"[re]sp\b")
 
 
 def numba_listing(module: Any, algorithm: str, geometry: ConvGeometry) -> str:
@@ -91,7 +92,7 @@ def numba_listing(module: Any, algorithm: str, geometry: ConvGeometry) -> str:
     return "\n".join(tile.inspect_asm().values())
 
 
-@pytest.mark.parametrize("algorithm", ["tiled", "im2col"])
+@pytest.mark.parametrize("algorithm", ["tiled", "im2col", "wgrad"])
 def test_cython(algorithm: str) -> None:
     if engine_missing("cython_cpu"):
         pytest.skip(f"cython engine: {engine_missing('cython_cpu')}")
@@ -101,4 +102,4 @@ def test_cython(algorithm: str) -> None:
     command = ["objdump", "-d", "--no-show-raw-insn", str(extension.__file__)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for suffix in ("ps", "pd"):
-        assert_micro_kernel(listing, suffix)
+        assert_micro_kernel(listing, suffix, r"[re][sb]p\b")

@@ -1,4 +1,4 @@
-"""Every row of the table on every case, in both tiers, both layouts and both dtypes."""
+"""Every row of the table on every case, in both tiers, both layouts and all of its dtypes."""
 
 from __future__ import annotations
 
@@ -11,38 +11,46 @@ import pytest
 from cnnfast.kernels import KERNELS, Kernel, reference
 from cnnfast.kernels.registry import load_row
 
+import cases
 import conformance as suite
 
-FPROP_ROWS = suite.rows_of("fprop")
+CONV_ROWS = suite.rows_of(*suite.CONV_FAMILIES)
 POOL_ROWS = suite.rows_of("pool")
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
-@pytest.mark.parametrize("tier", suite.TIERS)
-@pytest.mark.parametrize("dtype", suite.DTYPES)
-@pytest.mark.parametrize("case", suite.CONV_CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("row", suite.parameters(FPROP_ROWS))
-def test_fprop(row: Kernel, case: suite.ConvCase, dtype: str, tier: str, last: bool) -> None:
-    suite.check_fprop(load_row(row), row, case, dtype, tier, last)
+@pytest.mark.parametrize("case", cases.CONV_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(("row", "dtype", "tier"), suite.numeric_parameters(CONV_ROWS))
+def test_conv(row: Kernel, case: cases.ConvCase, dtype: str, tier: str, last: bool) -> None:
+    suite.check_conv(load_row(row), row, case, dtype, tier, last)
 
 
 #: Each pooling case with the reductions that it is for.
 POOLINGS = [
     pytest.param(case, reduction, id=f"{reduction} {case.name}")
-    for reduction, special in (("max", suite.MAX_CASES), ("mean", suite.MEAN_CASES))
-    for case in (*suite.POOL_CASES, *special)
+    for reduction, special in (("max", cases.MAX_CASES), ("mean", cases.MEAN_CASES))
+    for case in (*cases.POOL_CASES, *special)
 ]
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
-@pytest.mark.parametrize("tier", suite.TIERS)
-@pytest.mark.parametrize("dtype", suite.DTYPES)
 @pytest.mark.parametrize(("case", "reduction"), POOLINGS)
-@pytest.mark.parametrize("row", suite.parameters(POOL_ROWS))
+@pytest.mark.parametrize(("row", "dtype", "tier"), suite.numeric_parameters(POOL_ROWS))
 def test_pool(
-    row: Kernel, case: suite.PoolCase, reduction: str, dtype: str, tier: str, last: bool
+    row: Kernel, case: cases.PoolCase, reduction: str, dtype: str, tier: str, last: bool
 ) -> None:
     suite.check_pool(load_row(row), case, reduction, dtype, tier, last)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize(("case", "reduction"), POOLINGS)
+@pytest.mark.parametrize(
+    ("row", "dtype", "tier"), suite.numeric_parameters(suite.rows_of("pool_grad"))
+)
+def test_pool_grad(
+    row: Kernel, case: cases.PoolCase, reduction: str, dtype: str, tier: str, last: bool
+) -> None:
+    suite.check_pool_grad(load_row(row), case, reduction, dtype, tier, last)
 
 
 def _transposed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -50,7 +58,9 @@ def _transposed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _sliced(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    wide = np.full(tuple(2 * extent + 1 for extent in array.shape), np.nan, array.dtype)
+    wide = np.zeros(tuple(2 * extent + 1 for extent in array.shape), array.dtype)
+    if array.dtype.kind == "f":
+        wide[...] = np.nan
     view = wide[tuple(slice(1, None, 2) for _ in array.shape)]
     view[...] = array
     return view
@@ -75,49 +85,69 @@ VIEWS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
 }
 
 
+FLOATS = ("float32", "float64")
+
+
+def case_of(name: str) -> cases.ConvCase:
+    return next(case for case in cases.CONV_CASES if case.name == name)
+
+
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("dtype", suite.DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["padded", "groups", "depthwise", "primes", "3d, everything"])
-@pytest.mark.parametrize("row", suite.parameters(FPROP_ROWS))
-def test_fprop_takes_any_strides(row: Kernel, name: str, dtype: str, view: str) -> None:
-    case = next(case for case in suite.CONV_CASES if case.name == name)
-    data = suite.conv_data(case, dtype, "exact", False)
-    x, weight = VIEWS[view](data.x), VIEWS[view](data.weight)
-    result = suite.run_fprop(load_row(row), row, data, x=x, weight=weight)
+@pytest.mark.parametrize("row", suite.parameters(CONV_ROWS))
+def test_conv_takes_any_strides(row: Kernel, name: str, dtype: str, view: str) -> None:
+    data = suite.conv_data(row.family, case_of(name), dtype, "exact", False)
+    first, second = VIEWS[view](data.first), VIEWS[view](data.second)
+    result = suite.run_conv(load_row(row), row, data, first=first, second=second)
     np.testing.assert_array_equal(result, data.expected)
 
 
-@pytest.mark.parametrize("row", suite.parameters(FPROP_ROWS))
-def test_fprop_takes_broadcast_inputs_and_strided_out(row: Kernel) -> None:
-    case = next(case for case in suite.CONV_CASES if case.name == "primes")
-    data = suite.conv_data(case, "float32", "exact", False)
-    x = np.broadcast_to(data.x[:1, :1], data.x.shape)
-    weight = np.broadcast_to(data.weight[:, :1, :1], data.weight.shape)
-    expected = suite.reference_fprop(x, weight, data.bias, data.geometry, 0)
+@pytest.mark.parametrize("row", suite.parameters(CONV_ROWS))
+def test_conv_takes_broadcast_inputs_and_strided_out(row: Kernel) -> None:
+    data = suite.conv_data(row.family, case_of("primes"), "float32", "exact", False)
+    first = np.broadcast_to(data.first[:1, :1], data.first.shape)
+    second = np.broadcast_to(data.second[:, :1, :1], data.second.shape)
+    expected = suite.reference_conv(row.family, first, second, data.bias, data.geometry, 0)
     wide = np.full(tuple(2 * extent for extent in expected.shape), suite.CANARY, np.float32)
     out = wide[::2, 1::2, ::-2, ::2]
-    views = data.geometry.canonical(x, weight, out)
+    one, two, three = data.geometry.canonical(first, second, out, row.family)
     scratch = np.empty(row.scratch_bytes(data.geometry) + 64, np.uint8)
     scratch = scratch[-scratch.ctypes.data % 64 :]
-    load_row(row)(*views[:2], data.bias, views[2], data.geometry, scratch, 0, 1)
+    load_row(row)(one, two, data.bias, three, data.geometry.problem, scratch, 0, 1)
     np.testing.assert_array_equal(out, expected)
     out[...] = suite.CANARY
     assert (wide == suite.CANARY).all(), "the kernel wrote between the elements of out"
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("dtype", suite.DTYPES)
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("reduction", ["max", "mean"])
 @pytest.mark.parametrize("row", suite.parameters(POOL_ROWS))
 def test_pool_takes_any_strides(row: Kernel, reduction: str, dtype: str, view: str) -> None:
-    case = suite.POOL_CASES[1]
-    data = suite.pool_data(case, reduction, dtype, "exact", False)
+    data = suite.pool_data(cases.POOL_CASES[1], reduction, dtype, "exact", False)
     out, buffer = suite.guarded(data.geometry.out_shape, dtype)
     x = VIEWS[view](data.x)
     geometry = data.geometry
     load_row(row)(geometry.canonical(x), geometry.canonical(out), None, geometry, 1)
     suite.assert_guarded(buffer)
     suite.assert_within(out, data.expected, data.tolerance)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("reduction", ["max", "mean"])
+@pytest.mark.parametrize("row", suite.parameters(suite.rows_of("pool_grad")))
+def test_pool_grad_takes_any_strides(row: Kernel, reduction: str, view: str) -> None:
+    data = suite.pool_data(cases.POOL_CASES[1], reduction, "float32", "exact", False)
+    geometry = data.geometry
+    wide = np.full(tuple(2 * extent for extent in geometry.input.shape), suite.CANARY, np.float32)
+    out = wide[::2, 1::2, ::-2, ::2]
+    flat = None if data.indices is None else geometry.canonical(VIEWS[view](data.indices))
+    grad = geometry.canonical(VIEWS[view](data.grad))
+    load_row(row)(grad, flat, geometry.canonical(out), geometry, 1)
+    suite.assert_within(out, data.adjoint, data.adjoint_tolerance)
+    out[...] = suite.CANARY
+    assert (wide == suite.CANARY).all(), "the kernel wrote between the elements of out"
 
 
 def _off_by_one_tap(function: Callable[..., None]) -> Callable[..., None]:
@@ -150,36 +180,39 @@ def _half_precision(function: Callable[..., None]) -> Callable[..., None]:
     return broken
 
 
-@pytest.mark.parametrize(
-    ("breakage", "tier"),
-    [
-        (_off_by_one_tap, "exact"),
-        (_off_by_one_tap, "bound"),
-        (_last_value_wrong, "bound"),
-        (_last_value_missing, "exact"),
-        (_last_value_missing, "bound"),
-        (_half_precision, "bound"),
-    ],
-)
-def test_a_broken_kernel_is_caught(breakage: Any, tier: str) -> None:
+BREAKAGES = [
+    (_off_by_one_tap, "exact"),
+    (_off_by_one_tap, "bound"),
+    (_last_value_wrong, "bound"),
+    (_last_value_missing, "exact"),
+    (_last_value_missing, "bound"),
+    (_half_precision, "bound"),
+]
+
+
+def reference_row(family: str) -> Kernel:
+    return next(row for row in KERNELS if row.algorithm == "reference" and row.family == family)
+
+
+@pytest.mark.parametrize("family", suite.CONV_FAMILIES)
+@pytest.mark.parametrize(("breakage", "tier"), BREAKAGES)
+def test_a_broken_kernel_is_caught(breakage: Any, tier: str, family: str) -> None:
     """The suite has teeth: the reference passes as a row, and no perturbed copy of it does."""
-    row = next(row for row in KERNELS if row.algorithm == "reference" and row.family == "fprop")
-    case = next(case for case in suite.CONV_CASES if case.name == "primes")
-    suite.check_fprop(reference.fprop, row, case, "float32", tier, False)
+    row, function, case = reference_row(family), getattr(reference, family), case_of("primes")
+    suite.check_conv(function, row, case, "float32", tier, False)
     with pytest.raises(AssertionError, match="values are wrong"):
-        suite.check_fprop(breakage(reference.fprop), row, case, "float32", tier, False)
+        suite.check_conv(breakage(function), row, case, "float32", tier, False)
 
 
 def test_a_kernel_that_writes_outside_is_caught() -> None:
-    row = next(row for row in KERNELS if row.algorithm == "reference" and row.family == "fprop")
-
     def broken(x: Any, weight: Any, bias: Any, out: Any, *rest: Any) -> None:
         reference.fprop(x, weight, bias, out, *rest)
         beyond = np.lib.stride_tricks.as_strided(out, (out.size + 1,), (out.itemsize,))
         beyond[-1] = 1
 
+    row, case = reference_row("fprop"), cases.CONV_CASES[0]
     with pytest.raises(AssertionError, match="behind out"):
-        suite.check_fprop(broken, row, suite.CONV_CASES[0], "float32", "exact", False)
+        suite.check_conv(broken, row, case, "float32", "exact", False)
 
 
 def test_a_broken_pooling_is_caught() -> None:
@@ -188,7 +221,19 @@ def test_a_broken_pooling_is_caught() -> None:
         if indices is not None:
             indices[0, 0, 0, 0, 0] += 1
 
-    case = suite.POOL_CASES[0]
+    case = cases.POOL_CASES[0]
     suite.check_pool(reference.pool, case, "max", "float32", "bound", False)
     with pytest.raises(AssertionError):
         suite.check_pool(broken, case, "max", "float32", "bound", False)
+
+
+@pytest.mark.parametrize("reduction", ["max", "mean"])
+def test_a_broken_adjoint_of_pooling_is_caught(reduction: str) -> None:
+    def broken(grad: Any, indices: Any, out: Any, geometry: Any, threads: int) -> None:
+        reference.pool_grad(grad, indices, out, geometry, threads)
+        out[...] = np.roll(out, 1, axis=-1)
+
+    case = cases.POOL_CASES[1]
+    suite.check_pool_grad(reference.pool_grad, case, reduction, "float32", "bound", False)
+    with pytest.raises(AssertionError):
+        suite.check_pool_grad(broken, case, reduction, "float32", "bound", False)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cnnfast import ConvGeometry, PoolGeometry
 from cnnfast.kernels import blocking, shapes
+from cnnfast.kernels.problem import taps_of
 from cnnfast.kernels.registry import KERNELS
 
 small = st.integers(1, 5)
@@ -69,7 +70,7 @@ def test_conv_geometry(d: Any, h: Any, w: Any, groups: int, batch: int, c: int, 
     assert geometry.bytes_moved == 4 * elements
     problem = geometry.problem
     assert (problem.n, problem.g, problem.c, problem.k) == (batch, groups, c, k)
-    assert geometry.taps.shape == (sum(kernels), 2)
+    assert taps_of(geometry.problem).shape == (sum(kernels), 2)
 
 
 pool_axis = st.tuples(st.integers(1, 20), small, small, small).flatmap(

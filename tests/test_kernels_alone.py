@@ -15,13 +15,43 @@ import conformance as suite
 X = np.random.default_rng(0).integers(-4, 5, (2, 9, 8, 3)).astype(np.float32)
 W = np.random.default_rng(1).integers(-4, 5, (3, 3, 3, 5)).astype(np.float32)
 GEOMETRY = ConvGeometry.of(X, W, padding=1, layout="NHWC")
-EXPECTED = suite.reference_fprop(X, W, np.empty(0), GEOMETRY, 0)
+EXPECTED = suite.reference_conv("fprop", X, W, np.empty(0), GEOMETRY, 0)
+GRAD = np.random.default_rng(2).integers(-4, 5, GEOMETRY.out_shape).astype(np.float32)
 
 
-ROWS = [row for row in kernels.KERNELS if row.family == "fprop"]
+def all_rows(*families: str) -> list[kernels.Kernel]:
+    return [row for row in kernels.KERNELS if row.family in families]
 
 
-@pytest.mark.parametrize("row", suite.parameters(ROWS))
+@pytest.mark.parametrize("row", suite.parameters(all_rows("dgrad", "wgrad")))
+def test_every_gradient_row_loads_and_runs(row: kernels.Kernel) -> None:
+    kernel = kernels.load(row.family, row.algorithm, ENGINES[row.engine].name)
+    arrays = {"dgrad": (GRAD, W), "wgrad": (X, GRAD)}[row.family]
+    out = np.full({"dgrad": X, "wgrad": W}[row.family].shape, np.nan, np.float32)
+    scratch = np.empty(kernel.scratch_bytes(GEOMETRY, 2), np.uint8)
+    kernel(*arrays, out, GEOMETRY, scratch, threads=2)
+    expected = suite.reference_conv(row.family, *arrays, np.empty(0), GEOMETRY, 0)
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("row", suite.parameters(all_rows("pool_grad")))
+def test_every_pooling_adjoint_loads_and_runs(row: kernels.Kernel) -> None:
+    kernel = kernels.load(row.family, row.algorithm, ENGINES[row.engine].name)
+    maximum = PoolGeometry.of(X, "max", 2, layout="NHWC")
+    grad = np.ones(maximum.out_shape, np.float32)
+    indices = np.empty(maximum.out_shape, np.int64)
+    pooled, result = np.empty_like(grad), np.full_like(X, np.nan)
+    kernels.load("pool", "direct", "numpy")(X, pooled, maximum, indices=indices)
+    kernel(grad, result, maximum, indices=indices)
+    assert result.sum() == grad.size
+    np.testing.assert_array_equal(np.unique(result), [0, 1])
+    with pytest.raises(ValueError, match="pool_grad takes indices for a maximum alone"):
+        kernel(grad, result, maximum)
+    with pytest.raises(TypeError, match="indices must be an int64"):
+        kernel(grad, result, maximum, indices=indices.astype(np.int32))
+
+
+@pytest.mark.parametrize("row", suite.parameters(all_rows("fprop")))
 def test_every_convolution_row_loads_and_runs(row: kernels.Kernel) -> None:
     kernel = kernels.load("fprop", row.algorithm, ENGINES[row.engine].name)
     out = np.full(GEOMETRY.out_shape, np.nan, np.float32)

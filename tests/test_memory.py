@@ -93,24 +93,50 @@ def check(engine: str, seed: int) -> None:
     dtype = np.dtype(["float32", "float64"][seed % 2])
     last = bool(random.random() < 0.4)
     x, weight = (integers(random, arguments.pop(name), dtype) for name in ("input", "weight"))
-    bias = integers(random, (weight.shape[0] if seed % 3 else 0,), dtype)
     geometry = ConvGeometry.of(x, weight, **arguments)
-    expected = np.empty(geometry.out_shape)
-    views = geometry.canonical(x, weight, expected)
-    reference.fprop(*views[:2], bias, views[2], geometry, np.empty(0, np.uint8), 1, 1)
+    grad = integers(random, geometry.out_shape, dtype)
+    for family, first, second in (
+        ("fprop", x, weight), ("dgrad", grad, weight), ("wgrad", x, grad),
+    ):  # fmt: skip
+        channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
+        bias = integers(random, (channels if seed % 3 and family != "wgrad" else 0,), dtype)
+        expected = np.empty(geometry.operands(family)[2].shape)
+        one, two, three = geometry.canonical(first, second, expected, family)
+        function: Any = getattr(reference, family)
+        code = int(family != "wgrad")
+        function(one, two, bias, three, geometry.problem, np.empty(0, np.uint8), code, 1)
+        for at_end in (False, True):
+            memory = GuardedMemory(at_end)
+            check_conv(engine, memory, family, geometry, (first, second, bias), expected, last)
     for at_end in (False, True):
-        memory = GuardedMemory(at_end)
-        guarded = memory.like(x, last), memory.array(weight), memory.array(bias)
-        for row in kernels.KERNELS:
-            if row.engine != engine or row.family != "fprop":
-                continue
-            out = memory.like(np.full(geometry.out_shape, np.nan, dtype), last)
-            bytes_needed = -(-row.scratch_bytes(geometry) // 64) * 64
-            scratch = memory.array(np.full(bytes_needed, 255, np.uint8))
-            x5, weight5, out5 = geometry.canonical(guarded[0], guarded[1], out)
-            load_row(row)(x5, weight5, guarded[2], out5, geometry, scratch, 1, 1)
-            np.testing.assert_array_equal(out, expected, f"{row.name}, seed {seed}")
-        check_pooling(engine, memory, x, last)
+        check_pooling(engine, GuardedMemory(at_end), x, last)
+
+
+def check_conv(
+    engine: str,
+    memory: GuardedMemory,
+    family: str,
+    geometry: ConvGeometry,
+    arrays: tuple[Array, Array, Array],
+    expected: Array,
+    last: bool,
+) -> None:
+    """Every row of an engine and a family on one problem; the weight alone keeps its order."""
+    first, second, bias = arrays
+    code = int(family != "wgrad")
+    one = memory.like(first, last)
+    two = memory.like(second, last and family == "wgrad")
+    added = memory.array(bias)
+    for row in kernels.KERNELS:
+        if row.engine != engine or row.family != family:
+            continue
+        poisoned = np.full(expected.shape, np.nan, first.dtype)
+        out = memory.like(poisoned, last and family != "wgrad")
+        bytes_needed = -(-row.scratch_bytes(geometry) // 64) * 64
+        scratch = memory.array(np.full(bytes_needed, 255, np.uint8))
+        views = geometry.canonical(one, two, out, family)
+        load_row(row)(*views[:2], added, views[2], geometry.problem, scratch, code, 1)
+        np.testing.assert_array_equal(out, expected, f"{family} {row.name}")
 
 
 def check_pooling(engine: str, memory: GuardedMemory, x: Array, last: bool) -> None:
@@ -129,6 +155,22 @@ def check_pooling(engine: str, memory: GuardedMemory, x: Array, last: bool) -> N
                 results.append((out, indices))
         np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(results[0][1], results[1][1])
+        check_pool_grad(engine, memory, geometry, results[0][1], last)
+
+
+def check_pool_grad(
+    engine: str, memory: GuardedMemory, geometry: PoolGeometry, indices: Array, last: bool
+) -> None:
+    grad = memory.like(np.ones(geometry.out_shape, geometry.dtype), last)
+    flat = geometry.canonical(indices) if geometry.reduction == "max" else None
+    results = []
+    for row in kernels.KERNELS:
+        if row.family == "pool_grad" and (row.engine == engine or row.algorithm == "reference"):
+            out = memory.like(np.full(geometry.input.shape, np.nan, geometry.dtype), last)
+            grad5, out5 = geometry.canonical(grad), geometry.canonical(out)
+            load_row(row)(grad5, flat, out5, geometry, 1)
+            results.append(out)
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="guard pages are made with mprotect")

@@ -198,7 +198,7 @@ def test_remembered_plans_do_not_keep_tables_alive() -> None:
 
 def test_explain_takes_what_the_function_takes() -> None:
     out = np.empty((1, 4, 12, 12), np.float32)
-    chosen = explain(bias=np.ones(4), padding=1, activation="relu", out=out)
+    chosen = explain(bias=np.ones(4, np.float32), padding=1, activation="relu", out=out)
     assert chosen.geometry.out_shape == out.shape
     assert chosen.flops == 2 * 4 * 3 * 9 * 144
     assert chosen.intensity == pytest.approx(chosen.flops / chosen.bytes_moved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -59,20 +58,6 @@ def as_arrays(name: str, **sources: Any) -> tuple[Any, ...]:
         None if source is None and which == "bias" else as_array(f"{name}: {which}", source)
         for which, source in sources.items()
     )
-
-
-def computing_dtype(name: str, arrays: Iterable[Array | None], out_dtype: Any = None) -> Dtype:
-    """The dtype to compute in: NumPy's promotion of all arrays and ``out_dtype``.
-
-    TypeError unless each is float32 or float64 (the other dtypes have no kernels yet).
-    """
-    given = [array.dtype for array in arrays if array is not None]
-    if out_dtype is not None:
-        given.append(np.dtype(out_dtype))
-    for dtype in given:
-        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-            raise TypeError(f"{name} takes float32 and float64, got dtype {dtype}")
-    return np.result_type(*given).newbyteorder("=")
 
 
 def kernel_ready(array: Array, dtype: Dtype) -> Array:

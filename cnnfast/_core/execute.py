@@ -1,18 +1,58 @@
-"""Running a plan: result memory, scratch, and the call of the kernel."""
+"""Running a plan: dtypes, result memory, scratch, and the call of the kernel."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cnnfast.kernels.drivers import has_element_strides
 
+from . import complexes
 from .activations import split_activation
 from .arrays import Array, Dtype, check_out, kernel_ready
-from .geometry import ConvGeometry, PoolGeometry
-from .planner import plan
+from .conv_geometry import ConvGeometry
+from .dtypes import Arithmetic, converted
+from .operand import Shape
+from .planner import Plan, plan
+from .pool_geometry import PoolGeometry
 from .workspace import scratch
+
+
+class Step(NamedTuple):
+    """A kernel that a call runs."""
+
+    family: str
+    geometry: ConvGeometry | PoolGeometry
+    plan: Plan
+
+
+_recorder: ContextVar[list[Step] | None] = ContextVar("cnnfast_recorder", default=None)
+
+
+@contextmanager
+def recorded_steps() -> Iterator[list[Step]]:
+    """Inside, calls note their kernels in the list instead of running them."""
+    steps: list[Step] = []
+    token = _recorder.set(steps)
+    try:
+        yield steps
+    finally:
+        _recorder.reset(token)
+
+
+def _planned(
+    family: str, geometry: ConvGeometry | PoolGeometry, backend: str | None, target: Array
+) -> Plan | None:
+    """The plan, or None if there is nothing to run: no elements, or steps are recorded."""
+    chosen, recorder = plan(family, geometry, backend), _recorder.get()
+    if recorder is not None:
+        recorder.append(Step(family, geometry, chosen))
+    return chosen if target.size and recorder is None else None
 
 
 def check_bias(name: str, bias: Array | None, out_channels: int) -> None:
@@ -24,65 +64,172 @@ def check_bias(name: str, bias: Array | None, out_channels: int) -> None:
         )
 
 
-def run_fprop(
-    x: Array,
-    weight: Array,
+def products_of(family: str, geometry: ConvGeometry) -> int:
+    """The most products that are summed for one value of a family's result."""
+    problem = geometry.problem
+    taps = problem.t * problem.r * problem.s
+    return {
+        "fprop": problem.c * taps,
+        "dgrad": problem.k * taps,
+        "wgrad": problem.n * problem.o * problem.p * problem.q,
+    }[family]
+
+
+def run_conv(
+    family: str,
+    first: Array,
+    second: Array,
     bias: Array | None,
     geometry: ConvGeometry,
-    activation: Any,
-    result_dtype: Any,
+    arithmetic: Arithmetic,
+    activation: Any = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Plan and run a convolution family's kernel: the result in the user's layout.
+
+    ``first`` and ``second`` are what ``geometry.operands(family)`` says, of any dtype that the
+    arithmetic took; bias and activation are for fprop and dgrad.
+    """
+    target_operand = geometry.operands(family)[2]
+    channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
+    check_bias(geometry.name, bias, channels)
+    code, following = split_activation(geometry.name, activation, arithmetic.kind)
+    computing = arithmetic.computing(products_of(family, geometry))
+    geometry = replace(geometry, dtype=computing)
+    inputs = [array for array in (first, second, bias) if array is not None]
+    if out is not None:
+        check_out(geometry.name, out, target_operand.shape, arithmetic.result, inputs)
+    if arithmetic.kind == "complex":
+        return _run_complex(family, first, second, bias, geometry, arithmetic, out, backend)
+    target = _target(out, target_operand.shape, computing, arithmetic.result)
+    arrays = kernel_ready(first, computing), kernel_ready(second, computing), target
+    _call_conv(family, arrays, bias, geometry, code, backend)
+    if following is not None:
+        following(target)
+    return _deliver(target, out, arithmetic.result)
+
+
+def _run_complex(
+    family: str,
+    first: Array,
+    second: Array,
+    bias: Array | None,
+    geometry: ConvGeometry,
+    arithmetic: Arithmetic,
     out: Array | None,
     backend: str | None,
 ) -> Array:
-    """Plan and run a convolution of kernel-ready arrays; the result in the user's layout."""
-    check_bias(geometry.name, bias, geometry.out_channels)
-    code, following = split_activation(geometry.name, activation)
-    result_dtype = np.dtype(result_dtype)
-    inputs = [array for array in (x, weight, bias) if array is not None]
-    target = _target(geometry, out, result_dtype, inputs)
-    chosen = plan("fprop", geometry, backend)
-    if target.size:
-        threads = chosen.threads_for(geometry)
-        x5, weight5, out5 = geometry.canonical(x, weight, target)
-        added = np.empty(0, geometry.dtype)
-        if bias is not None:
-            added = np.ascontiguousarray(kernel_ready(bias, geometry.dtype))
-        with scratch(chosen.row.scratch_bytes(geometry, threads)) as buffer:
-            chosen.function(x5, weight5, added, out5, geometry, buffer, code, threads)
-        if following is not None:
-            following(target)
-    return _deliver(target, out, result_dtype)
+    one, two, three = geometry.operands(family)
+    wide = arithmetic.common if arithmetic.common.kind == "c" else arithmetic.result
+    result = np.empty(three.shape, np.result_type(wide, geometry.dtype))
+    lowered = complexes.real_geometry(geometry)
+    views = one.canonical(first), two.canonical(second)
+    makers = (
+        complexes.real_data,
+        complexes.real_data if family == "wgrad" else complexes.real_weight,
+    )
+    real = [make(view, geometry.dtype) for make, view in zip(makers, views, strict=True)]
+    added = None
+    if bias is not None:
+        added = complexes.real_data(bias[None].astype(result.dtype), geometry.dtype)[0]
+    target = np.empty(lowered.operands(family)[2].shape, geometry.dtype)
+    _call_conv(family, (*real, target), added, lowered, 0, backend)
+    put = complexes.put_weight if family == "wgrad" else complexes.put_data
+    put(target, three.canonical(result))
+    return _deliver(result, out, arithmetic.result)
+
+
+def _call_conv(
+    family: str,
+    arrays: tuple[Array, ...],
+    bias: Array | None,
+    geometry: ConvGeometry,
+    code: int,
+    backend: str | None,
+) -> None:
+    """Fill the last of three kernel-ready arrays."""
+    first, second, target = arrays
+    chosen = _planned(family, geometry, backend, target)
+    if chosen is None:
+        return
+    threads = chosen.threads_for(geometry)
+    added = np.empty(0, geometry.dtype)
+    if bias is not None:
+        added = np.ascontiguousarray(kernel_ready(bias, geometry.dtype))
+    views = geometry.canonical(first, second, target, family)
+    with scratch(chosen.row.scratch_bytes(geometry, threads)) as buffer:
+        chosen.function(*views[:2], added, views[2], geometry.problem, buffer, code, threads)
 
 
 def run_pool(
-    x: Array, geometry: PoolGeometry, return_indices: bool, out: Array | None, backend: str | None
+    x: Array,
+    geometry: PoolGeometry,
+    return_indices: bool,
+    result: Dtype,
+    out: Array | None,
+    backend: str | None,
 ) -> tuple[Array, Array | None]:
-    """Plan and run a pooling of a kernel-ready array: the result, and the indices if asked for."""
-    target = _target(geometry, out, geometry.dtype, [x])
-    indices = np.empty(geometry.out_shape, np.int64) if return_indices else None
-    chosen = plan("pool", geometry, backend)
-    if target.size:
-        x5, out5 = geometry.canonical(x), geometry.canonical(target)
-        indices5 = None if indices is None else geometry.canonical(indices)
-        chosen.function(x5, out5, indices5, geometry, chosen.threads_for(geometry))
-    return _deliver(target, out, geometry.dtype), indices
-
-
-def _target(
-    geometry: ConvGeometry | PoolGeometry, out: Array | None, dtype: Dtype, inputs: list[Array]
-) -> Array:
-    """The array that the kernel fills: the user's ``out`` where it can be, a new one otherwise."""
+    """Plan and run a pooling: the result in dtype ``result``, and the indices if asked for."""
     if out is not None:
-        check_out(geometry.name, out, geometry.out_shape, dtype, inputs)
-        if dtype == geometry.dtype and has_element_strides(out):
-            return out.view(np.ndarray)
-    return np.empty(geometry.out_shape, geometry.dtype)
+        check_out(geometry.name, out, geometry.out_shape, result, [x])
+    indices = np.empty(geometry.out_shape, np.int64) if return_indices else None
+    if result.kind == "c":
+        # Real and imaginary parts are arrays of their own, of twice the stride.
+        whole = np.empty(geometry.out_shape, result)
+        for part, values in ((whole.real, x.real), (whole.imag, x.imag)):
+            _call_pool(kernel_ready(values, geometry.dtype), part, None, geometry, backend)
+        return _deliver(whole, out, result), None
+    target = _target(out, geometry.out_shape, geometry.dtype, result)
+    _call_pool(kernel_ready(x, geometry.dtype), target, indices, geometry, backend)
+    if result.kind in "iu" and geometry.reduction == "max":
+        # A window wholly in padding has the least value of the result's own dtype.
+        np.maximum(target, np.iinfo(result).min, out=target)
+    return _deliver(target, out, result), indices
+
+
+def _call_pool(
+    x: Array, target: Array, indices: Array | None, geometry: PoolGeometry, backend: str | None
+) -> None:
+    chosen = _planned("pool", geometry, backend, target)
+    if chosen is not None:
+        flat = None if indices is None else geometry.canonical(indices)
+        views = geometry.canonical(x), geometry.canonical(target)
+        chosen.function(*views, flat, geometry, chosen.threads_for(geometry))
+
+
+def run_pool_grad(
+    grad_output: Array,
+    indices: Array | None,
+    geometry: PoolGeometry,
+    result: Dtype,
+    out: Array | None,
+    inputs: list[Array],
+    backend: str | None,
+) -> Array:
+    """Plan and run a pooling's adjoint: of "max" with ``indices``, of "mean" without."""
+    if out is not None:
+        check_out(geometry.name, out, geometry.input.shape, result, inputs)
+    target = _target(out, geometry.input.shape, geometry.dtype, result)
+    chosen = _planned("pool_grad", geometry, backend, target)
+    if chosen is not None:
+        flat = None if indices is None else geometry.canonical(indices)
+        grad = geometry.canonical(kernel_ready(grad_output, geometry.dtype))
+        threads = chosen.threads_for(geometry)
+        chosen.function(grad, flat, geometry.canonical(target), geometry, threads)
+    return _deliver(target, out, result)
+
+
+def _target(out: Array | None, shape: Shape, computing: Dtype, result: Dtype) -> Array:
+    """The array that the kernel fills: the user's ``out`` where it can be, a new one otherwise."""
+    if out is not None and result == computing and has_element_strides(out):
+        return out.view(np.ndarray)
+    return np.empty(shape, computing)
 
 
 def _deliver(target: Array, out: Array | None, dtype: Dtype) -> Array:
-    with np.errstate(over="ignore"):
-        if out is None:
-            return target.astype(dtype, copy=False)
-        if target.base is not out:
-            out[...] = target
+    if out is None:
+        return converted(target, dtype)
+    if not np.may_share_memory(target, out):
+        out[...] = converted(target, dtype)
     return out

@@ -58,9 +58,10 @@ class Operand:
                     f"{name}: axis {letter} of the {what} must not be empty, got shape {self.shape}"
                 )
 
-    def canonical(self, array: Array, order: str) -> Array:
+    def canonical(self, array: Array) -> Array:
         """A five-axis view of ``array`` in canonical order; no copy."""
         letters = self.letters
+        order = CANONICAL_WEIGHT if "O" in self.layout else CANONICAL_DATA
         present = [letter for letter in order if letter in letters]
         view = array.transpose([letters.index(letter) for letter in present])
         return view[tuple(slice(None) if letter in letters else None for letter in order)]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array
-from .geometry import ConvGeometry
+from .conv_geometry import ConvGeometry
+from .dtypes import Arithmetic
 from .operand import CANONICAL_DATA
 
 #: Our (torch's) name -> NumPy's name, and how much of the input's extent a padding may reach.
@@ -19,14 +20,25 @@ MODES: dict[str, tuple[str, int]] = {
 }
 
 
-def needs_copy(name: str, mode: Any, value: Any) -> bool:
-    """Whether padding is other than the kernels' zeros; TypeError for a value that isn't real."""
-    if isinstance(value, np.timedelta64) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: padding_value must be a real number, got {value!r}")
+def needs_copy(name: str, mode: Any, value: Any, arithmetic: Arithmetic) -> bool:
+    """Whether padding is other than the kernels' zeros; TypeError or ValueError for a value that
+    the inputs' common dtype can't hold.
+    """
+    kind, common = arithmetic.kind, arithmetic.common
+    allowed: dict[str, tuple[str, Any]] = {
+        "integer": ("an integer", numbers.Integral),
+        "float": ("a real number", numbers.Real),
+        "complex": ("a number", numbers.Complex),
+    }
+    what, numeric = allowed[kind]
+    if isinstance(value, np.timedelta64) or not isinstance(value, numeric):
+        raise TypeError(f"{name}: padding_value must be {what} for {common} inputs, got {value!r}")
     try:
-        float(value)
+        if kind == "integer" and not np.iinfo(common).min <= int(value) <= np.iinfo(common).max:
+            raise OverflowError
+        complex(value)
     except OverflowError:
-        raise ValueError(f"{name}: padding_value must fit a float, got {value!r}") from None
+        raise ValueError(f"{name}: padding_value must fit {common}, got {value!r}") from None
     return bool(mode != "constant" or value != 0)
 
 
@@ -52,12 +64,12 @@ def padding_widths(geometry: ConvGeometry, mode: str) -> list[tuple[int, int]]:
     return widths
 
 
-def pad_input(x: Array, geometry: ConvGeometry, mode: str, value: float) -> Array:
+def pad_input(x: Array, geometry: ConvGeometry, mode: str, value: complex) -> Array:
     """A copy of ``x`` with the geometry's padding, filled as ``mode`` says."""
     widths = padding_widths(geometry, mode)
     if mode == "constant":
         with np.errstate(over="ignore"):
-            return np.pad(x, widths, constant_values=np.float64(value).astype(x.dtype))
+            return np.pad(x, widths, constant_values=np.asarray(value).astype(x.dtype))
     keywords: Any = {"mode": MODES[mode][0]}
     return np.pad(x, widths, **keywords)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from cnnfast.kernels.registry import KERNELS, Kernel, engine_missing, load_row
 
 from . import config
-from .geometry import ConvGeometry, PoolGeometry
+from .conv_geometry import ConvGeometry
+from .pool_geometry import PoolGeometry
 from .request import Request
 
 AnyGeometry = ConvGeometry | PoolGeometry

@@ -41,9 +41,9 @@ class Request:
         return self.algorithm in (None, row.algorithm) and self.engine in (None, row.engine)
 
     def within(self, family: str) -> Request:
-        """The request without an algorithm that no row of the family has."""
-        known = {row.algorithm for row in KERNELS if row.family == family}
-        return self if self.algorithm in known else Request(None, self.engine)
+        """The request without an algorithm that no such row of the family has."""
+        known = any(row.family == family and self.matches(row) for row in KERNELS)
+        return self if known else Request(None, self.engine)
 
     def __str__(self) -> str:
         engine = None if self.engine is None else ENGINES[self.engine].name

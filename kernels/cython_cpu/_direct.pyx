@@ -20,7 +20,7 @@ from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, DirectCut, InputStrides, OutputStrides, WeightStrides, read_fields, read_strides,
 )
 
-from cnnfast.kernels import drivers
+from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import direct_cut
 
 
@@ -152,4 +152,7 @@ def tiles(
             )
 
 
-fprop = drivers.fprop(direct_cut, tiles)
+_skipping = drivers.fprop(direct_cut, tiles)
+fprop = drivers.multiplying_padding(_skipping)
+dgrad = adjoints.dgrad(_skipping)
+wgrad = adjoints.wgrad(fprop)

@@ -22,8 +22,9 @@ from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, Im2colCut, InputStrides, OutputStrides, read_fields, read_strides,
 )
 
-from cnnfast.kernels import drivers
+from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import im2col_cut
+from cnnfast.kernels.cython_cpu import _loop
 from cnnfast.kernels.cython_cpu._packing import pack_weight
 
 
@@ -178,3 +179,5 @@ def tiles(
 
 
 fprop = drivers.fprop(im2col_cut, tiles, pack_weight)
+dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad)
+wgrad = adjoints.wgrad(fprop)

@@ -1,13 +1,12 @@
-from cython cimport floating
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, WeightStrides,
+    ConvProblem, InputStrides, OutputStrides, WeightStrides, number,
 )
 
 
 cdef void tile(
-    const floating* x, const InputStrides* x_strides, const floating* weight,
-    const WeightStrides* weight_strides, const floating* bias, floating* out,
+    const number* x, const InputStrides* x_strides, const number* weight,
+    const WeightStrides* weight_strides, const number* bias, number* out,
     const OutputStrides* out_strides, const ConvProblem* problem, int activation, int64_t task,
 ) noexcept nogil

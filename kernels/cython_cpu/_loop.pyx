@@ -4,22 +4,21 @@ x       (N, C, D, H, W)      any strides                 IN
 weight  (K, C/G, T, R, S)    any strides                 IN
 bias    (K,) or (0,)         contiguous                  IN
 out     (N, K, O, P, Q)      any strides, overwritten    OUT
-Accumulates in its dtype, in the order c, t, r, s. No scratch. Task = (n, k), an output plane.
-Assumes a validated ConvGeometry; raises nothing.
+Accumulates in its dtype (int64 wraps), in the order c, t, r, s. No scratch. Task = (n, k), an
+output plane. Assumes a validated ConvGeometry; raises nothing.
 """
 
-from cython cimport floating
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, WeightStrides, read_fields, read_strides,
+    ConvProblem, InputStrides, OutputStrides, WeightStrides, number, read_fields, read_strides,
 )
 
-from cnnfast.kernels import drivers
+from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import plain_cut
 
 
-cdef floating activate(floating y, int activation) noexcept nogil:
+cdef number activate(number y, int activation) noexcept nogil:
     """The activation's code is one of ``problem.ACTIVATION_CODES``; NaN stays NaN."""
     if activation >= 1 and y < 0:
         y = 0
@@ -29,15 +28,15 @@ cdef floating activate(floating y, int activation) noexcept nogil:
 
 
 cdef void tile(
-    const floating* x, const InputStrides* x_strides, const floating* weight,
-    const WeightStrides* weight_strides, const floating* bias, floating* out,
+    const number* x, const InputStrides* x_strides, const number* weight,
+    const WeightStrides* weight_strides, const number* bias, number* out,
     const OutputStrides* out_strides, const ConvProblem* problem, int activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t k = task % (problem.g * problem.k)
     cdef int64_t n = task // (problem.g * problem.k)
     cdef int64_t o, p, q, c, t, r, s, d, h, w
-    cdef floating y
+    cdef number y
     x += n * x_strides.n + k // problem.k * problem.c * x_strides.c
     weight += k * weight_strides.k
     out += n * out_strides.n + k * out_strides.k
@@ -69,8 +68,8 @@ cdef void tile(
 
 
 def tiles(
-    const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight,
-    const floating[::1] bias, floating[:, :, :, :, :] out, problem, taps, cut, local,
+    const number[:, :, :, :, :] x, const number[:, :, :, :, :] weight,
+    const number[::1] bias, number[:, :, :, :, :] out, problem, taps, cut, local,
     int activation, int64_t begin, int64_t end,
 ):
     """Run the tasks begin .. end-1."""
@@ -79,11 +78,11 @@ def tiles(
     cdef WeightStrides weight_strides
     cdef OutputStrides out_strides
     cdef int64_t task
-    cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
+    cdef const number* bias_or_null = &bias[0] if bias.shape[0] else NULL
     read_fields(problem, &fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(weight.strides, sizeof(floating), &weight_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
+    read_strides(x.strides, sizeof(number), &x_strides)
+    read_strides(weight.strides, sizeof(number), &weight_strides)
+    read_strides(out.strides, sizeof(number), &out_strides)
     with nogil:
         for task in range(begin, end):
             tile(
@@ -92,4 +91,7 @@ def tiles(
             )
 
 
-fprop = drivers.fprop(plain_cut, tiles)
+_skipping = drivers.fprop(plain_cut, tiles)
+fprop = drivers.multiplying_padding(_skipping)
+dgrad = adjoints.dgrad(_skipping)
+wgrad = adjoints.wgrad(fprop)

@@ -17,10 +17,11 @@ cdef extern from *:
 
     ctypedef struct Runs:
         int64_t t, r, s, length
-        int64_t step_t, step_r, step_s
+        int64_t step_t, step_r, step_s, step
 
     void micro_kernel(
-        void* tile, const void* a, const int64_t* pixel, const Runs* runs, const void* w
+        void* tile, const void* a, const int64_t* pixel, const Runs* runs, const void* w,
+        bint resume
     ) noexcept nogil
     void micro_kernel_panel(
         void* tile, const void* a, int64_t depth, const void* w, bint resume

@@ -4,46 +4,22 @@ x        (N, C, D, H, W)     any strides                                        
 out      (N, C, O, P, Q)     any strides, overwritten                           OUT
 indices  (N, C, O, P, Q)     int64, any strides, overwritten (argmax alone)     OUT
 windows  (O + P + Q, 3)      first tap, end and extent of every window          IN
-Accumulates in its dtype, in the order d, h, w. No scratch. Task = (n, c, o, p).
-A maximum is NaN where its window holds one, and -inf (index -1) where the window is empty; an index
-is the flat d x h x w one of the first maximum, or of the last NaN, as in torch.
+Accumulates in its dtype (int64 wraps), in the order d, h, w. No scratch. Task = (n, c, o, p).
+A maximum is NaN where its window holds one, and the least value (index -1) where the window is
+empty; an index is the flat d x h x w one of the first maximum, or of the last NaN, as in torch.
+A mean of int64 is truncated toward zero, and 0 where the divisor is.
 Assumes a validated PoolGeometry; raises nothing.
 Why: most windows of a row have the same shape and are evenly apart, so whole vectors of them are
 reduced at once; those at the borders, and adaptive ones, go one by one.
 """
 
-from cython cimport floating
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    InputStrides, OutputStrides, PoolProblem, read_fields, read_strides,
+    InputStrides, OutputStrides, PoolProblem, number, read_fields, read_strides,
 )
 
 from cnnfast.kernels import drivers
-
-
-cdef extern from *:
-    """
-    #define LOOPS "pooling.h"
-    #include "instruction_sets.h"
-    """
-    ctypedef struct Window:
-        int64_t d, h, w
-        int64_t x_d, x_h, x_w
-        int64_t index_d, index_h, index_w
-
-    void max_row(
-        void* out, int64_t out_stride, int64_t columns, const void* x, int64_t x_stride,
-        const Window* window
-    ) noexcept nogil
-    void mean_row(
-        void* out, int64_t out_stride, int64_t columns, const void* x, int64_t x_stride,
-        const Window* window, double divisor
-    ) noexcept nogil
-    void argmax_row(
-        void* out, int64_t out_stride, int64_t columns, const void* x, int64_t x_stride,
-        const Window* window, int64_t* indices, int64_t indices_stride, int64_t first, int64_t step
-    ) noexcept nogil
 
 
 cdef Stretch longest_stretch(const int64_t* windows, int64_t columns) noexcept nogil:
@@ -70,12 +46,12 @@ cdef Stretch longest_stretch(const int64_t* windows, int64_t columns) noexcept n
     return longest
 
 
-cdef inline int64_t taps_of(const int64_t* window, int64_t dilation) noexcept nogil:
+cdef int64_t taps_of(const int64_t* window, int64_t dilation) noexcept nogil:
     return (window[1] - window[0] + dilation - 1) // dilation
 
 
 cdef void tile(
-    Reduction reduction, const floating* x, const InputStrides* x_strides, floating* out,
+    Reduction reduction, const number* x, const InputStrides* x_strides, number* out,
     const OutputStrides* out_strides, int64_t* indices, const OutputStrides* indices_strides,
     const PoolProblem* problem, const int64_t* windows, const Stretch* inner, int64_t task,
 ) noexcept nogil:
@@ -87,7 +63,6 @@ cdef void tile(
     cdef const int64_t* in_h = windows + 3 * (problem.o + p)
     cdef const int64_t* in_w
     cdef int64_t q = 0, columns, first, step
-    cdef double divisor
     cdef Window window
     window.d, window.h = taps_of(in_d, problem.dilation_d), taps_of(in_h, problem.dilation_h)
     window.index_d = problem.dilation_d * problem.h * problem.w
@@ -115,10 +90,9 @@ cdef void tile(
                 step * x_strides.w, &window,
             )
         elif reduction == MEAN:
-            divisor = <double> (problem.divisor or in_d[2] * in_h[2] * in_w[2])
             mean_row(
                 out + q * out_strides.q, out_strides.q, columns, x + in_w[0] * x_strides.w,
-                step * x_strides.w, &window, divisor,
+                step * x_strides.w, &window, problem.divisor or in_d[2] * in_h[2] * in_w[2],
             )
         else:
             first = (in_d[0] * problem.h + in_h[0]) * problem.w + in_w[0]
@@ -131,7 +105,7 @@ cdef void tile(
 
 
 def reduce_rows(
-    Reduction reduction, const floating[:, :, :, :, :] x, floating[:, :, :, :, :] out,
+    Reduction reduction, const number[:, :, :, :, :] x, number[:, :, :, :, :] out,
     int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows,
     int64_t begin, int64_t end,
 ):
@@ -143,8 +117,8 @@ def reduce_rows(
     cdef Stretch inner
     cdef int64_t task
     read_fields(problem, &fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
+    read_strides(x.strides, sizeof(number), &x_strides)
+    read_strides(out.strides, sizeof(number), &out_strides)
     if indices is not None:
         read_strides(indices.strides, sizeof(int64_t), &indices_strides)
         first_index = &indices[0, 0, 0, 0, 0]

@@ -8,6 +8,13 @@ the array they belong to.
 from libc.stdint cimport int64_t
 
 
+#: What the loop and pooling rows take.
+ctypedef fused number:
+    float
+    double
+    int64_t
+
+
 cdef struct ConvProblem:
     int64_t n, g, c, k
     int64_t d, h, w
@@ -45,6 +52,17 @@ cdef struct DirectCut:
     int64_t tasks, shared_elements, local_elements
 
 
+cdef struct WgradCut:
+    int64_t width, panels, k_blocks
+    int64_t rows, row_blocks
+    int64_t columns, column_blocks
+    int64_t pixels
+    int64_t channels, channel_blocks, tiles
+    int64_t halo_rows, halo_columns, halo_elements
+    int64_t units, slices, slice_units
+    int64_t tasks, weight_panels, shared_elements, local_elements
+
+
 cdef struct InputStrides:
     int64_t n, c, d, h, w
 
@@ -55,6 +73,18 @@ cdef struct WeightStrides:
 
 cdef struct OutputStrides:
     int64_t n, k, o, p, q
+
+
+cdef struct Range:
+    int64_t begin, end
+
+
+cdef inline Range inside(int64_t first, int64_t step, int64_t size, int64_t count) noexcept nogil:
+    """Which of the positions ``first, first + step, ...``, ``count`` of them, are 0 .. size-1."""
+    cdef Range found
+    found.begin = min(max((-first + step - 1) // step, 0), count)
+    found.end = min(max((size - first + step - 1) // step, found.begin), count)
+    return found
 
 
 cdef inline int read_fields(values, void* fields) except -1:

@@ -22,11 +22,12 @@ from cnnfast.kernels.cython_cpu._microkernel cimport (
     TILE_PIXELS, Runs, copy_transposed, micro_kernel, store_tile,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, TiledCut, read_fields, read_strides,
+    ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, read_fields, read_strides,
 )
 
-from cnnfast.kernels import drivers
+from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import tiled_cut
+from cnnfast.kernels.cython_cpu import _loop
 from cnnfast.kernels.cython_cpu._packing import pack_weight
 
 
@@ -36,14 +37,13 @@ cdef void copy_row(
 ) noexcept nogil:
     """Copy the positions ``first, first + step, ...`` of an input row of ``size``, channels last;
     those outside of it are zeros."""
-    cdef int64_t left = min(max((-first + step - 1) // step, 0), columns)
-    cdef int64_t end = min(max((size - first + step - 1) // step, left), columns)
-    memset(halo, 0, left * channels * sizeof(floating))
+    cdef Range copied = inside(first, step, size, columns)
+    memset(halo, 0, copied.begin * channels * sizeof(floating))
     copy_transposed(
-        halo + left * channels, channels, x + (first + left * step) * stride_w,
-        stride_w * step, stride_c, end - left, channels,
+        halo + copied.begin * channels, channels, x + (first + copied.begin * step) * stride_w,
+        stride_w * step, stride_c, copied.end - copied.begin, channels,
     )
-    memset(halo + end * channels, 0, (columns - end) * channels * sizeof(floating))
+    memset(halo + copied.end * channels, 0, (columns - copied.end) * channels * sizeof(floating))
 
 
 cdef void tile(
@@ -90,6 +90,7 @@ cdef void tile(
     runs.step_t = halo_rows * row_elements
     runs.step_r = problem.dilation_h * row_elements
     runs.step_s = problem.dilation_w * problem.c
+    runs.step = 1
     if problem.dilation_w == 1:
         # The taps of a kernel row are one run.
         runs.s, runs.length = 1, problem.s * problem.c
@@ -114,7 +115,8 @@ cdef void tile(
                     column = 0
                     row = min(row + 1, rows - 1)
             micro_kernel(
-                sums, local, from_pixel, &runs, packed + (g * panels + panel) * panel_elements
+                sums, local, from_pixel, &runs,
+                packed + (g * panels + panel) * panel_elements, False,
             )
             store_tile(
                 sums, min(TILE_PIXELS, rows * columns - i * TILE_PIXELS),
@@ -148,3 +150,4 @@ def tiles(
 
 
 fprop = drivers.fprop(tiled_cut, tiles, pack_weight)
+dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad)

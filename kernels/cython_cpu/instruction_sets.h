@@ -1,9 +1,12 @@
-/* Compiles the vector loops in the header LOOPS for float and double and for every instruction set,
- * and lets SELECT(function, pointer) name the one for the pointer's dtype and this processor.
+/* Compiles the vector loops in the header LOOPS for float and double, under WITH_INT64 for int64 as
+ * well, and for every instruction set, and lets SELECT(function, pointer) name the one for the
+ * pointer's dtype and this processor.
  *
  * Loops are written once, in GCC/Clang vector types of 32 bytes, in these words:
- *   REAL      float or double             LANES    elements of a vector
+ *   REAL      an element of the dtype     LANES    elements of a vector
  *   VECTOR    a vector of them            HALF     a vector of half as many
+ *   LEAST     the dtype's least value     FUSED    its fused multiply-add, if there is one
+ *   IS_INTEGER           defined if it is
  *   MASK, HALF_MASK      as many integers, such as comparisons give
  *   LOOP      begins a function           NAME(f)  its name, with dtype and instruction set added
  *   INLINE    begins a helper of one      LANE     an element of a MASK
@@ -81,9 +84,14 @@ __attribute__((constructor)) static void choose_instruction_set(void)
 #define INSTRUCTION_SET "baseline"
 #endif
 
+#ifdef WITH_INT64
+#define SELECT_INT64(function) , int64_t: SELECT_DTYPE(function, i64)
+#else
+#define SELECT_INT64(function)
+#endif
 #define SELECT(function, pointer) \
     _Generic(*(pointer), \
         float: SELECT_DTYPE(function, f32), \
-        double: SELECT_DTYPE(function, f64))
+        double: SELECT_DTYPE(function, f64) SELECT_INT64(function))
 
 #endif

@@ -1,4 +1,4 @@
-/* The register-tiled micro-kernel of the im2col and tiled rows, and the store of its tile.
+/* The register-tiled micro-kernel of the im2col, tiled and wgrad rows, and the store of its tile.
  *
  * A tile is TILE_PIXELS pixels x WIDTH out-channels; its 12 vectors of sums stay in registers over
  * the whole reduction, and each step costs 6 broadcasts, 2 loads and 12 multiply-adds. That is the
@@ -10,14 +10,15 @@
 #define WIDTH (2 * LANES)
 #define BLOCK (LANES / 2)
 
-/* A reduction over t x r x s runs of `length` steps, where run (i, j, l) begins at
- * i * step_t + j * step_r + l * step_s. */
+/* A reduction over t x r x s runs of `length` steps that are `step` apart, where run (i, j, l)
+ * begins at i * step_t + j * step_r + l * step_s. */
 typedef struct {
     int64_t t, r, s, length;
-    int64_t step_t, step_r, step_s;
+    int64_t step_t, step_r, step_s, step;
 } Runs;
 
-#define micro_kernel(tile, a, pixel, runs, w) SELECT(micro_kernel, tile)(tile, a, pixel, runs, w)
+#define micro_kernel(tile, a, pixel, runs, w, resume) \
+    SELECT(micro_kernel, tile)(tile, a, pixel, runs, w, resume)
 #define micro_kernel_panel(tile, a, depth, w, resume) \
     SELECT(micro_kernel_panel, tile)(tile, a, depth, w, resume)
 #define store_tile(tile, pixels, channels, bias, activation, out, pixel, stride_k) \
@@ -28,9 +29,10 @@ typedef struct {
     SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
 #endif
 
-/* tile[m][:] (+)= sum of a[pixel[m] + run + j * step] * w[run][j][:] over all runs and steps j. */
+/* tile[m][:] (+)= sum of a[pixel[m] + run + j * step] * w[run][j][:] over all runs and steps j;
+ * `resume` goes on from the tile's sums. */
 INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, const Runs *runs,
-                           int64_t step, const REAL *w, int resume)
+                           const REAL *w, int resume)
 {
     int64_t at[TILE_PIXELS];
     memcpy(at, pixel, sizeof at);
@@ -45,7 +47,7 @@ INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, cons
                 const REAL *x = a + t * runs->step_t + r * runs->step_r + s * runs->step_s;
                 /* Not unrolled: GCC 12 spills sums when it does. */
 #pragma GCC unroll 1
-                for (int64_t j = 0; j < runs->length; j++, x += step, w += WIDTH) {
+                for (int64_t j = 0; j < runs->length; j++, x += runs->step, w += WIDTH) {
                     const VECTOR w0 = NAME(load)(w), w1 = NAME(load)(w + LANES);
                     for (int m = 0; m < TILE_PIXELS; m++) {
                         const VECTOR value = NAME(splat)(x[at[m]]);
@@ -62,21 +64,18 @@ INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, cons
 
 /* Pixels gathered from anywhere in `a`, channels side by side. */
 LOOP void NAME(micro_kernel)(REAL *tile, const REAL *a, const int64_t *pixel, const Runs *runs,
-                             const REAL *w)
+                             const REAL *w, int resume)
 {
-    NAME(multiply)(tile, a, pixel, runs, 1, w, 0);
+    NAME(multiply)(tile, a, pixel, runs, w, resume);
 }
 
-/* Pixels packed side by side, [depth][TILE_PIXELS]; `resume` goes on from the tile's sums. */
+/* Pixels packed side by side, [depth][TILE_PIXELS]. */
 LOOP void NAME(micro_kernel_panel)(REAL *tile, const REAL *a, int64_t depth, const REAL *w,
                                    int resume)
 {
     static const int64_t pixel[TILE_PIXELS] = {0, 1, 2, 3, 4, 5};
-    const Runs runs = {1, 1, 1, depth, 0, 0, 0};
-    if (resume)
-        NAME(multiply)(tile, a, pixel, &runs, TILE_PIXELS, w, 1);
-    else
-        NAME(multiply)(tile, a, pixel, &runs, TILE_PIXELS, w, 0);
+    const Runs runs = {1, 1, 1, depth, 0, 0, 0, TILE_PIXELS};
+    NAME(multiply)(tile, a, pixel, &runs, w, resume);
 }
 
 /* to[i * to_stride + j] = from[i + j * from_stride] for i, j < BLOCK, a vector of half size each:

@@ -21,12 +21,30 @@ INLINE VECTOR NAME(splat)(REAL value)
  * later would split it in two on purpose ("avoid FMA chains"). */
 INLINE VECTOR NAME(multiply_add)(VECTOR x, VECTOR y, VECTOR sum)
 {
-#if !HAS_FMA
-    return sum + x * y;
-#elif LANES == 8
-    return _mm256_fmadd_ps(x, y, sum);
+#if HAS_FMA && defined(FUSED)
+    return FUSED(x, y, sum);
 #else
-    return _mm256_fmadd_pd(x, y, sum);
+    return sum + x * y;
+#endif
+}
+
+/* x / divisor; of integers truncated, and without the two divisions at which a processor stops. */
+INLINE VECTOR NAME(divide)(VECTOR x, int64_t divisor)
+{
+#ifdef IS_INTEGER
+    if (divisor == 0 || divisor == -1)
+        return x * divisor;
+#endif
+    return x / (REAL)divisor;
+}
+
+/* Where x is NaN, which no integer is. */
+INLINE MASK NAME(is_nan)(VECTOR x)
+{
+#ifdef IS_INTEGER
+    return (MASK){0};
+#else
+    return (MASK)(x != x);
 #endif
 }
 

@@ -1,4 +1,4 @@
-"""What surrounds the micro-kernel: weights into panels, a register tile into the result.
+"""Around the micro-kernel: weights into panels, pixels into scratch, sums into the result.
 
 weight  (K, C/G, T, R, S)                    any strides    IN
 packed  [g][panel][t][r][s][c][width]        overwritten    OUT
@@ -13,7 +13,7 @@ from typing import Any
 
 from ..blocking import TILE_PIXELS
 from ._compile import task_range, tile, whole_tile
-from ._vector import element_stride, load, store, transpose_six
+from ._vector import element_stride, lanes, load, store, transpose_block, transpose_six
 
 #: In-channels of a panel that are packed together: 16 x 3 x 3 x 16 float32 (9 KiB) stay in L1.
 PACKED_CHANNELS = 16
@@ -52,6 +52,45 @@ def pack_weight(weight: Any, packed: Any, problem: Any, width: int, begin: int, 
     """Write the panels ``begin .. end-1``."""
     for index in range(begin, end):
         pack_panel(weight, packed, problem, width, index)
+
+
+@tile
+def copy_matrix(
+    source, source_at, row_stride, column_stride, target, target_at, pitch, rows, columns,
+):  # fmt: skip
+    """Copy rows x columns elements to rows that are contiguous and ``pitch`` apart."""
+    square = lanes(source)
+    if row_stride == 1 and rows >= square and columns >= square:
+        # The last blocks overlap the ones before and write the same values again.
+        for first_row in range(0, rows, square):
+            row = min(first_row, rows - square)
+            for first in range(0, columns, square):
+                column = min(first, columns - square)
+                block_source = source_at + row + column * column_stride
+                block_target = target_at + row * pitch + column
+                transpose_block(
+                    source, block_source, column_stride, target, block_target, pitch, square
+                )
+    elif column_stride == 1 and row_stride == columns == pitch:
+        for i in range(rows * columns):
+            store(target, target_at + i, load(source, source_at + i))
+    elif column_stride == 1:
+        for row in range(rows):
+            row_source, row_target = source_at + row * row_stride, target_at + row * pitch
+            for column in range(columns):
+                store(target, row_target + column, load(source, row_source + column))
+    else:
+        for column in range(columns):
+            for row in range(rows):
+                value = load(source, source_at + row * row_stride + column * column_stride)
+                store(target, target_at + row * pitch + column, value)
+
+
+@tile
+def fill_zero(local, begin, end):
+    """Fill padding."""
+    for i in range(begin, end):
+        store(local, i, local.dtype.type(0))
 
 
 @tile

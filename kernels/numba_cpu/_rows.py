@@ -5,7 +5,7 @@
 x       any strides, unit stride along w      read in place            IN
 weight  any strides                           read in place            IN
 sums    [channels][pitch]                     overwritten              OUT
-Accumulates in the dtype, one fused multiply-add per product. Scratch: none.
+Accumulates in the dtype, one fused multiply-add per product; integers wrap around. Scratch: none.
 Lanes in the padding are masked out, so nothing outside a row is read; they add a zero.
 Why: sums kept in memory cost two loads and a store for every vector of products, which took ten
 times as long (``cnnfast bench --layers resnet-64-56 --backends direct/numba --threads 1``).
@@ -84,7 +84,7 @@ def _make_row_sums(channels: int, vectors: int) -> Any:
             x_value, x_from, x_by, column_by, w_value, w_from, w_by = arguments[:7]
             low, high, s_value, s_at, gap = arguments[7:]
             vector = _vector.vector_type(context, x)
-            zero = ir.Constant(vector, [0.0] * vector.count)
+            zero = ir.Constant(vector, None)
             registers = [
                 cgutils.alloca_once_value(builder, zero) for _ in range(channels * vectors)
             ]

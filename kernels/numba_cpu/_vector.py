@@ -56,13 +56,14 @@ def load_masked(builder: Any, vector: ir.VectorType, address: Any, mask: Any) ->
     """Load the lanes that a mask allows, and zeros for the others, which aren't touched."""
     kind = vector.as_pointer()
     bits = 8 * _element_bytes(vector.element)
+    letter = "i" if isinstance(vector.element, ir.IntType) else "f"
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(vector, [kind, INT32, mask.type, vector]),
-        f"llvm.masked.load.v{vector.count}f{bits}.p0",
+        f"llvm.masked.load.v{vector.count}{letter}{bits}.p0",
     )
     alignment = INT32(_element_bytes(vector.element))
-    zero = ir.Constant(vector, [0.0] * vector.count)
+    zero = ir.Constant(vector, None)
     return builder.call(function, [builder.bitcast(address, kind), alignment, mask, zero])
 
 
@@ -80,9 +81,12 @@ def shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
 
 
 def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``: one fused operation wherever the machine has one, on scalars and vectors."""
+    """``a * b + c``: one fused operation wherever the machine has one, on scalars and vectors;
+    integers wrap around."""
     kind = a.type
     scalar = kind.element if isinstance(kind, ir.VectorType) else kind
+    if isinstance(scalar, ir.IntType):
+        return builder.add(builder.mul(a, b), c)
     bits = 8 * _element_bytes(scalar)
     suffix = f"v{kind.count}f{bits}" if isinstance(kind, ir.VectorType) else f"f{bits}"
     function = cgutils.get_or_insert_function(
@@ -128,6 +132,34 @@ def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
+def divide(typing_context: Any, a: Any, b: Any) -> Any:
+    """``a / b``; of integers truncated toward zero, and ``a`` itself by 0 (a trap of the machine
+    that Numba guards with an exception, as is the least integer by -1, which wraps around)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        dividend, divisor = arguments
+        if isinstance(a, types.Float):
+            return builder.fdiv(dividend, divisor)
+        one, negative = divisor.type(1), builder.icmp_signed("==", divisor, divisor.type(-1))
+        traps = builder.or_(builder.icmp_signed("==", divisor, divisor.type(0)), negative)
+        ratio = builder.sdiv(dividend, builder.select(traps, one, divisor))
+        return builder.select(negative, builder.neg(dividend), ratio)
+
+    return a(a, a), generate
+
+
+@intrinsic
+def lowest(typing_context: Any, array: Any) -> Any:
+    """``lowest(array)``: what no value of the array's dtype is below, -inf or the least integer."""
+    value = array.dtype.minval if isinstance(array.dtype, types.Integer) else float("-inf")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(array.dtype, value)
+
+    return array.dtype(array), generate
+
+
+@intrinsic
 def lanes(typing_context: Any, array: Any) -> Any:
     """``lanes(array)``: elements of the array's dtype in a vector."""
 
@@ -160,6 +192,17 @@ def six_offsets(typing_context: Any) -> Any:
         return cgutils.alloca_once(builder, INT64, size=INT64(6))
 
     return types.CPointer(types.int64)(), generate
+
+
+@intrinsic(prefer_literal=True)
+def stack_values(typing_context: Any, array: Any, count: Any) -> Any:
+    """``stack_values(array, count)``: the same for a constant number of the array's elements."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        element = context.get_data_type(array.dtype)
+        return cgutils.alloca_once(builder, element, size=INT64(count.literal_value))
+
+    return types.CPointer(array.dtype)(array, count), generate
 
 
 @intrinsic(prefer_literal=True)

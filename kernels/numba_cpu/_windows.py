@@ -29,8 +29,16 @@ WIDE = 4
 
 def _larger(builder: Any, value: Any, former: Any) -> Any:
     """A mask of the lanes that replace the former maximum: larger ones, and every NaN."""
+    if isinstance(value.type.element, ir.IntType):
+        return builder.icmp_signed(">", value, former)
     greater = builder.fcmp_ordered(">", value, former)
     return builder.or_(greater, builder.fcmp_unordered("uno", value, value))
+
+
+def _sum(builder: Any, former: Any, value: Any) -> Any:
+    if isinstance(value.type.element, ir.IntType):
+        return builder.add(former, value)
+    return builder.fadd(former, value)
 
 
 def _make_fold(vectors: int, reduction: str) -> Any:
@@ -70,7 +78,7 @@ def _make_fold(vectors: int, reduction: str) -> Any:
                 value = load_columns(builder, vector, here, stride, None)
                 former = builder.load(totals[v])
                 if reduction == "mean":
-                    builder.store(builder.fadd(former, value), totals[v])
+                    builder.store(_sum(builder, former, value), totals[v])
                     continue
                 better = _larger(builder, value, former)
                 builder.store(builder.select(better, value, former), totals[v])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import blocking, drivers
+from .. import adjoints, blocking, drivers
 from ._compile import task_range, tile, whole_tile
 from ._packing import activate
 from ._rows import row_sums_1x1, row_sums_1x4, row_sums_4x1, row_sums_4x3
@@ -201,4 +201,7 @@ def tiles(
         direct_tile(x, weight, bias, out, problem, taps, cut, local, activation, task)
 
 
-fprop = drivers.fprop(blocking.direct_cut, tiles)
+skipping_padding = drivers.fprop(blocking.direct_cut, tiles)
+fprop = drivers.multiplying_padding(skipping_padding)
+dgrad = adjoints.dgrad(skipping_padding)
+wgrad = adjoints.wgrad(fprop)

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import blocking, drivers
+from .. import adjoints, blocking, drivers
 from ..blocking import TILE_PIXELS
+from . import loop
 from ._compile import task_range, tile, whole_tile
 from ._microkernel import micro_kernel
 from ._packing import pack_weight, pixel_step, set_pixels, store_tile
@@ -174,3 +175,5 @@ def tiles(
 
 
 fprop = drivers.fprop(blocking.im2col_cut, tiles, pack_weight)
+dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad)
+wgrad = adjoints.wgrad(fprop)

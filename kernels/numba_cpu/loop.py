@@ -4,7 +4,8 @@ x       (N, C, D, H, W)      any strides    IN
 weight  (K, C/G, T, R, S)    any strides    IN
 bias    (K,) or (0,)         contiguous     IN
 out     (N, K, O, P, Q)      any strides    OUT
-Accumulates in the dtype, in the order c, t, r, s. Scratch: none. Tasks: (n, k), one output plane.
+Accumulates in the dtype, in the order c, t, r, s; integers wrap around. Scratch: none.
+Tasks: (n, k), one output plane.
 Assumes a validated ConvGeometry; raises nothing.
 Why: the baseline that every other kernel is compared with, so it has no tricks.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import blocking, drivers
+from .. import adjoints, blocking, drivers
 from ._compile import task_range, whole_tile
 from ._packing import activate
 
@@ -52,4 +53,7 @@ def tiles(
         loop_tile(x, weight, bias, out, problem, activation, n, k)
 
 
-fprop = drivers.fprop(blocking.plain_cut, tiles)
+skipping_padding = drivers.fprop(blocking.plain_cut, tiles)
+fprop = drivers.multiplying_padding(skipping_padding)
+dgrad = adjoints.dgrad(skipping_padding)
+wgrad = adjoints.wgrad(fprop)

@@ -5,7 +5,8 @@ windows  (o + p + q, 3)     first, end, extent    IN
 out      (N, C, O, P, Q)    any strides           OUT
 indices  (N, C, O, P, Q)    int64, any strides    OUT
 Accumulates in the dtype, taps in the order d, h, w. A NaN is larger than anything; the maximum of
-no taps is -inf at index -1. Scratch: none.
+no taps is -inf, or the least integer, at index -1. Sums of integers wrap around, their means are
+truncated toward zero. Scratch: none.
 Tasks: (n, c, o, p), one output row.
 Assumes a validated PoolGeometry; raises nothing.
 Why: windows of a row that are equally long and far apart are folded side by side in registers (see
@@ -16,11 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import drivers
 from ._compile import task_range, tile, whole_tile
-from ._vector import element_stride, lanes, load, store
+from ._vector import divide, element_stride, lanes, load, lowest, store
 from ._windows import WIDE, argmax_narrow, max_narrow, max_wide, mean_narrow, mean_wide
 
 
@@ -139,7 +138,7 @@ def fold_tile(x, out, problem, windows, span, task, start, mean):
 @whole_tile
 def max_tile(x, out, problem, windows, span, task):
     """Compute one row of maxima."""
-    fold_tile(x, out, problem, windows, span, task, x.dtype.type(-np.inf), False)
+    fold_tile(x, out, problem, windows, span, task, lowest(x), False)
 
 
 @whole_tile
@@ -155,7 +154,7 @@ def mean_tile(x, out, problem, windows, span, task):
         if problem.divisor != 0:
             divisor = problem.divisor
         at = row + q * stride_q
-        store(out, at, load(out, at) / x.dtype.type(divisor))
+        store(out, at, divide(load(out, at), x.dtype.type(divisor)))
 
 
 @tile
@@ -197,7 +196,7 @@ def argmax_tile(x, out, indices, problem, windows, span, task):
     )  # fmt: skip
     d_count = tap_count(windows, o, problem.dilation_d)
     h_count = tap_count(windows, problem.o + p, problem.dilation_h)
-    start = x.dtype.type(-np.inf)
+    start = lowest(x)
     begin, end, step = span
     vector = lanes(x)
     in_registers = (

@@ -17,48 +17,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import blocking, drivers
+from .. import adjoints, blocking, drivers
 from ..blocking import TILE_PIXELS
+from . import loop
 from ._compile import task_range, tile, whole_tile
 from ._microkernel import micro_kernel
-from ._packing import pack_weight, set_pixels, store_tile
-from ._vector import element_stride, lanes, load, six_offsets, store, transpose_block
-
-
-@tile
-def copy_columns(
-    x, source, count, stride_w, stride_c, channels, local, at,
-):  # fmt: skip
-    """Copy ``count`` input columns of one row to ``[column][channel]``."""
-    square = lanes(x)
-    if stride_w == 1 and count >= square and channels >= square:
-        # The last blocks overlap the ones before and write the same values again.
-        for first in range(0, count, square):
-            j = min(first, count - square)
-            for block in range(0, channels, square):
-                c = min(block, channels - square)
-                block_source = source + j + c * stride_c
-                block_target = at + j * channels + c
-                transpose_block(x, block_source, stride_c, local, block_target, channels, square)
-    elif stride_c == 1 and stride_w == channels:
-        for i in range(count * channels):
-            store(local, at + i, load(x, source + i))
-    elif stride_c == 1:
-        for j in range(count):
-            for c in range(channels):
-                store(local, at + j * channels + c, load(x, source + j * stride_w + c))
-    else:
-        for c in range(channels):
-            for j in range(count):
-                value = load(x, source + j * stride_w + c * stride_c)
-                store(local, at + j * channels + c, value)
-
-
-@tile
-def fill_zero(local, begin, end):
-    """Fill padding."""
-    for i in range(begin, end):
-        store(local, i, local.dtype.type(0))
+from ._packing import copy_matrix, fill_zero, pack_weight, set_pixels, store_tile
+from ._vector import element_stride, six_offsets
 
 
 @tile
@@ -83,7 +48,7 @@ def copy_halo(
             if 0 <= d < problem.d and 0 <= h < problem.h:
                 source = image + d * element_stride(x, 2) + h * element_stride(x, 3)
                 fill_zero(local, at, at + low * c)
-                copy_columns(x, source, high - low, stride_w, stride_c, c, local, at + low * c)
+                copy_matrix(x, source, stride_w, stride_c, local, at + low * c, c, high - low, c)
                 fill_zero(local, at + high * c, at + halo_columns * c)
             else:
                 fill_zero(local, at, at + halo_columns * c)
@@ -154,3 +119,4 @@ def tiles(
 
 
 fprop = drivers.fprop(blocking.tiled_cut, tiles, pack_weight)
+dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad)

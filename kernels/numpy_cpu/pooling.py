@@ -3,6 +3,7 @@
 x        (N, C, D, H, W)    any strides                  IN
 out      (N, C, O, P, Q)    overwritten                  OUT
 indices  (N, C, O, P, Q)    int64, or None               OUT
+and for the adjoint grad_output (N, C, O, P, Q) and indices to out (N, C, D, H, W).
 Accumulates in <dtype>, taps in the order d, h, w. Allocates one plane per tap. Tasks: one.
 Assumes a validated PoolGeometry; raises nothing.
 Why: windows of one output row start at any place (adaptive pooling), so taps are gathered through
@@ -11,9 +12,12 @@ index tables; an operation covers all outputs, where the reference takes one for
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from ..reference import quotient
 
 Array = np.ndarray[Any, Any]
 
@@ -21,34 +25,70 @@ Array = np.ndarray[Any, Any]
 @np.errstate(invalid="ignore", over="ignore")
 def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
     """The row's callable (arguments as in ``drivers``)."""
-    problem = geometry.problem
-    depth, height, width = np.split(geometry.windows, [problem.o, problem.o + problem.p])
-    steps = (problem.dilation_d, problem.dilation_h, problem.dilation_w)
-    longest = [
-        max(-(-int((table[:, 1] - table[:, 0]).max()) // step), 0)
-        for table, step in zip((depth, height, width), steps, strict=True)
-    ]
-    out[...] = 0 if geometry.reduction == "mean" else -np.inf
+    mean = geometry.reduction == "mean"
+    out[...] = 0 if mean else -np.inf if out.dtype.kind == "f" else np.iinfo(out.dtype).min
     if indices is not None:
         indices[...] = -1
-    for tap in np.ndindex(*longest):
-        places, inside = [], []
-        for table, step, i in zip((depth, height, width), steps, tap, strict=True):
-            place = table[:, 0] + i * step
-            rows = np.flatnonzero(place < table[:, 1])
-            places.append(place[rows])
-            inside.append(rows)
-        target = np.ix_(np.arange(problem.n), np.arange(problem.c), *inside)
+    for inside, places in _taps(geometry):
+        target: Any = (slice(None), slice(None), *np.ix_(*inside))
         values = x[:, :, *np.ix_(*places)]
-        if geometry.reduction == "mean":
+        if mean:
             out[target] += values
         elif indices is None:
             out[target] = np.maximum(out[target], values)
         else:
             _keep_maximum(values, _flat(places, x.shape), target, out, indices)
-    if geometry.reduction == "mean":
-        extent = depth[:, None, None, 2] * height[:, None, 2] * width[:, 2]
-        out /= np.asarray(problem.divisor or extent, out.dtype)
+    if mean:
+        out[...] = quotient(out, _divisor(geometry))
+
+
+@np.errstate(invalid="ignore", over="ignore", divide="ignore")
+def pool_grad(
+    grad_output: Array, indices: Array | None, out: Array, geometry: Any, threads: int
+) -> None:
+    """The row's callable (arguments as in ``drivers``)."""
+    out[...] = 0
+    if indices is None:
+        share = grad_output / _divisor(geometry).astype(out.dtype)
+        for inside, places in _taps(geometry):
+            # Of one tap's places none comes twice, unless windows begin alike (adaptive pooling).
+            target: Any = (slice(None), slice(None), *np.ix_(*places))
+            np.add.at(out, target, share[:, :, *np.ix_(*inside)])
+        return
+    for n, c in np.ndindex(*out.shape[:2]):
+        plane = np.zeros(out[n, c].size, out.dtype)
+        found = (indices[n, c] >= 0) & (indices[n, c] < plane.size)
+        np.add.at(plane, indices[n, c][found], grad_output[n, c][found])
+        out[n, c] = plane.reshape(out.shape[2:])
+
+
+def _taps(geometry: Any) -> Iterator[tuple[list[Array], list[Array]]]:
+    """Per tap of the longest window, along each axis, the outputs that have it and its places."""
+    problem = geometry.problem
+    tables = np.split(geometry.windows, [problem.o, problem.o + problem.p])
+    steps = (problem.dilation_d, problem.dilation_h, problem.dilation_w)
+    longest = [
+        max(-(-int((table[:, 1] - table[:, 0]).max()) // step), 0)
+        for table, step in zip(tables, steps, strict=True)
+    ]
+    for tap in np.ndindex(*longest):
+        places, inside = [], []
+        for table, step, i in zip(tables, steps, tap, strict=True):
+            place = table[:, 0] + i * step
+            rows = np.flatnonzero(place < table[:, 1])
+            places.append(place[rows])
+            inside.append(rows)
+        yield inside, places
+
+
+def _divisor(geometry: Any) -> Array:
+    """What each window's sum is divided by: (O, P, Q)."""
+    problem = geometry.problem
+    depth, height, width = np.split(geometry.windows, [problem.o, problem.o + problem.p])
+    extent = depth[:, None, None, 2] * height[:, None, 2] * width[:, 2]
+    if problem.divisor:
+        extent = np.full_like(extent, problem.divisor)
+    return np.asarray(extent, geometry.dtype)
 
 
 def _flat(places: list[Array], shape: tuple[int, ...]) -> Array:

@@ -1,0 +1,114 @@
+"""What the convolution functions share, in every rank: arguments -> geometry -> run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, as_arrays, check_out
+from .conv_geometry import ConvGeometry
+from .dtypes import promote
+from .execute import check_bias, run_conv
+from .padding import needs_copy, pad_input
+
+
+def convolve(
+    name: str,
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    *,
+    padding_mode: str = "constant",
+    padding_value: complex = 0,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    activation: str | None = None,
+    out_dtype: Any = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """A convolution of any rank; ``name`` is what errors say."""
+    x, w, b = as_arrays(name, input=input, weight=weight, bias=bias)
+    arithmetic = promote(name, (x, w, b), out_dtype)
+    keywords: dict[str, Any] = {
+        "rank": rank, "layout": layout, "weight_layout": weight_layout, "name": name,
+        "dtype": np.float32,
+    }  # fmt: skip
+    geometry = ConvGeometry.of(x, w, stride, padding, dilation, groups, **keywords)
+    if needs_copy(name, padding_mode, padding_value, arithmetic):
+        # The user's ``out`` must not overlap the input itself, of which the kernel sees a copy.
+        if out is not None:
+            check_out(name, out, geometry.out_shape, arithmetic.result, [x])
+        x = pad_input(x.astype(arithmetic.common), geometry, padding_mode, padding_value)
+        geometry = ConvGeometry.of(x, w, stride, 0, dilation, groups, **keywords)
+    return run_conv("fprop", x, w, b, geometry, arithmetic, activation, out, backend)
+
+
+def convolve_transpose(
+    name: str,
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    activation: str | None = None,
+    out_dtype: Any = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """A transposed convolution of any rank: dgrad of the convolution it is adjoint to."""
+    x, w, b = as_arrays(name, input=input, weight=weight, bias=bias)
+    arithmetic = promote(name, (x, w, b), out_dtype)
+    geometry = ConvGeometry.of_transpose(
+        x, w, stride, padding, output_padding, groups, dilation, rank=rank, layout=layout,
+        weight_layout=weight_layout, name=name, dtype=np.float32,
+    )  # fmt: skip
+    if arithmetic.kind == "complex":
+        # dgrad conjugates, and a transposed convolution doesn't.
+        w = w.conj()
+    return run_conv("dgrad", x, w, b, geometry, arithmetic, activation, out, backend)
+
+
+def multiply_rows(
+    name: str,
+    rows: Array,
+    weight: Array,
+    bias: Array | None = None,
+    activation: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """``rows @ weight.T + bias``: the rows are the pixels of a 1x1 convolution, channels last."""
+    arithmetic = promote(name, (rows, weight, bias))
+    geometry = ConvGeometry.of_linear(rows.shape, weight.shape, np.float32, name)
+    check_bias(name, bias, weight.shape[0])
+    shape = (*rows.shape[:-1], weight.shape[0])
+    if out is not None:
+        inputs = [array for array in (rows, weight, bias) if array is not None]
+        check_out(name, out, shape, arithmetic.result, inputs)
+    count = math.prod(rows.shape[:-1])
+    pixels = rows.reshape(1, count, weight.shape[1])
+    if count == 0:
+        pixels = np.zeros((1, 1, weight.shape[1]), rows.dtype)
+    result = run_conv(
+        "fprop", pixels, weight[:, :, None], bias, geometry, arithmetic, activation, None, backend
+    )
+    result = result[:, :count].reshape(shape)
+    if out is None:
+        return result
+    out[...] = result
+    return out

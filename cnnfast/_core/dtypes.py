@@ -1,0 +1,131 @@
+"""Which dtypes are taken, what kernels compute in, and what comes back.
+
+float16 and bfloat16 are storage: computed in float32, rounded once. Integers of up to 16 bits are
+computed in float32 or float64 as long as every partial sum is exact there (the fast kernels take
+nothing else), else in int64, which wraps around like NumPy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Array, Dtype
+
+#: dtype -> (kind, dtype that sums come back in, greatest magnitude of an integer).
+_INTEGERS = {
+    "int8": ("int32", 2**7),
+    "uint8": ("int32", 2**8 - 1),
+    "int16": ("int64", 2**15),
+    "int32": ("int64", 2**31),
+    "int64": ("int64", 2**63),
+}
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_COMPLEX = ("complex64", "complex128")
+
+KINDS = {
+    "integer": tuple(_INTEGERS),
+    "float": _FLOATS,
+    "complex": _COMPLEX,
+}
+_RANK = {"integer": 0, "float": 1, "complex": 2}
+
+#: Integers up to these are exact in a float, with all sums of them in between.
+EXACT = (("float32", 2**24), ("float64", 2**53))
+
+
+def kind_of(dtype: Dtype) -> str | None:
+    """One of "integer", "float", "complex"; None for what no function takes.
+
+    >>> kind_of(np.dtype(np.uint8)), kind_of(np.dtype(np.uint16))
+    ('integer', None)
+    """
+    return next((kind for kind, names in KINDS.items() if dtype.name in names), None)
+
+
+class Arithmetic(NamedTuple):
+    """What inputs promote to, and the dtype that comes back."""
+
+    common: Dtype
+    result: Dtype
+
+    @property
+    def kind(self) -> str:
+        """One of "integer", "float", "complex"."""
+        kind = kind_of(self.common)
+        assert kind is not None
+        return kind
+
+    def computing(self, products: int) -> Dtype:
+        """What a kernel computes sums of that many products in; for complex the real parts' dtype.
+
+        >>> Arithmetic(np.dtype("int8"), np.dtype("int32")).computing(27).name
+        'float32'
+        """
+        if self.kind == "integer":
+            most = (products + 1) * _INTEGERS[self.common.name][1] ** 2
+            return np.dtype(next((name for name, limit in EXACT if most <= limit), "int64"))
+        wide = self.common.itemsize > (8 if self.kind == "complex" else 4)
+        if self.kind == "float" and self.result.name == "float64":
+            wide = True
+        if self.result.name == "complex128":
+            wide = True
+        return np.dtype(np.float64 if wide else np.float32)
+
+
+def promote(
+    name: str,
+    arrays: Iterable[Array | None],
+    out_dtype: Any = None,
+    kinds: tuple[str, ...] = tuple(KINDS),
+) -> Arithmetic:
+    """NumPy's promotion of all arrays, and the dtype of sums of their products, or ``out_dtype``.
+
+    TypeError for dtypes that aren't of ``kinds`` or don't promote, and for an ``out_dtype`` that
+    would drop a fraction or an imaginary part.
+    """
+    given = [array.dtype for array in arrays if array is not None]
+    taken = [dtype for kind in kinds for dtype in KINDS[kind]]
+    for dtype in given:
+        if kind_of(dtype) not in kinds:
+            raise TypeError(f"{name} takes {', '.join(taken)}, got dtype {dtype}")
+    try:
+        common = np.result_type(*given).newbyteorder("=")
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: the inputs' dtypes don't promote to a common one: {error}"
+        ) from None
+    kind = kind_of(common)
+    assert kind is not None, f"{given} promote to {common}"
+    result = np.dtype(_INTEGERS[common.name][0]) if kind == "integer" else common
+    if out_dtype is None:
+        return Arithmetic(common, result)
+    try:
+        result = np.dtype(out_dtype)
+    except TypeError:
+        raise TypeError(f"{name}: out_dtype must be a dtype, got {out_dtype!r}") from None
+    result_kind = kind_of(result)
+    if result_kind is None or _RANK[result_kind] < _RANK[kind]:
+        allowed = [
+            dtype
+            for other, names in KINDS.items()
+            if _RANK[other] >= _RANK[kind]
+            for dtype in names
+        ]
+        raise TypeError(
+            f"{name}: out_dtype must be one of {', '.join(allowed)} for inputs of {common}, "
+            f"got {result}"
+        )
+    return Arithmetic(common, result.newbyteorder("="))
+
+
+def converted(array: Array, dtype: Dtype) -> Array:
+    """``array`` in ``dtype``; floats that hold integers wrap around into narrower integers."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype.kind in "iu" and array.dtype.kind == "f":
+            array = array.astype(np.int64)
+        return array.astype(dtype)

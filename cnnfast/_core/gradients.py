@@ -1,0 +1,221 @@
+"""What the adjoints of convolutions share, in every rank: arguments -> geometry -> run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .arguments import integer
+from .arrays import Array, as_arrays, check_out
+from .calls import multiply_rows
+from .conv_geometry import ConvGeometry
+from .dtypes import Arithmetic, converted, promote
+from .execute import run_conv
+from .local import LocalGeometry, at_least_one
+from .operand import Shape, data_operand
+
+
+def shape_from(name: str, value: Any) -> Shape:
+    """A shape that was given as one: a sequence of integers.
+
+    >>> shape_from("input_size", [1, 2])
+    (1, 2)
+    """
+    try:
+        extents = tuple(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a shape, a sequence of integers, got {value!r}") from None
+    return tuple(integer(name, extent, 0) for extent in extents)
+
+
+def _geometry(
+    name: str, rank: int, transposed: bool, input: Any, weight: Any, padding: Any, **rest: Any
+) -> ConvGeometry:
+    """The convolution's geometry; gradients take batched arrays and numeric padding alone."""
+    if isinstance(padding, str):
+        raise ValueError(f"{name}: padding must be numbers, got {padding!r}")
+    shape = input if isinstance(input, tuple) else input.shape
+    if len(shape) != rank + 2:
+        raise ValueError(f"{name}: input must have {rank + 2} axes, got shape {shape}")
+    made = ConvGeometry.of_transpose if transposed else ConvGeometry.of
+    keywords: dict[str, Any] = {"rank": rank, "name": name, "dtype": np.float32, **rest}
+    return made(input, weight, padding=padding, **keywords)
+
+
+def check_gradient(name: str, grad_output: Array, shape: Shape) -> None:
+    """ValueError unless the gradient has the forward result's shape."""
+    if grad_output.shape != shape:
+        raise ValueError(
+            f"{name}: grad_output must have the output's shape {shape}, got {grad_output.shape}"
+        )
+
+
+def conv_input(
+    name: str, rank: int, input_size: Any, weight: Any, grad_output: Any, *,
+    transposed: bool = False, out: Array | None, backend: str | None, **arguments: Any,
+) -> Array:  # fmt: skip
+    """The gradient of a (transposed) convolution in its input."""
+    w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
+    arithmetic = promote(name, (w, grad))
+    size = shape_from(f"{name}: input_size", input_size)
+    geometry = _geometry(name, rank, transposed, size, w, **arguments)
+    family = "fprop" if transposed else "dgrad"
+    check_gradient(name, grad, geometry.operands(family)[0].shape)
+    if transposed and arithmetic.kind == "complex":
+        w = w.conj()
+    return run_conv(family, grad, w, None, geometry, arithmetic, None, out, backend)
+
+
+def conv_weight(
+    name: str, rank: int, input: Any, weight_size: Any, grad_output: Any, *,
+    transposed: bool = False, out: Array | None, backend: str | None, **arguments: Any,
+) -> Array:  # fmt: skip
+    """The gradient of a (transposed) convolution in its weight."""
+    x, grad = as_arrays(name, input=input, grad_output=grad_output)
+    arithmetic = promote(name, (x, grad))
+    size = shape_from(f"{name}: weight_size", weight_size)
+    geometry = _geometry(name, rank, transposed, x, size, **arguments)
+    expected = geometry.input.shape if transposed else geometry.out_shape
+    check_gradient(name, grad, expected)
+    if not transposed:
+        return run_conv("wgrad", x, grad, None, geometry, arithmetic, None, out, backend)
+    if arithmetic.kind == "complex":
+        x, grad = x.conj(), grad.conj()
+    return run_conv("wgrad", grad, x, None, geometry, arithmetic, None, out, backend)
+
+
+def _summed(name: str, grad: Array, axes: tuple[int, ...]) -> Array:
+    """The sum over some axes, in float64 or int64, rounded once."""
+    arithmetic = promote(name, (grad,))
+    wide = {"integer": np.int64, "float": np.float64, "complex": np.complex128}[arithmetic.kind]
+    # bfloat16 has no reduction in another dtype of its own.
+    grad = grad.astype(wide) if grad.dtype.kind == "V" else grad
+    return converted(np.asarray(grad.sum(axis=axes, dtype=wide)), arithmetic.result)
+
+
+def channel_sums(name: str, grad_output: Any, layout: str | None, kept: str = "C") -> Array:
+    """The gradient of a bias: a batched array, channels first unless ``layout`` says otherwise,
+    summed over all axes but the letters ``kept``; channels come first in the result."""
+    (grad,) = as_arrays(name, grad_output=grad_output)
+    rank = grad.ndim - 2
+    if rank not in (1, 2, 3):
+        raise ValueError(f"{name}: grad_output must have 3, 4 or 5 axes, got shape {grad.shape}")
+    operand = data_operand(name, grad, rank, layout)
+    axes = tuple(axis for axis, letter in enumerate(operand.letters) if letter not in kept)
+    sums = _summed(name, grad, axes)
+    last = len(kept) > 1 and operand.layout[1] != "C"
+    return np.ascontiguousarray(np.moveaxis(sums, -1, 0)) if last else sums
+
+
+def row_sums(name: str, grad_output: Any) -> Array:
+    """The gradient of a fully connected layer's bias: rows (..., out_features) summed."""
+    (grad,) = as_arrays(name, grad_output=grad_output)
+    if grad.ndim == 0:
+        raise ValueError(f"{name}: grad_output must have one axis or more, got shape ()")
+    return _summed(name, grad, tuple(range(grad.ndim - 1)))
+
+
+def linear_input(
+    name: str, input_size: Any, weight: Any, grad_output: Any, out: Array | None,
+    backend: str | None,
+) -> Array:  # fmt: skip
+    """``grad_output @ weight``."""
+    w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
+    size = shape_from(f"{name}: input_size", input_size)
+    ConvGeometry.of_linear(size, w.shape, name=name)
+    check_gradient(name, grad, (*size[:-1], w.shape[0]))
+    filters = w.conj().T if w.dtype.kind == "c" else w.T
+    return multiply_rows(name, grad, filters, out=out, backend=backend)
+
+
+def linear_weight(
+    name: str, input: Any, weight_size: Any, grad_output: Any, out: Array | None,
+    backend: str | None,
+) -> Array:  # fmt: skip
+    """``grad_output.T @ input``."""
+    x, grad = as_arrays(name, input=input, grad_output=grad_output)
+    arithmetic = promote(name, (x, grad))
+    size = shape_from(f"{name}: weight_size", weight_size)
+    ConvGeometry.of_linear(x.shape, size, name=name)
+    check_gradient(name, grad, (*x.shape[:-1], size[0]))
+    rows = math.prod(x.shape[:-1])
+    if out is not None:
+        check_out(name, out, size, arithmetic.result, [x, grad])
+    columns = at_least_one(x.reshape(rows, size[1]).T)
+    if arithmetic.kind == "complex":
+        columns = columns.conj()
+    rows_of_grad = at_least_one(grad.reshape(rows, size[0]).T)
+    result = multiply_rows(name, rows_of_grad, columns, backend=backend)
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def local_input(
+    name: str, rank: int, input_size: Any, weight: Any, grad_output: Any, *, out: Array | None,
+    backend: str | None, **arguments: Any,
+) -> Array:  # fmt: skip
+    """The gradient of a locally connected layer in its input."""
+    w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
+    arithmetic = promote(name, (w, grad))
+    size = shape_from(f"{name}: input_size", input_size)
+    local = _local(name, rank, size, w.shape, grad, **arguments)
+    if out is not None:
+        check_out(name, out, size, arithmetic.result, [w, grad])
+    result = np.empty(size, arithmetic.result) if out is None else out
+    flat = run_conv(
+        "dgrad", at_least_one(local.flat_output(grad)), local.flat_weight(w), None, local.grouped,
+        _summing(arithmetic), None, None, backend,
+    )  # fmt: skip
+    folded = np.empty(size, flat.dtype)
+    local.add_columns(flat[..., : local.windows.batch], folded)
+    result[...] = converted(folded, arithmetic.result)
+    return result
+
+
+def local_weight(
+    name: str, rank: int, input: Any, weight_size: Any, grad_output: Any, *, out: Array | None,
+    backend: str | None, **arguments: Any,
+) -> Array:  # fmt: skip
+    """The gradient of a locally connected layer in its weight."""
+    x, grad = as_arrays(name, input=input, grad_output=grad_output)
+    arithmetic = promote(name, (x, grad))
+    size = shape_from(f"{name}: weight_size", weight_size)
+    local = _local(name, rank, x, size, grad, **arguments)
+    if out is not None:
+        check_out(name, out, size, arithmetic.result, [x, grad])
+    flat = run_conv(
+        "wgrad", at_least_one(local.read_columns(x)), at_least_one(local.flat_output(grad)), None,
+        local.grouped, arithmetic, None, None, backend,
+    )  # fmt: skip
+    result = local.shaped_weight(flat)
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def _local(
+    name: str, rank: int, input: Any, weight: Shape, grad: Array, *, stride: Any, padding: Any,
+    dilation: Any, groups: Any, layout: str | None, weight_layout: str | None,
+) -> LocalGeometry:  # fmt: skip
+    if isinstance(padding, str):
+        raise ValueError(f"{name}: padding must be numbers, got {padding!r}")
+    shape = input if isinstance(input, tuple) else input.shape
+    if len(shape) != rank + 2:
+        raise ValueError(f"{name}: input must have {rank + 2} axes, got shape {shape}")
+    local = LocalGeometry.of(
+        name, rank, input, weight, stride, padding, dilation, groups, layout, weight_layout
+    )
+    check_gradient(name, grad, local.windows.out_shape)
+    return local
+
+
+def _summing(arithmetic: Arithmetic) -> Arithmetic:
+    """The same with a result that can be summed on: float16 and bfloat16 stay float32."""
+    if arithmetic.kind == "float" and arithmetic.result.itemsize == 2:
+        return arithmetic._replace(result=np.dtype(np.float32))
+    return arithmetic

@@ -1,0 +1,195 @@
+"""Poolings in canonical form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cnnfast.kernels import shapes
+from cnnfast.kernels.problem import PoolProblem
+
+from .arguments import INDEX_LIMIT, integer, is_empty_sequence, lift, per_axis
+from .axes import Axes
+from .geometry import Geometry, dtype_of
+from .operand import CANONICAL_DATA, Array, Operand, data_operand
+
+#: Reduction -> how functions are called that do it.
+NAMES = {"max": "max", "mean": "avg"}
+
+
+@dataclass(frozen=True)
+class PoolGeometry(Geometry):
+    """A pooling in canonical form: a reduction, "max" or "mean", over windows.
+
+    >>> geometry = PoolGeometry.of((1, 64, 112, 112), "max", 3, stride=2, padding=1)
+    >>> geometry.out_shape
+    (1, 64, 56, 56)
+    """
+
+    kind: ClassVar[str] = "pool"
+
+    reduction: str
+    count_include_pad: bool
+    divisor: int
+    adaptive: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        input: Any,
+        reduction: str,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: Any = None,
+        *,
+        rank: int = 2,
+        layout: str | None = None,
+        dtype: Any = None,
+        name: str | None = None,
+    ) -> PoolGeometry:
+        """Validate the arguments of a pooling.
+
+        ``input`` is an array or a shape; a ``stride`` of None or () is the window; ``name`` is what
+        errors say.
+        """
+        if reduction not in NAMES:
+            raise ValueError(f"reduction must be 'max' or 'mean', got {reduction!r}")
+        name = name or f"{NAMES[reduction]}_pool{rank}d"
+        data = data_operand(name, input, rank, layout)
+        window = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
+        steps = window if stride is None or is_empty_sequence(stride) else stride
+        sizes = [data.extent(letter) for letter in CANONICAL_DATA[-rank:]]
+        formula = shapes.ceil_output_size if ceil_mode else shapes.output_size
+        axes = Axes.of(name, sizes, window, steps, padding, dilation, formula)
+        if not isinstance(padding, str):
+            for pair, extent in zip(axes.padding, axes.kernel, strict=True):
+                if max(pair) > extent // 2:
+                    raise ValueError(
+                        f"{name}: padding must be at most half the window, got padding {pair} "
+                        f"for kernel_size {extent}"
+                    )
+        divisor = 0
+        if divisor_override is not None:
+            divisor = integer(f"{name}: divisor_override", divisor_override, -INDEX_LIMIT)
+            if divisor == 0:
+                raise ValueError(f"{name}: divisor_override must not be zero, got {divisor}")
+        data_type = dtype_of(input, dtype)
+        counts = bool(count_include_pad)
+        geometry = cls(name, rank, data_type, data, axes, reduction, counts, divisor)
+        geometry._check_index()
+        return geometry
+
+    @classmethod
+    def of_adaptive(
+        cls,
+        input: Any,
+        reduction: str,
+        output_size: Any,
+        *,
+        rank: int = 2,
+        layout: str | None = None,
+        dtype: Any = None,
+        name: str | None = None,
+    ) -> PoolGeometry:
+        """Pooling to a given size: window i of an axis is ``i * size // outputs`` up to
+        ``ceil((i + 1) * size / outputs)``. An ``output_size`` of None keeps the input's.
+
+        >>> PoolGeometry.of_adaptive((1, 8, 10, 10), "mean", (4, None)).out_shape
+        (1, 8, 4, 10)
+        """
+        name = name or f"adaptive_{NAMES[reduction]}_pool{rank}d"
+        data = data_operand(name, input, rank, layout)
+        sizes = [data.extent(letter) for letter in CANONICAL_DATA[-rank:]]
+        outputs = _adaptive_outputs(name, output_size, sizes)
+        axes = Axes(
+            size=lift(sizes, 1),
+            kernel=lift([_longest_window(*axis) for axis in zip(sizes, outputs, strict=True)], 1),
+            stride=(1, 1, 1),
+            dilation=(1, 1, 1),
+            padding=((0, 0),) * 3,
+            output=lift(outputs, 1),
+        )
+        data_type = dtype_of(input, dtype)
+        geometry = cls(name, rank, data_type, data, axes, reduction, True, 0, adaptive=True)
+        geometry._check_index()
+        return geometry
+
+    @property
+    def flops(self) -> int:
+        """Comparisons or additions: one per tap of every window."""
+        return self.batch * self.in_channels * math.prod(self.output) * math.prod(self.kernel)
+
+    @property
+    def bytes_moved(self) -> int:
+        """Least bytes to and from memory: input and output once each."""
+        return (math.prod(self.input.shape) + math.prod(self.out_shape)) * self.dtype.itemsize
+
+    @cached_property
+    def problem(self) -> PoolProblem:
+        """The ints that kernels take."""
+        return PoolProblem(
+            self.batch, self.in_channels, *self.size, *self.output, *self.dilation, self.divisor
+        )
+
+    @cached_property
+    def windows(self) -> Array:
+        """Per output of each axis: first tap inside the input, end, extent for a mean."""
+        rows = [
+            self._adaptive_axis(i) if self.adaptive else self._sliding_axis(i) for i in range(3)
+        ]
+        return np.ascontiguousarray(np.concatenate(rows), np.int64)
+
+    def _sliding_axis(self, i: int) -> Array:
+        starts = np.arange(self.output[i]) * self.stride[i] - self.padding[i][0]
+        ends = starts + shapes.effective_kernel(self.kernel[i], self.dilation[i])
+        # A tap before the input moves up by whole dilations, so that it stays a tap.
+        first = np.where(starts < 0, starts % self.dilation[i], starts)
+        last = np.maximum(np.minimum(ends, self.size[i]), first)
+        padded = np.minimum(ends, self.size[i] + self.padding[i][1]) - starts
+        return np.stack([first, last, padded if self.count_include_pad else last - first], 1)
+
+    def _adaptive_axis(self, i: int) -> Array:
+        outputs, size = range(self.output[i]), self.size[i]
+        first = np.array([shapes.adaptive_start(at, size, len(outputs)) for at in outputs])
+        last = np.array([shapes.adaptive_end(at, size, len(outputs)) for at in outputs])
+        return np.stack([first, last, last - first], 1)
+
+    @property
+    def result(self) -> Operand:
+        """The output as an operand, C-contiguous."""
+        return Operand.of(self.out_shape, self.input.layout, self.input.batched)
+
+    def canonical(self, array: Array) -> Array:
+        """A five-axis view (N, C, spatial) of an input or output array; no copy."""
+        return self.input.canonical(array)
+
+
+def _adaptive_outputs(name: str, output_size: Any, sizes: list[int]) -> list[int]:
+    rank = len(sizes)
+    given = [output_size] * rank
+    if isinstance(output_size, (tuple, list, np.ndarray)):
+        given = list(output_size) * (rank if len(output_size) == 1 else 1)
+    if len(given) != rank:
+        raise ValueError(
+            f"{name}: output_size must be one integer or {rank} of them (None keeps the input's), "
+            f"got {output_size!r}"
+        )
+    return [
+        size if extent is None else integer(f"{name}: output_size", extent, 1)
+        for extent, size in zip(given, sizes, strict=True)
+    ]
+
+
+def _longest_window(size: int, outputs: int) -> int:
+    return max(
+        shapes.adaptive_end(i, size, outputs) - shapes.adaptive_start(i, size, outputs)
+        for i in range(outputs)
+    )

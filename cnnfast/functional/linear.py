@@ -1,0 +1,187 @@
+"""Fully and locally connected layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cnnfast._core.arrays import Array, as_arrays, check_out
+from cnnfast._core.calls import multiply_rows
+from cnnfast._core.dtypes import promote
+from cnnfast._core.execute import run_conv
+from cnnfast._core.local import LocalGeometry, at_least_one
+
+
+def linear(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    activation: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Fully connected layer ``input @ weight.T + bias``, as ``torch.nn.functional.linear``.
+
+    Parameters
+    ----------
+    input : (..., in_features) array
+    weight : (out_features, in_features) array
+    bias : (out_features,) array, optional
+    activation, out, backend
+        As for ``conv2d``.
+
+    Returns
+    -------
+    (..., out_features) array; dtypes as ``conv2d``.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As ``conv2d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0], [0.0, 1.0]]))
+    array([11.,  2.])
+    """
+    x, w, b = as_arrays("linear", input=input, weight=weight, bias=bias)
+    return multiply_rows("linear", x, w, b, activation, out, backend)
+
+
+def locally_connected1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    activation: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """A convolution whose kernel is another one at every output position, over one axis.
+
+    Parameters
+    ----------
+    input : (N, C, W) or (C, W) array
+        With ``layout="NWC"`` (N, W, C) or (W, C).
+    weight : (Q, K, C / groups, S) array
+        Position q, then a kernel in the order of ``weight_layout``: "OIW" beside NCW, "WIO" beside
+        NWC by default.
+    bias : (K,) or (K, Q) array, optional
+    stride, padding, dilation, groups, activation, out, backend
+        As for ``conv1d``.
+
+    Returns
+    -------
+    (N, K, Q) array in the input's layout; dtypes as ``conv1d``.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As ``conv1d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kernels = np.array([[[[1.0, 0.0]]], [[[0.0, 1.0]]], [[[1.0, 1.0]]]])
+    >>> locally_connected1d(np.array([[[1.0, 2.0, 3.0, 4.0]]]), kernels)
+    array([[[1., 3., 7.]]])
+    """
+    return _locally_connected(
+        1, input, weight, bias, stride, padding, dilation, groups, layout, weight_layout,
+        activation, out, backend,
+    )  # fmt: skip
+
+
+def locally_connected2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    activation: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """A convolution whose kernel is another one at every output position, over two axes.
+
+    Parameters
+    ----------
+    input : (N, C, H, W) or (C, H, W) array
+        With ``layout="NHWC"`` (N, H, W, C) or (H, W, C).
+    weight : (P Q, K, C / groups, R, S) array
+        Position p Q + q, then a kernel in the order of ``weight_layout``: "OIHW" beside NCHW,
+        "HWIO" beside NHWC by default.
+    bias : (K,) or (K, P, Q) array, optional
+    stride, padding, dilation, groups, activation, out, backend
+        As for ``conv2d``.
+
+    Returns
+    -------
+    (N, K, P, Q) array in the input's layout; dtypes as ``conv2d``.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As ``conv2d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kernels = np.arange(4.0).reshape(4, 1, 1, 1, 1)
+    >>> locally_connected2d(np.ones((1, 1, 2, 2)), kernels)
+    array([[[[0., 1.],
+             [2., 3.]]]])
+    """
+    return _locally_connected(
+        2, input, weight, bias, stride, padding, dilation, groups, layout, weight_layout,
+        activation, out, backend,
+    )  # fmt: skip
+
+
+def _locally_connected(
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    layout: str | None,
+    weight_layout: str | None,
+    activation: str | None,
+    out: Array | None,
+    backend: str | None,
+) -> Array:
+    name = f"locally_connected{rank}d"
+    x, w, b = as_arrays(name, input=input, weight=weight, bias=bias)
+    arithmetic = promote(name, (x, w, b))
+    local = LocalGeometry.of(
+        name, rank, x, w.shape, stride, padding, dilation, groups, layout, weight_layout
+    )
+    shape, flat_bias = local.windows.out_shape, local.flat_bias(b)
+    if out is not None:
+        inputs = [array for array in (x, w, b) if array is not None]
+        check_out(name, out, shape, arithmetic.result, inputs)
+    columns = at_least_one(local.read_columns(x))
+    flat = run_conv(
+        "fprop", columns, local.flat_weight(w), flat_bias, local.grouped, arithmetic, activation,
+        None, backend,
+    )  # fmt: skip
+    result = np.empty(shape, arithmetic.result) if out is None else out
+    local.put_output(flat[..., : local.windows.batch], result)
+    return result

@@ -1,0 +1,312 @@
+"""Adjoints of convolutions, with the arguments of ``torch.nn.grad``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnnfast._core.arrays import Array
+from cnnfast._core.gradients import channel_sums, conv_input, conv_weight
+
+
+def conv1d_input(
+    input_size: Any,
+    weight: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Gradient of ``conv1d`` in its input (dgrad), as ``torch.nn.grad.conv1d_input``.
+
+    Parameters
+    ----------
+    input_size : shape (N, C, W)
+        With ``layout="NWC"`` channels last.
+    weight : (K, C / groups, S) array
+    grad_output : (N, K, Q) array
+        Of the shape that the forward call gives.
+    stride, padding, dilation, groups, layout, weight_layout, out, backend
+        As for ``conv1d``; padding in numbers.
+
+    Returns
+    -------
+    Array of shape ``input_size``; dtypes as ``conv1d``, complex weights conjugated.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the forward function; also for arrays without the batch axis and padding by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv1d_input((1, 1, 3), np.ones((1, 1, 2)), np.ones((1, 1, 2))).max()
+    np.float64(2.0)
+    """
+    return conv_input(
+        "conv1d_input", 1, input_size, weight, grad_output, stride=stride, padding=padding,
+        dilation=dilation, groups=groups, layout=layout, weight_layout=weight_layout, out=out,
+        backend=backend,
+    )  # fmt: skip
+
+
+def conv1d_weight(
+    input: Any,
+    weight_size: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Gradient of ``conv1d`` in its weight (wgrad), as ``torch.nn.grad.conv1d_weight``.
+
+    Parameters
+    ----------
+    input : (N, C, W) array
+        With ``layout="NWC"`` channels last.
+    weight_size : shape (K, C / groups, S)
+        In the order of ``weight_layout``.
+    grad_output : (N, K, Q) array
+        Of the shape that the forward call gives.
+    stride, padding, dilation, groups, layout, weight_layout, out, backend
+        As for ``conv1d``; padding in numbers.
+
+    Returns
+    -------
+    Array of shape ``weight_size``; dtypes as ``conv1d``, complex inputs conjugated.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the forward function; also for arrays without the batch axis and padding by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv1d_weight(np.ones((2, 1, 3)), (1, 1, 2), np.ones((2, 1, 2))).max()
+    np.float64(4.0)
+    """
+    return conv_weight(
+        "conv1d_weight", 1, input, weight_size, grad_output, stride=stride, padding=padding,
+        dilation=dilation, groups=groups, layout=layout, weight_layout=weight_layout, out=out,
+        backend=backend,
+    )  # fmt: skip
+
+
+def conv2d_input(
+    input_size: Any,
+    weight: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Gradient of ``conv2d`` in its input (dgrad), as ``torch.nn.grad.conv2d_input``.
+
+    Parameters
+    ----------
+    input_size : shape (N, C, H, W)
+        With ``layout="NHWC"`` channels last.
+    weight : (K, C / groups, R, S) array
+    grad_output : (N, K, P, Q) array
+        Of the shape that the forward call gives.
+    stride, padding, dilation, groups, layout, weight_layout, out, backend
+        As for ``conv2d``; padding in numbers.
+
+    Returns
+    -------
+    Array of shape ``input_size``; dtypes as ``conv2d``, complex weights conjugated.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the forward function; also for arrays without the batch axis and padding by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv2d_input((1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2))).max()
+    np.float64(4.0)
+    """
+    return conv_input(
+        "conv2d_input", 2, input_size, weight, grad_output, stride=stride, padding=padding,
+        dilation=dilation, groups=groups, layout=layout, weight_layout=weight_layout, out=out,
+        backend=backend,
+    )  # fmt: skip
+
+
+def conv2d_weight(
+    input: Any,
+    weight_size: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Gradient of ``conv2d`` in its weight (wgrad), as ``torch.nn.grad.conv2d_weight``.
+
+    Parameters
+    ----------
+    input : (N, C, H, W) array
+        With ``layout="NHWC"`` channels last.
+    weight_size : shape (K, C / groups, R, S)
+        In the order of ``weight_layout``.
+    grad_output : (N, K, P, Q) array
+        Of the shape that the forward call gives.
+    stride, padding, dilation, groups, layout, weight_layout, out, backend
+        As for ``conv2d``; padding in numbers.
+
+    Returns
+    -------
+    Array of shape ``weight_size``; dtypes as ``conv2d``, complex inputs conjugated.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the forward function; also for arrays without the batch axis and padding by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv2d_weight(np.ones((2, 1, 3, 3)), (1, 1, 2, 2), np.ones((2, 1, 2, 2))).max()
+    np.float64(8.0)
+    """
+    return conv_weight(
+        "conv2d_weight", 2, input, weight_size, grad_output, stride=stride, padding=padding,
+        dilation=dilation, groups=groups, layout=layout, weight_layout=weight_layout, out=out,
+        backend=backend,
+    )  # fmt: skip
+
+
+def conv3d_input(
+    input_size: Any,
+    weight: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Gradient of ``conv3d`` in its input (dgrad), as ``torch.nn.grad.conv3d_input``.
+
+    Parameters
+    ----------
+    input_size : shape (N, C, D, H, W)
+        With ``layout="NDHWC"`` channels last.
+    weight : (K, C / groups, T, R, S) array
+    grad_output : (N, K, O, P, Q) array
+        Of the shape that the forward call gives.
+    stride, padding, dilation, groups, layout, weight_layout, out, backend
+        As for ``conv3d``; padding in numbers.
+
+    Returns
+    -------
+    Array of shape ``input_size``; dtypes as ``conv3d``, complex weights conjugated.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the forward function; also for arrays without the batch axis and padding by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv3d_input((1, 1, 3, 3, 3), np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 2, 2, 2))).max()
+    np.float64(8.0)
+    """
+    return conv_input(
+        "conv3d_input", 3, input_size, weight, grad_output, stride=stride, padding=padding,
+        dilation=dilation, groups=groups, layout=layout, weight_layout=weight_layout, out=out,
+        backend=backend,
+    )  # fmt: skip
+
+
+def conv3d_weight(
+    input: Any,
+    weight_size: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str | None = None,
+    weight_layout: str | None = None,
+    out: Array | None = None,
+    backend: str | None = None,
+) -> Array:
+    """Gradient of ``conv3d`` in its weight (wgrad), as ``torch.nn.grad.conv3d_weight``.
+
+    Parameters
+    ----------
+    input : (N, C, D, H, W) array
+        With ``layout="NDHWC"`` channels last.
+    weight_size : shape (K, C / groups, T, R, S)
+        In the order of ``weight_layout``.
+    grad_output : (N, K, O, P, Q) array
+        Of the shape that the forward call gives.
+    stride, padding, dilation, groups, layout, weight_layout, out, backend
+        As for ``conv3d``; padding in numbers.
+
+    Returns
+    -------
+    Array of shape ``weight_size``; dtypes as ``conv3d``, complex inputs conjugated.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the forward function; also for arrays without the batch axis and padding by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv3d_weight(np.ones((2, 1, 3, 3, 3)), (1, 1, 2, 2, 2), np.ones((2, 1, 2, 2, 2))).max()
+    np.float64(16.0)
+    """
+    return conv_weight(
+        "conv3d_weight", 3, input, weight_size, grad_output, stride=stride, padding=padding,
+        dilation=dilation, groups=groups, layout=layout, weight_layout=weight_layout, out=out,
+        backend=backend,
+    )  # fmt: skip
+
+
+def conv_bias(grad_output: Any, *, layout: str | None = None) -> Array:
+    """Gradient of a convolution in its bias: the sum over batch and positions.
+
+    ``grad_output`` is (N, K, ...) of one to three spatial axes, or channels last by ``layout``;
+    the result is (K,), summed in float64 (integers in int64). ValueError or TypeError otherwise.
+
+    >>> import numpy as np
+    >>> conv_bias(np.ones((2, 3, 4, 5)))
+    array([40., 40., 40.])
+    """
+    return channel_sums("conv_bias", grad_output, layout)

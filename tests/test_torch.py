@@ -1,0 +1,204 @@
+"""Every function that runs kernels, and every gradient, against torch over generated arguments.
+
+``torch_cases*.py`` make a case from a function's name and a number, and say what torch answers. A
+failure prints the call that makes the case again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnfast
+from cnnfast import functional, grad
+
+torch = pytest.importorskip("torch", reason="torch isn't installed")
+
+from torch_cases import Array, Case, data_letters, numpy_dtype, seen  # noqa: E402
+from torch_cases_invalid import INVALID, STRICTER, WIDER, check_invalid  # noqa: E402
+from torch_cases_reference import Expected  # noqa: E402
+from torch_cases_table import TABLE  # noqa: E402
+
+#: Cases of one test; a function's cases are cut into such parts.
+PART = 60
+
+#: Functions whose tests are in test_torch_small.py.
+ELSEWHERE = {
+    "batch_norm", "cross_entropy", "fold", "gelu", "leaky_relu", "log_softmax", "max_unpool1d",
+    "max_unpool2d", "max_unpool3d", "relu", "relu6", "sigmoid", "silu", "softmax", "tanh", "unfold",
+}  # fmt: skip
+
+#: How many cases ran, by function.
+ran: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def function_of(name: str) -> Any:
+    """cnnfast's function or gradient."""
+    return getattr(functional, name, None) or getattr(grad, name)
+
+
+def is_last(case: Case) -> bool:
+    """Whether cnnfast gets channels last."""
+    return bool(case.own.get("layout", "NC")[1] != "C")
+
+
+def weight_letters(case: Case) -> tuple[str, str]:
+    """The axes of torch's weight, and of cnnfast's."""
+    spatial = "DHW"[3 - case.rank :]
+    theirs = ("IO" if "transpose" in case.name else "OI") + spatial
+    last = spatial + ("OI" if "transpose" in case.name else "IO")
+    return theirs, case.own.get("weight_layout") or (last if is_last(case) else theirs)
+
+
+def order_of(case: Case, key: str, ndim: int) -> list[int]:
+    """The axes of an array in the order in which cnnfast has them."""
+    if key.endswith("weight") and case.rank:
+        theirs, ours = weight_letters(case)
+        extra = ndim - len(theirs)
+        return [*range(extra), *(extra + theirs.index(letter) for letter in ours)]
+    axes = list(range(ndim))
+    if key != "bias" and is_last(case) and case.rank:
+        axes.append(axes.pop(ndim - case.rank - 1))
+    return axes
+
+
+def shown(case: Case) -> dict[str, Any]:
+    """The arrays (and the size, of a gradient) in cnnfast's layout and the drawn memory."""
+    arrays: dict[str, Any] = {
+        key: seen(
+            np.ascontiguousarray(array.transpose(order_of(case, key, array.ndim))),
+            case.views.get(key, ""),
+        )
+        for key, array in case.arrays.items()
+    }
+    if "size" in case.own:
+        target, size = result_key(case), case.own["size"]
+        arrays[f"{target}_size"] = tuple(size[axis] for axis in order_of(case, target, len(size)))
+    return arrays
+
+
+def result_key(case: Case) -> str:
+    """What the result's axes are those of."""
+    for key in ("weight", "bias"):
+        if case.name.endswith(f"_{key}"):
+            return key
+    return "input"
+
+
+def restored(case: Case, result: Array) -> Array:
+    """A result in torch's layout."""
+    return result.transpose(np.argsort(order_of(case, result_key(case), result.ndim)))
+
+
+def called(case: Case, **more: Any) -> list[Array]:
+    """cnnfast's results on a case, by itself and in ``out``; what holds of every result."""
+    function = function_of(case.name)
+    taken = inspect.signature(function).parameters
+    own = {key: value for key, value in case.own.items() if key in taken}
+    arrays = shown(case)
+    before = {key: np.copy(array) for key, array in arrays.items() if key in case.arrays}
+    keywords = {**arrays, **case.arguments, **own, **more}
+    if case.name.startswith("adaptive") and case.name.endswith("backward"):
+        del keywords["output_size"]  # it is grad_output's
+    first = function(**keywords)
+    results = list(first) if isinstance(first, tuple) else [first]
+    for result in results:
+        assert type(result) is np.ndarray
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
+        assert not any(np.may_share_memory(result, arrays[key]) for key in before)
+    if case.out and "out" in taken and not more:
+        out = seen(np.full(results[0].shape, 77, results[0].dtype), case.out)
+        assert function(**keywords, out=out) is out
+        results.append(out)
+    for key, array in before.items():
+        assert array.tobytes() == arrays[key].tobytes(), f"{key} was changed"
+    return results
+
+
+def same_values(result: Array, expected: Array) -> None:
+    """Equal, zeros by their signs; NaN where NaN is expected."""
+    assert result.shape == expected.shape, f"shape {result.shape}, not {expected.shape}"
+    assert result.dtype == expected.dtype, f"dtype {result.dtype}, not {expected.dtype}"
+    wrong = ~((result == expected) | ((result != result) & (expected != expected)))
+    if result.dtype.kind in "fV":
+        zeros = (result == 0) & (expected == 0)
+        wrong |= zeros & (np.signbit(result) != np.signbit(expected))
+    report(wrong, result, expected)
+
+
+def report(wrong: Array, result: Array, expected: Array) -> None:
+    """AssertionError with the first wrong value."""
+    if wrong.any():
+        place = tuple(map(int, np.argwhere(wrong)[0]))
+        raise AssertionError(
+            f"{int(wrong.sum())} of {wrong.size} values are wrong, the first at {place}: "
+            f"{result[place]!r} instead of {expected[place]!r}"
+        )
+
+
+def near(result: Array, expected: Expected) -> None:
+    """Within the tolerance (of each part of complex numbers); integers modulo nothing at all."""
+    reference = expected.values
+    assert result.shape == reference.shape, f"shape {result.shape}, not {reference.shape}"
+    assert result.dtype == numpy_dtype(expected.dtype), f"dtype {result.dtype}"
+    if reference.dtype.kind == "i":
+        return report(result.astype(np.int64) != reference, result, reference)
+    parts = (np.real, np.imag) if reference.dtype.kind == "c" else (np.asarray,)
+    for part in parts:
+        mine = part(result).astype(np.float64)
+        theirs = part(reference)
+        with np.errstate(invalid="ignore"):
+            close = np.abs(mine - theirs) <= expected.tolerance
+        both = np.isnan(mine) & np.isnan(theirs)
+        report(~(close & np.isfinite(theirs) | (mine == theirs) | both), mine, theirs)
+    return None
+
+
+def check(case: Case) -> None:
+    """One case: cnnfast's answer is torch's."""
+    expected = TABLE[case.name].expect(case)
+    if isinstance(expected, Expected):
+        for result in called(case):
+            near(restored(case, result), expected)
+        return
+    maxima, indices = expected
+    for result in called(case):
+        same_values(restored(case, result), maxima)
+    found = called(case, return_indices=True)
+    same_values(restored(case, found[0]), maxima)
+    same_values(restored(case, found[1]), indices)
+
+
+def parts(counts: dict[str, int]) -> list[Any]:
+    """Test parameters: a function's name and a range of its cases."""
+    return [
+        pytest.param(name, range(start, min(start + PART, count)), id=f"{name}-{start}")
+        for name, count in counts.items()
+        for start in range(0, count, PART)
+    ]
+
+
+@pytest.mark.parametrize(("name", "numbers"), parts({key: e.count for key, e in TABLE.items()}))
+def test_generated_arguments(name: str, numbers: range) -> None:
+    failures = []
+    for number in numbers:
+        case = TABLE[name].make(name, number)
+        ran[name] += 1
+        try:
+            check(case)
+        except Exception as error:
+            failures.append(f"{case}\n    {type(error).__name__}: {error}")
+    assert not failures, f"{len(failures)} of {len(numbers)} cases:\n" + "\n".join(failures[:8])

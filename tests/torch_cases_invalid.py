@@ -1,0 +1,6 @@
+INVALID = {}
+STRICTER = []
+WIDER = []
+
+
+def check_invalid(*a): ...
