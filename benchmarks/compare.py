@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cnnfast
-from cnnfast.benchmarks import contenders, machine, timing, workloads
+from cnnfast.benchmarks import contenders, gradients, machine, timing, workloads
 from cnnfast.benchmarks.checking import check
 from cnnfast.benchmarks.contender import Contender, Prepared
 from cnnfast.benchmarks.tables import print_table
@@ -202,6 +202,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.3, help="per backend and layer, about (default 0.3)"
     )
+    parser.add_argument(
+        "--gradients",
+        action="store_true",
+        help="instead: gradients of the convolution layers, compared with their forward pass",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
 
 
@@ -210,6 +215,8 @@ def run(args: argparse.Namespace) -> int:
 
     ValueError for an unknown layer or backend.
     """
+    if args.gradients:
+        return gradients.run(args)
     comparisons = compare(args.layers, args.threads, args.dtype, args.backends, args.seconds)
     _print_machine(args.dtype, args.backends)
     done = []

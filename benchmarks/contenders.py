@@ -15,13 +15,14 @@ import cnnfast
 from cnnfast.benchmarks import peers
 from cnnfast.benchmarks.contender import Contender, Prepared
 from cnnfast.benchmarks.machine import pin_blas
-from cnnfast.benchmarks.workloads import Array, ConvWorkload, Workload
+from cnnfast.benchmarks.workloads import Array, ConvWorkload, Workload, workloads
 from cnnfast.kernels.registry import KERNELS, Kernel, engine_missing
 
 #: What runs or compiles an engine's kernels, besides cnnfast.
 ENGINE_LIBRARIES = {"numba_cpu": "numba", "numba_cuda": "numba-cuda", "numpy_cpu": "numpy"}
 
-FAMILIES = tuple(dict.fromkeys(row.family for row in KERNELS))
+#: Families that have workloads of their own; the adjoints' are in ``gradients``.
+FAMILIES = tuple(dict.fromkeys(workload.family for workload in workloads()))
 
 
 @dataclass(frozen=True)

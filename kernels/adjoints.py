@@ -155,7 +155,7 @@ def exchanged(problem: ConvProblem) -> ConvProblem:
 
 def wgrad_parts(problem: ConvProblem) -> tuple[ConvProblem, ...]:
     """The fprop problems that a wgrad made of an fprop row runs, one per group."""
-    return (exchanged(problem),) * problem.g
+    return (exchanged(problem),) * problem.g if problem.n else ()
 
 
 def wgrad(fprop: Row) -> Row:

@@ -42,6 +42,9 @@ DIRECT_COLUMNS = 512
 WGRAD_PIXELS = 256
 WGRAD_PANELS = 4
 WGRAD_HALO_BYTES = 128 * 1024
+#: Bytes of input and gradient rows that a unit of the direct wgrad reads for every tap: they stay
+#: in L2 meanwhile.
+WGRAD_ROWS_BYTES = 128 * 1024
 
 
 class Im2colCut(NamedTuple):
@@ -274,6 +277,48 @@ def wgrad_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
         weight_panels=problem.g * all_panels,
         shared_elements=slices * sums,
         local_elements=panels * rows * columns * width + channels * channel_elements,
+    )
+
+
+class WgradDirectCut(NamedTuple):
+    """Task = (g, out-channel of the group, slice of ``slice_units`` units of the reduction).
+
+    A unit is (n, o, block of ``rows``). Local scratch: a vector of sums for every weight of an
+    out-channel and a channel, ``[t][r][s][TILE_BYTES / 2]``. Shared scratch: the sums of the tasks,
+    ``[slice][g][k][c][t][r][s]``.
+    """
+
+    rows: int
+    row_blocks: int
+    units: int
+    slices: int
+    slice_units: int
+    tasks: int
+    weight_panels: int
+    shared_elements: int
+    local_elements: int
+
+
+def wgrad_direct_cut(problem: ConvProblem, itemsize: int) -> WgradDirectCut:
+    """Blocks of the direct rows of wgrad."""
+    row_bytes = (problem.w + problem.q) * itemsize
+    rows = split_evenly(problem.p, max(WGRAD_ROWS_BYTES // row_bytes, 1))
+    row_blocks = ceil_div(problem.p, rows)
+    units = problem.n * problem.o * row_blocks
+    filters = problem.g * problem.k
+    slice_units = ceil_div(max(units, 1), ceil_div(MIN_TASKS, filters))
+    slices = ceil_div(max(units, 1), slice_units)
+    lanes = TILE_BYTES // 2 // itemsize
+    return WgradDirectCut(
+        rows=rows,
+        row_blocks=row_blocks,
+        units=units,
+        slices=slices,
+        slice_units=slice_units,
+        tasks=filters * slices,
+        weight_panels=filters,
+        shared_elements=slices * filters * reduction_length(problem),
+        local_elements=problem.t * problem.r * problem.s * lanes,
     )
 
 

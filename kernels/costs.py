@@ -7,6 +7,7 @@ fitted to ``cnnfast bench --threads 1`` on an AVX2 machine with an FMA peak of 1
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .blocking import (
@@ -16,6 +17,7 @@ from .blocking import (
     reduction_length,
     tiled_cut,
     wgrad_cut,
+    wgrad_direct_cut,
 )
 from .problem import ConvProblem, PoolProblem
 from .shapes import ceil_div
@@ -55,6 +57,11 @@ PART_START = 15_000.0
 PACK_GRADIENT = 0.5
 TILE_RESUME = 30.0
 ADD_UP = 1.0
+#: A row of the direct wgrad for the taps of a kernel row: its start, a vector for one tap.
+DOT_START = 12.0
+DOT_STEP = 0.7
+#: Kernels as large as a plane leave the caches: 3 to 9 times the estimate, measured.
+LARGE_KERNEL = 5.0
 #: A window tap of a pooling kernel, and of whole-plane NumPy operations.
 POOL_TAP = 0.2
 POOL_NUMPY_TAP = 5.0
@@ -128,6 +135,27 @@ def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
     blocks = problem.g * cut.k_blocks * cut.units * cut.channel_blocks
     copying = blocks * cut.halo_elements * PACK_HALO
     return computing + packing + copying + cut.shared_elements * ADD_UP
+
+
+def wgrad_direct(geometry: Any, problem: ConvProblem) -> float:
+    """Dot products of rows, a kernel row of taps side by side."""
+    lanes = int(TILE_BYTES // 2 // geometry.dtype.itemsize)
+    cut = wgrad_direct_cut(problem, geometry.dtype.itemsize)
+    rows = problem.n * problem.g * problem.k * problem.c * problem.o * problem.p
+    vectors = ceil_div(problem.q, lanes) * DOT_STEP
+    if geometry.input.stride_of("W") != 1 or problem.stride_w > 2 or problem.q < lanes:
+        vectors = problem.q * GATHER
+    row = DOT_START + problem.s * vectors
+    return rows * problem.t * problem.r * row + cut.shared_elements * ADD_UP
+
+
+def of_large_kernels(cost: Callable[[Any, ConvProblem], float]) -> Callable[[Any, Any], float]:
+    """An fprop row's cost where the kernel is as large as a plane, as wgrad made of it has it."""
+
+    def estimate(geometry: Any, problem: ConvProblem) -> float:
+        return LARGE_KERNEL * cost(geometry, problem)
+
+    return estimate
 
 
 def reference(geometry: Any, problem: ConvProblem | PoolProblem) -> float:

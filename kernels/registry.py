@@ -125,7 +125,8 @@ def _dgrad(method: Algorithm) -> Algorithm:
 
 def _wgrad(method: Algorithm) -> Algorithm:
     """The wgrad of an fprop algorithm."""
-    return replace(method, parts=adjoints.wgrad_parts)
+    cost = costs.of_large_kernels(method.cost)
+    return replace(method, cost=cost, parts=adjoints.wgrad_parts)
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut)
@@ -135,6 +136,7 @@ LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
 WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking.wgrad_cut)
+WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking.wgrad_direct_cut)
 POOL = Algorithm("direct", costs.pool)
 POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
@@ -164,11 +166,11 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("dgrad", REFERENCE, "numpy_cpu", "reference:dgrad", WITH_INT64, fallback=2),
     Kernel("wgrad", WGRAD_TILED, "cython_cpu", "cython_cpu._wgrad:wgrad"),
     Kernel("wgrad", _wgrad(IM2COL), "cython_cpu", "cython_cpu._im2col:wgrad"),
-    Kernel("wgrad", _wgrad(DIRECT), "cython_cpu", "cython_cpu._direct:wgrad"),
+    Kernel("wgrad", WGRAD_DIRECT, "cython_cpu", "cython_cpu._wgrad_direct:wgrad"),
     Kernel("wgrad", _wgrad(LOOP), "cython_cpu", "cython_cpu._loop:wgrad", WITH_INT64),
     Kernel("wgrad", WGRAD_TILED, "numba_cpu", "numba_cpu.wgrad:wgrad"),
     Kernel("wgrad", _wgrad(IM2COL), "numba_cpu", "numba_cpu.im2col:wgrad"),
-    Kernel("wgrad", _wgrad(DIRECT), "numba_cpu", "numba_cpu.direct:wgrad", WITH_INT64),
+    Kernel("wgrad", WGRAD_DIRECT, "numba_cpu", "numba_cpu.wgrad_direct:wgrad"),
     Kernel("wgrad", _wgrad(LOOP), "numba_cpu", "numba_cpu.loop:wgrad", WITH_INT64),
     Kernel("wgrad", BLAS, "numpy_cpu", "numpy_cpu.im2col:wgrad", same_bits=False, fallback=1),
     Kernel("wgrad", REFERENCE, "numpy_cpu", "reference:wgrad", WITH_INT64, fallback=2),

@@ -294,7 +294,10 @@ def unpool_case(draw: Draw, rank: int, backward: bool) -> Case:
     result = np.dtype(dtype)
     layout = {"layout": pooled.arguments["layout"]}
     if backward:
-        flat, found = canonical.reshape(n, c, math.prod(plane)), where.reshape(n, c, math.prod(inputs))
+        flat, found = (
+            canonical.reshape(n, c, math.prod(plane)),
+            where.reshape(n, c, math.prod(inputs)),
+        )
         got = np.take_along_axis(flat, found, 2).reshape(n, c, *inputs)
         arrays = {"grad_output": pooled.input, "indices": indices}
         return Case(

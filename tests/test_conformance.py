@@ -150,6 +150,25 @@ def test_pool_grad_takes_any_strides(row: Kernel, reduction: str, view: str) -> 
     assert (wide == suite.CANARY).all(), "the kernel wrote between the elements of out"
 
 
+@pytest.mark.parametrize("spoilt", ["first", "second"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("name", ["padding, stride, dilation", "primes", "depthwise", "row kernel"])
+@pytest.mark.parametrize("row", suite.parameters(CONV_ROWS))
+def test_infinities_and_nan_go_where_the_reference_says(
+    row: Kernel, name: str, value: float, spoilt: str
+) -> None:
+    """Over padding too: zeros are multiplied there, and what dgrad doesn't see isn't."""
+    data = suite.conv_data(row.family, case_of(name), "float32", "exact", False)
+    arrays = {"first": data.first.copy(), "second": data.second.copy()}
+    for place in (0, arrays[spoilt].size // 2):
+        arrays[spoilt].reshape(-1)[place] = value
+    expected = suite.reference_conv(
+        row.family, arrays["first"], arrays["second"], data.bias, data.geometry, data.activation
+    )
+    result = suite.run_conv(load_row(row), row, data, **arrays)
+    np.testing.assert_array_equal(result, expected)
+
+
 def _off_by_one_tap(function: Callable[..., None]) -> Callable[..., None]:
     def broken(x: Any, weight: Any, *rest: Any) -> None:
         function(np.roll(x, 1, axis=-1), weight, *rest)

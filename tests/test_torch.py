@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cnnfast
 from cnnfast import functional, grad
 
 torch = pytest.importorskip("torch", reason="torch isn't installed")
 
-from torch_cases import Array, Case, data_letters, numpy_dtype, seen  # noqa: E402
-from torch_cases_invalid import INVALID, STRICTER, WIDER, check_invalid  # noqa: E402
+from torch_cases import Array, Case, numpy_dtype, seen  # noqa: E402
+from torch_cases_differ import STRICTER, WIDER  # noqa: E402
+from torch_cases_invalid import INVALID, check_invalid  # noqa: E402
 from torch_cases_reference import Expected  # noqa: E402
-from torch_cases_table import TABLE  # noqa: E402
+from torch_cases_table import TABLE, wrapped  # noqa: E402
 
 #: Cases of one test; a function's cases are cut into such parts.
 PART = 60
@@ -31,6 +31,30 @@ ELSEWHERE = {
     "batch_norm", "cross_entropy", "fold", "gelu", "leaky_relu", "log_softmax", "max_unpool1d",
     "max_unpool2d", "max_unpool3d", "relu", "relu6", "sigmoid", "silu", "softmax", "tanh", "unfold",
 }  # fmt: skip
+
+#: Cases of each function and each thing that can be wrong.
+EACH_ERROR = 3
+
+_CONV = "input weight bias stride padding dilation groups"
+_TRANSPOSE = "input weight bias stride padding output_padding groups dilation"
+_MAX = "input kernel_size stride padding dilation ceil_mode return_indices"
+_MEAN = "input kernel_size stride padding ceil_mode count_include_pad"
+_INPUT, _WEIGHT = "input_size weight grad_output", "input weight_size grad_output"
+
+#: torch's positional parameters, from its documentation (most of them are built in).
+TORCH_ORDER = {
+    "linear": "input weight bias",
+    "avg_pool1d": _MEAN,
+    **{f"avg_pool{rank}d": f"{_MEAN} divisor_override" for rank in (2, 3)},
+    **{f"conv{rank}d": _CONV for rank in (1, 2, 3)},
+    **{f"conv_transpose{rank}d": _TRANSPOSE for rank in (1, 2, 3)},
+    **{f"max_pool{rank}d": _MAX for rank in (1, 2, 3)},
+    **{f"lp_pool{rank}d": "input norm_type kernel_size stride ceil_mode" for rank in (1, 2, 3)},
+    **{f"adaptive_avg_pool{rank}d": "input output_size" for rank in (1, 2, 3)},
+    **{f"adaptive_max_pool{rank}d": "input output_size return_indices" for rank in (1, 2, 3)},
+    **{f"conv{rank}d_input": f"{_INPUT} stride padding dilation groups" for rank in (1, 2, 3)},
+    **{f"conv{rank}d_weight": f"{_WEIGHT} stride padding dilation groups" for rank in (1, 2, 3)},
+}
 
 #: How many cases ran, by function.
 ran: Counter[str] = Counter()
@@ -45,7 +69,7 @@ def _one_thread() -> Any:
 
 
 def function_of(name: str) -> Any:
-    """cnnfast's function or gradient."""
+    """Cnnfast's function or gradient."""
     return getattr(functional, name, None) or getattr(grad, name)
 
 
@@ -103,7 +127,7 @@ def restored(case: Case, result: Array) -> Array:
 
 
 def called(case: Case, **more: Any) -> list[Array]:
-    """cnnfast's results on a case, by itself and in ``out``; what holds of every result."""
+    """Cnnfast's results on a case, by itself and in ``out``; what holds of every result."""
     function = function_of(case.name)
     taken = inspect.signature(function).parameters
     own = {key: value for key, value in case.own.items() if key in taken}
@@ -171,12 +195,17 @@ def check(case: Case) -> None:
     """One case: cnnfast's answer is torch's."""
     expected = TABLE[case.name].expect(case)
     if isinstance(expected, Expected):
+        in_own_dtype = wrapped(case)
         for result in called(case):
             near(restored(case, result), expected)
+            if in_own_dtype is not None:
+                same_values(restored(case, result).astype(case.dtype), in_own_dtype)
         return
     maxima, indices = expected
     for result in called(case):
         same_values(restored(case, result), maxima)
+    if "unpool" in case.name:
+        return
     found = called(case, return_indices=True)
     same_values(restored(case, found[0]), maxima)
     same_values(restored(case, found[1]), indices)
@@ -191,7 +220,7 @@ def parts(counts: dict[str, int]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("name", "numbers"), parts({key: e.count for key, e in TABLE.items()}))
+@pytest.mark.parametrize(("name", "numbers"), parts({key: e.cases for key, e in TABLE.items()}))
 def test_generated_arguments(name: str, numbers: range) -> None:
     failures = []
     for number in numbers:
@@ -202,3 +231,94 @@ def test_generated_arguments(name: str, numbers: range) -> None:
         except Exception as error:
             failures.append(f"{case}\n    {type(error).__name__}: {error}")
     assert not failures, f"{len(failures)} of {len(numbers)} cases:\n" + "\n".join(failures[:8])
+
+
+def test_invalid_arguments_are_refused_by_both() -> None:
+    failures = []
+    for name, mutations in INVALID.items():
+        for what in mutations:
+            for number in range(EACH_ERROR):
+                ran[f"{name}, invalid"] += 1
+                failures.append(check_invalid(name, what, number))
+    failures = [failure for failure in failures if failure]
+    assert not failures, f"{len(failures)} cases:\n" + "\n".join(failures[:8])
+
+
+@pytest.mark.parametrize("entry", STRICTER, ids=lambda entry: entry.why)
+def test_what_torch_takes_and_cnnfast_refuses(entry: Any) -> None:
+    ran["refused on purpose"] += 1
+    entry.torch()
+    with pytest.raises(entry.error):
+        entry.cnnfast()
+
+
+@pytest.mark.parametrize("entry", WIDER, ids=lambda entry: entry.why)
+def test_what_torch_refuses_and_cnnfast_takes(entry: Any) -> None:
+    ran["taken on purpose"] += 1
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        entry.torch()
+    result = entry.cnnfast()
+    expected = entry.expected().numpy()
+    assert result.shape == expected.shape
+    # The same sums in another order, of small integers: equal but for a mean's division.
+    tolerance = 2.0**-21 if result.dtype.kind in "fc" else 0
+    np.testing.assert_allclose(result.astype(expected.dtype), expected, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("name", TORCH_ORDER)
+def test_positional_arguments_come_in_torchs_order(name: str) -> None:
+    found = [
+        parameter.name
+        for parameter in inspect.signature(function_of(name)).parameters.values()
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    assert found == TORCH_ORDER[name].split()
+    for module in (torch.nn.functional, torch.nn.grad):
+        if hasattr(module, name):
+            assert torch_parameters(getattr(module, name)) in (None, found)
+
+
+def torch_parameters(function: Any) -> list[str] | None:
+    """The parameters of a torch function that is written in Python; None for a built-in one."""
+    if inspect.isbuiltin(function):
+        return None
+    code = inspect.signature(function).parameters
+    return None if "args" in code else list(code)
+
+
+def test_every_function_with_kernels_is_compared() -> None:
+    public = {*functional.__all__, *grad.__all__}
+    assert public - set(TABLE) - ELSEWHERE == set()
+    assert set(TABLE) <= public
+
+
+def planned(items: list[Any]) -> Counter[str]:
+    """How many cases the tests of this module that were selected are to run."""
+    expected: Counter[str] = Counter()
+    for item in items:
+        if not item.nodeid.partition("::")[0].endswith("test_torch.py"):
+            continue
+        if item.originalname == "test_generated_arguments":
+            expected[item.callspec.params["name"]] += len(item.callspec.params["numbers"])
+        elif item.originalname == "test_invalid_arguments_are_refused_by_both":
+            for name, mutations in INVALID.items():
+                expected[f"{name}, invalid"] += EACH_ERROR * len(mutations)
+        elif item.originalname == "test_what_torch_takes_and_cnnfast_refuses":
+            expected["refused on purpose"] += 1
+        elif item.originalname == "test_what_torch_refuses_and_cnnfast_takes":
+            expected["taken on purpose"] += 1
+    return expected
+
+
+def test_that_no_case_is_lost(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Comes last: every selected case ran, and a whole run has more than 5,000."""
+    expected = planned(request.session.items)
+    with capsys.disabled():
+        print(f"\n{ran.total()} cases against torch {torch.__version__}")
+        for name, count in sorted(ran.items()):
+            print(f"  {count:5} {name}")
+    assert ran == expected
+    everything = sum(entry.cases for entry in TABLE.values())
+    assert everything >= 5000

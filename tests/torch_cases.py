@@ -101,24 +101,28 @@ def numpy_dtype(name: str) -> Any:
     return np.dtype(bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
-def values(draw: Draw, shape: tuple[int, ...], dtype: str, tier: str) -> Array:
-    """An array of a tier's values; integers outside of "exact" fill their whole range."""
-    kind = np.dtype(np.float32) if dtype == "bfloat16" else np.dtype(dtype)
+def values(
+    draw: Draw, shape: tuple[int, ...], dtype: str, tier: str, often: float = 0.02
+) -> Array:
+    """An array of a tier's values; integers outside of "exact" fill their whole range; ``often`` is
+    how much of "special" is special.
+    """
+    kind: np.dtype[Any] = np.dtype("float32" if dtype == "bfloat16" else dtype)
     if tier == "exact":
         low = 0 if kind.kind == "u" else -4
-        result = draw.rng.integers(low, 5, shape)
+        whole = draw.rng.integers(low, 5, shape)
         if kind.kind == "c":
-            return np.asarray(result + 1j * draw.rng.integers(low, 5, shape)).astype(kind)
-        return result.astype(numpy_dtype(dtype))
+            return np.asarray(whole + 1j * draw.rng.integers(low, 5, shape)).astype(kind)
+        return whole.astype(numpy_dtype(dtype))
     if kind.kind in "iu":
-        limits = np.iinfo(kind)
+        limits = np.iinfo(dtype)
         return draw.rng.integers(limits.min, limits.max, shape, kind, endpoint=True)
     result = draw.rng.standard_normal(shape)
     if kind.kind == "c":
         return np.asarray(result + 1j * draw.rng.standard_normal(shape)).astype(kind)
     if tier == "special":
-        chosen = draw.rng.choice([np.inf, -np.inf, np.nan, -0.0, 0.0], shape)
-        result = np.where(draw.rng.random(shape) < 0.02, chosen, result)
+        chosen = draw.rng.choice([np.inf, -np.inf, np.nan, -0.0, 0.0, -0.0, 0.0], shape)
+        result = np.where(draw.rng.random(shape) < often, chosen, result)
     return np.asarray(result).astype(numpy_dtype(dtype))
 
 
@@ -155,7 +159,7 @@ def dressed(draw: Draw, case: Case, family: str, layouts: bool = True) -> Case:
 
 
 def data_letters(rank: int, last: bool) -> str:
-    """ "NCHW" or "NHWC" and their kin."""
+    """A data layout: "NCHW" or "NHWC" and their kin."""
     spatial = "DHW"[3 - rank :]
     return f"N{spatial}C" if last else f"NC{spatial}"
 

@@ -15,8 +15,8 @@ from torch_cases import (
     Case,
     Draw,
     batch,
-    dressed,
     drawn_dtype,
+    dressed,
     values,
 )
 
@@ -61,11 +61,11 @@ def _kernel(arguments: dict[str, Any], rank: int) -> list[int]:
 
 
 def data(
-    draw: Draw, size: list[int], dtype: str, tier: str, gradient: bool, most: int = 6
+    draw: Draw, size: list[int], dtype: str, tier: str, gradient: bool, often: float = 0.02
 ) -> dict[str, Array]:
     """The input: a batch at times, some channels, ``size``."""
-    shape = (*batch(draw, gradient), draw.between(1, most), *size)
-    return {"input": values(draw, shape, dtype, tier)}
+    shape = (*batch(draw, gradient), draw.between(1, 6), *size)
+    return {"input": values(draw, shape, dtype, tier, often)}
 
 
 def max_case(name: str, index: int, rank: int, gradient: bool = False) -> Case:
@@ -83,7 +83,7 @@ def max_case(name: str, index: int, rank: int, gradient: bool = False) -> Case:
         )
         spans = [int(d * (k - 1) + 1) for d, k in zip(spread, taps, strict=True)]
         size = [max(pair) for pair in zip(size, spans, strict=True)]
-    arrays = data(draw, size, dtype, tier, gradient)
+    arrays = data(draw, size, dtype, tier, gradient, draw.pick((0.02, 0.4)))
     return dressed(draw, Case(name, index, rank, dtype, tier, arrays, arguments), "pool")
 
 
@@ -149,6 +149,6 @@ def adaptive_case(name: str, index: int, rank: int, reduction: str, gradient: bo
     if rank > 1 and not gradient and draw.chance(0.3):
         outputs[draw.between(0, rank - 1)] = None
         spelled = tuple(outputs)
-    arrays = data(draw, size, dtype, tier, gradient)
+    arrays = data(draw, size, dtype, tier, gradient, draw.pick((0.02, 0.4)))
     case = Case(name, index, rank, dtype, tier, arrays, {"output_size": spelled})
     return dressed(draw, case, "pool")

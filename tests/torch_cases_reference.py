@@ -90,7 +90,7 @@ def expected_sum(case: Case, function: Function, length: int, *, exact: bool = T
 
 
 def accumulator_eps(dtype: str) -> float:
-    """eps of what a dtype's sums are made in."""
+    """Eps of what a dtype's sums are made in."""
     return EPS["float32"] if dtype in HALVES else EPS[dtype]
 
 
@@ -106,13 +106,25 @@ def rounded(values: Array, dtype: str) -> Array:
 
 
 def gradient(forward: Function, at: Any, grad: Any) -> Any:
-    """torch's own gradient of ``forward`` at a tensor."""
+    """Torch's own gradient of ``forward`` at a tensor."""
     at = at.clone().requires_grad_()
     return torch.autograd.grad(forward(at), at, grad)[0]
 
 
+def floating(function: Function) -> Function:
+    """The function on integers by way of float64 (exact for the values drawn): torch has no
+    gradients of integers."""
+
+    def applied(*tensors: Any) -> Any:
+        whole = tensors[0].dtype == torch.int64
+        result = function(*[tensor.double() if whole else tensor for tensor in tensors])
+        return result.long() if whole else result
+
+    return applied
+
+
 def convolution(case: Case) -> Function:
-    """torch's function of a case's arrays."""
+    """Torch's function of a case's arrays."""
     function, arguments = getattr(F, f"conv{case.rank}d"), dict(case.arguments)
     if case.name.startswith("depthwise"):
         arguments["groups"] = _channels(case, "input")
@@ -130,7 +142,7 @@ def _channels(case: Case, key: str) -> int:
 
 
 def transposed(case: Case) -> Function:
-    """torch's transposed convolution of a case's arrays."""
+    """Torch's transposed convolution of a case's arrays."""
     function = getattr(F, f"conv_transpose{case.rank}d")
     return lambda x, w, b=None: function(x, w, b, **case.arguments)
 

@@ -1,4 +1,4 @@
-"""Every function that tests/test_torch.py compares: how many cases, who makes them, what torch says."""
+"""Every function that tests/test_torch.py compares: how many cases, and what torch says to them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from torch_cases_reference import (
     expected_power,
     expected_power_gradient,
     expected_sum,
+    floating,
     gradient,
     locally_connected,
     quietly,
@@ -44,13 +45,14 @@ from torch_cases_reference import (
     transposed,
     wide,
 )
+from torch_cases_unfolding import columns_case, expect_columns, expect_unpool, unpool_case
 
 
 class Entry(NamedTuple):
     """A function: how many cases, a case by its number, and what torch says to it: sums within a
     tolerance, or maxima and their indices."""
 
-    count: int
+    cases: int
     make: Callable[[str, int], Case]
     expect: Callable[[Case], Expected | tuple[Array, Array]]
 
@@ -128,21 +130,30 @@ def _power(case: Case) -> Expected:
     return expected_power(case, partial(getattr(F, f"lp_pool{case.rank}d"), **case.arguments))
 
 
-def floating(function: Function) -> Function:
-    """The function on integers by way of float64 (exact for the values drawn): torch has no
-    gradients of integers."""
-
-    def applied(*tensors: Any) -> Any:
-        whole = tensors[0].dtype == torch.int64
-        result = function(*[tensor.double() if whole else tensor for tensor in tensors])
-        return result.long() if whole else result
-
-    return applied
+def wrapped(case: Case) -> Array | None:
+    """Torch's result in the inputs' own integer dtype, which wraps around; None for other cases and
+    where torch has no kernel."""
+    forward = {"conv": convolution, "conv_transpose": transposed, "linear": lambda case: F.linear}
+    made = forward.get(case.name.rstrip("d123"))
+    if made is None or case.dtype not in INTEGERS:
+        return None
+    tensors = [torch.from_numpy(array.copy()) for array in case.arrays.values()]
+    try:
+        found: Array = quietly(made(case), *tensors).numpy()
+    except (RuntimeError, NotImplementedError) as error:
+        if "not implemented" not in str(error):
+            raise
+        return None
+    return found
 
 
 def gradient_case(
-    make: Callable[..., Case], forward: Callable[[Case], Function], target: str, name: str, index: int
-) -> Case:  # fmt: skip
+    make: Callable[..., Case],
+    forward: Callable[[Case], Function],
+    target: str,
+    name: str,
+    index: int,
+) -> Case:
     """From a forward case: ``target`` becomes a size, and the output's gradient is added."""
     case = make(name, index, gradient=True)
     tensors = [wide(array) for array in case.arrays.values()]
@@ -207,7 +218,7 @@ def bias_case(name: str, index: int) -> Case:
     dtype = draw.pick((*FLOATS, *INTEGERS, *COMPLEX))
     rank = draw.between(1, 2 if name.startswith("local") else 3)
     spatial = [draw.between(1, 9) for _ in range(rank)]
-    shape = (draw.between(0, 3), draw.between(1, 7), *spatial)
+    shape: tuple[int, ...] = (draw.between(0, 3), draw.between(1, 7), *spatial)
     if name == "linear_bias":
         shape = shape[: draw.between(1, 4)]
     tier = draw.pick(("exact", "random")) if dtype != "int64" else "exact"
@@ -224,7 +235,7 @@ def bias_case(name: str, index: int) -> Case:
 
 
 def _bias(case: Case) -> Expected:
-    """torch's gradient of ``+ b``, summed in float64 by both sides."""
+    """Torch's gradient of ``+ b``, summed in float64 by both sides."""
     grad = case.arrays["grad_output"]
     kept = (-1,) if case.name == "linear_bias" else (1,)
     if case.arguments.get("per_position"):
@@ -305,6 +316,10 @@ def _entries() -> dict[str, Entry]:
         table[f"linear_{target}"] = Entry(90, make, partial(_expect_linear, target))
     for name in ("conv_bias", "conv_transpose_bias", "linear_bias", "locally_connected_bias"):
         table[name] = Entry(60, bias_case, _bias)
+    for name in ("unfold_backward", "fold_backward"):
+        table[name] = Entry(90, columns_case, expect_columns)
+    for rank in (1, 2, 3):
+        table[f"max_unpool{rank}d_backward"] = Entry(60, unpool_case, expect_unpool)
     return table
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import axis_letters
 from .arrays import Array, as_arrays, check_out
 from .conv_geometry import ConvGeometry
 from .dtypes import promote
-from .execute import check_bias, run_conv
+from .execute import check_bias, recorded_steps, run_conv
+from .operand import data_operand
 from .padding import needs_copy, pad_input
 
 
@@ -49,6 +51,78 @@ def convolve(
         x = pad_input(x.astype(arithmetic.common), geometry, padding_mode, padding_value)
         geometry = ConvGeometry.of(x, w, stride, 0, dilation, groups, **keywords)
     return run_conv("fprop", x, w, b, geometry, arithmetic, activation, out, backend)
+
+
+def convolve_depthwise(
+    name: str,
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    *,
+    layout: str | None = None,
+    **keywords: Any,
+) -> Array:
+    """A convolution with as many groups as channels."""
+    (x,) = as_arrays(name, input=input)
+    channels = data_operand(name, x, rank, layout).extent("C")
+    return convolve(
+        name, rank, x, weight, bias, stride, padding, dilation, channels, layout=layout, **keywords
+    )
+
+
+def convolve_separable(
+    name: str,
+    rank: int,
+    input: Any,
+    depthwise_weight: Any,
+    pointwise_weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    *,
+    padding_mode: str,
+    padding_value: complex,
+    layout: str | None,
+    weight_layout: str | None,
+    activation: str | None,
+    out_dtype: Any,
+    out: Array | None,
+    backend: str | None,
+) -> Array:
+    """A depthwise convolution, then one of a single tap with bias and activation."""
+    (pointwise,) = as_arrays(name, pointwise_weight=pointwise_weight)
+    last = layout is not None and not layout.startswith("NC")
+    letters = axis_letters(weight_layout, rank, "OI", not last)
+    if pointwise.ndim != rank + 2 or any(
+        extent != 1
+        for letter, extent in zip(letters, pointwise.shape, strict=True)
+        if letter not in "OI"
+    ):
+        raise ValueError(
+            f"{name}: pointwise_weight must have axes {letters} and a kernel of one tap, "
+            f"got shape {pointwise.shape}"
+        )
+    shared: dict[str, Any] = {"layout": layout, "weight_layout": weight_layout, "backend": backend}
+
+    def both_steps() -> Array:
+        between = convolve_depthwise(
+            name, rank, input, depthwise_weight, None, stride, padding, dilation,
+            padding_mode=padding_mode, padding_value=padding_value, **shared,
+        )  # fmt: skip
+        return convolve(
+            name, rank, between, pointwise, bias, 1, 0, 1, 1, activation=activation,
+            out_dtype=out_dtype, out=out, **shared,
+        )  # fmt: skip
+
+    # Without kernels first: what is wrong with the second step shows before the first one runs.
+    with recorded_steps():
+        both_steps()
+    return both_steps()
 
 
 def convolve_transpose(

@@ -41,8 +41,11 @@ def windows_view(x: Array, problem: ConvProblem) -> Array:
     padding = tuple(zip(problem.pad, problem.pad_after, strict=True))
     if any(map(any, padding)):
         x = _padded(x, padding)
-    per_tap = (s * gap for s, gap in zip(x.strides[2:], problem.dilation, strict=True))
-    per_output = (s * step for s, step in zip(x.strides[2:], problem.stride, strict=True))
+    # Where there is one tap or one output, the step to the next may be larger than any address.
+    spread = (gap * (taps > 1) for gap, taps in zip(problem.dilation, problem.kernel, strict=True))
+    steps = (step * (many > 1) for step, many in zip(problem.stride, problem.output, strict=True))
+    per_tap = (s * gap for s, gap in zip(x.strides[2:], spread, strict=True))
+    per_output = (s * step for s, step in zip(x.strides[2:], steps, strict=True))
     return np.lib.stride_tricks.as_strided(
         x,
         (*x.shape[:2], *problem.kernel, *problem.output),

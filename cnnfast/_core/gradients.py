@@ -86,6 +86,7 @@ def conv_weight(
     return run_conv("wgrad", grad, x, None, geometry, arithmetic, None, out, backend)
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def _summed(name: str, grad: Array, axes: tuple[int, ...]) -> Array:
     """The sum over some axes, in float64 or int64, rounded once."""
     arithmetic = promote(name, (grad,))
@@ -105,8 +106,9 @@ def channel_sums(name: str, grad_output: Any, layout: str | None, kept: str = "C
     operand = data_operand(name, grad, rank, layout)
     axes = tuple(axis for axis, letter in enumerate(operand.letters) if letter not in kept)
     sums = _summed(name, grad, axes)
-    last = len(kept) > 1 and operand.layout[1] != "C"
-    return np.ascontiguousarray(np.moveaxis(sums, -1, 0)) if last else sums
+    if len(kept) > 1 and operand.layout[1] != "C":
+        sums = np.moveaxis(sums, -1, 0)
+    return np.ascontiguousarray(sums)
 
 
 def row_sums(name: str, grad_output: Any) -> Array:

@@ -226,8 +226,10 @@ def _loss(
         across[axis] = -1
         scale = w.astype(logs.dtype).reshape(across)
     if y.dtype.kind in "iu":
-        return np.asarray(_index_loss(logs, y, scale, axis, ignored, reduction, smoothing))
-    return np.asarray(_probability_loss(logs, y, scale, axis, reduction, smoothing))
+        loss = _index_loss(logs, y, scale, axis, ignored, reduction, smoothing)
+    else:
+        loss = _probability_loss(logs, y, scale, axis, reduction, smoothing)
+    return np.asarray(loss, order="C")
 
 
 def _index_loss(

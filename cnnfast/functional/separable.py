@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnfast._core.arguments import axis_letters
-from cnnfast._core.arrays import Array, as_array
-from cnnfast._core.calls import convolve
-from cnnfast._core.operand import data_operand
+from cnnfast._core.arrays import Array
+from cnnfast._core.calls import convolve_depthwise, convolve_separable
 
 
 def depthwise_conv1d(
@@ -60,10 +58,8 @@ def depthwise_conv1d(
     array([[[3., 5.],
             [1., 1.]]])
     """
-    x = as_array("depthwise_conv1d: input", input)
-    channels = data_operand("depthwise_conv1d", x, 1, layout).extent("C")
-    return convolve(
-        "depthwise_conv1d", 1, x, weight, bias, stride, padding, dilation, channels,
+    return convolve_depthwise(
+        "depthwise_conv1d", 1, input, weight, bias, stride, padding, dilation,
         padding_mode=padding_mode, padding_value=padding_value, layout=layout,
         weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
         backend=backend,
@@ -118,16 +114,11 @@ def separable_conv1d(
     >>> separable_conv1d(signals, np.ones((2, 1, 2)), np.array([[[1.0], [10.0]]]))
     array([[[ 93., 115.]]])
     """
-    pointwise = as_array("separable_conv1d: pointwise_weight", pointwise_weight)
-    check_pointwise("separable_conv1d", pointwise, 1, weight_layout, layout)
-    between = depthwise_conv1d(
-        input, depthwise_weight, None, stride, padding, dilation, padding_mode=padding_mode,
-        padding_value=padding_value, layout=layout, weight_layout=weight_layout, backend=backend,
-    )  # fmt: skip
-    return convolve(
-        "separable_conv1d", 1, between, pointwise, bias, 1, 0, 1, 1,
-        layout=layout, weight_layout=weight_layout, activation=activation, out_dtype=out_dtype,
-        out=out, backend=backend,
+    return convolve_separable(
+        "separable_conv1d", 1, input, depthwise_weight, pointwise_weight, bias, stride,
+        padding, dilation, padding_mode=padding_mode, padding_value=padding_value, layout=layout,
+        weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
+        backend=backend,
     )  # fmt: skip
 
 
@@ -176,10 +167,8 @@ def depthwise_conv2d(
     >>> depthwise_conv2d(images, np.ones((3, 1, 2, 2)), padding="same").shape
     (1, 3, 4, 4)
     """
-    x = as_array("depthwise_conv2d: input", input)
-    channels = data_operand("depthwise_conv2d", x, 2, layout).extent("C")
-    return convolve(
-        "depthwise_conv2d", 2, x, weight, bias, stride, padding, dilation, channels,
+    return convolve_depthwise(
+        "depthwise_conv2d", 2, input, weight, bias, stride, padding, dilation,
         padding_mode=padding_mode, padding_value=padding_value, layout=layout,
         weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
         backend=backend,
@@ -236,33 +225,9 @@ def separable_conv2d(
     >>> depthwise.size + pointwise.size
     39
     """
-    pointwise = as_array("separable_conv2d: pointwise_weight", pointwise_weight)
-    check_pointwise("separable_conv2d", pointwise, 2, weight_layout, layout)
-    between = depthwise_conv2d(
-        input, depthwise_weight, None, stride, padding, dilation, padding_mode=padding_mode,
-        padding_value=padding_value, layout=layout, weight_layout=weight_layout, backend=backend,
+    return convolve_separable(
+        "separable_conv2d", 2, input, depthwise_weight, pointwise_weight, bias, stride,
+        padding, dilation, padding_mode=padding_mode, padding_value=padding_value, layout=layout,
+        weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
+        backend=backend,
     )  # fmt: skip
-    return convolve(
-        "separable_conv2d", 2, between, pointwise, bias, 1, 0, 1, 1,
-        layout=layout, weight_layout=weight_layout, activation=activation, out_dtype=out_dtype,
-        out=out, backend=backend,
-    )  # fmt: skip
-
-
-def check_pointwise(
-    name: str, weight: Array, rank: int, weight_layout: str | None, layout: str | None
-) -> None:
-    """ValueError unless the weight's kernel is one tap."""
-    if weight.ndim != rank + 2:
-        raise ValueError(
-            f"{name}: pointwise_weight must have {rank + 2} axes, got shape {weight.shape}"
-        )
-    last = layout is not None and not layout.startswith("NC")
-    letters = axis_letters(weight_layout, rank, "OI", not last)
-    taps = [
-        extent for letter, extent in zip(letters, weight.shape, strict=True) if letter not in "OI"
-    ]
-    if any(extent != 1 for extent in taps):
-        raise ValueError(
-            f"{name}: pointwise_weight must have a kernel of one tap, got shape {weight.shape}"
-        )

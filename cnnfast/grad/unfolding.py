@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,8 @@ def _unpool_backward(rank: int, grad_output: Any, indices: Any, layout: str | No
             f"{name}: grad_output and indices must agree in batch and channels, got shapes "
             f"{grad.shape} and {places.shape}"
         )
-    planes = operand.canonical(grad).reshape(kept["N"], kept["C"], -1)
-    flat = found.canonical(places).reshape(kept["N"], kept["C"], -1)
+    canonical = operand.canonical(grad), found.canonical(places)
+    planes, flat = (a.reshape(*a.shape[:2], math.prod(a.shape[2:])) for a in canonical)
     wrong = flat[(flat < 0) | (flat >= planes.shape[2])]
     if wrong.size:
         raise ValueError(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import adjoints, blocking, drivers
+from . import loop
 from ._compile import task_range, tile, whole_tile
 from ._packing import activate
 from ._rows import row_sums_1x1, row_sums_1x4, row_sums_4x1, row_sums_4x3
@@ -203,5 +204,6 @@ def tiles(
 
 skipping_padding = drivers.fprop(blocking.direct_cut, tiles)
 fprop = drivers.multiplying_padding(skipping_padding)
-dgrad = adjoints.dgrad(skipping_padding)
+# Masked lanes of a row add zero times the weight.
+dgrad = adjoints.dgrad(skipping_padding, skipping=loop.dgrad)
 wgrad = adjoints.wgrad(fprop)
