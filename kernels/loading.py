@@ -81,8 +81,8 @@ class ConvKernel(LoadedKernel):
         self._check(geometry)
         family = self.row.family
         one, two, three = geometry.operands(family)
-        names = READ[family]
-        operands = {names[0]: (first, one.shape), names[1]: (second, two.shape)}
+        read = READ[family]
+        operands = {read[0]: (first, one.shape), read[1]: (second, two.shape)}
         self._check(geometry, **operands, out=(out, three.shape))
         if not isinstance(activation, str | None) or activation not in ACTIVATION_CODES:
             names = ", ".join(map(str, ACTIVATION_CODES))

@@ -1,209 +1,41 @@
-"""How fuzz cases are drawn: a builder for every group of functions. All that is drawn is valid."""
+"""Fuzz cases of convolutions: dense, depthwise, transposed, locally connected, and their adjoints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
-from fuzz_oracle import (
-    Bilinear, activated, ceil_outputs, computed_in, epsilon, kind_of, same_pads, sliding,
-    sum_dtype, widened,
-)  # fmt: skip
-from fuzzing import OUT_STYLES, STYLES, Case, Given, values_of
+from fuzz_draws import (
+    ACTIVATIONS,
+    BACKENDS,
+    COMPLEX,
+    FLOATS,
+    INTEGERS,
+    Draw,
+    Window,
+    draw_dtypes,
+    draw_tier,
+    draw_transposed,
+    draw_window,
+    from_user,
+    given,
+    ints,
+    letters_of,
+    pick,
+    rarely,
+    settings_of,
+    size_argument,
+    sum_tolerance,
+    to_user,
+    value_tolerance,
+)
+from fuzz_oracle import Bilinear, activated, computed_in, kind_of, sum_dtype, widened
+from fuzzing import Case, Given
 from hypothesis import strategies as st
 
-try:
-    from ml_dtypes import bfloat16
-except ImportError:  # an optional dtype: what is drawn in its place is float16
-    bfloat16 = np.float16
-
 Array = np.ndarray[Any, Any]
-Draw = Callable[[Any], Any]
-
-FLOATS = ("float32", "float64", "float16", bfloat16)
-INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
-COMPLEX = ("complex64", "complex128")
-HUGE = (2**40, 2**61)
-BACKENDS = (
-    None, None, "tiled", "im2col", "direct", "loop", "reference", "cython", "numba", "numpy", "cuda",
-    "tiled/cython", "im2col/cython", "direct/cython", "loop/cython", "tiled/numba", "im2col/numba",
-    "direct/numba", "loop/numba", "im2col/numpy", "direct/numpy", "reference/numpy", "loop/numpy",
-)  # fmt: skip
-ACTIVATIONS = (None, None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
-
-
-@cache
-def ints(low: int, high: int) -> Any:
-    """Integers, a strategy made once."""
-    return st.integers(low, high)
-
-
-@cache
-def pick(*options: Any) -> Any:
-    """One of the options, a strategy made once."""
-    return st.sampled_from(options)
-
-
-def rarely(draw: Draw) -> bool:
-    """True once in a dozen times."""
-    return bool(draw(ints(0, 11)) == 11)
-
-
-def letters_of(rank: int) -> str:
-    """D, H, W as far as there are."""
-    return "DHW"[3 - rank :]
-
-
-def to_user(canonical: Array, last: bool, batched: bool = True) -> Array:
-    """(N, C, ...) in the user's layout, C-contiguous."""
-    moved = np.moveaxis(canonical, 1, -1) if last else canonical
-    return np.ascontiguousarray(moved if batched else moved[0]).reshape(
-        moved.shape if batched else moved.shape[1:]
-    )
-
-
-def from_user(array: Array, last: bool, batched: bool = True) -> Array:
-    """(N, C, ...) from the user's layout."""
-    whole = array if batched else array[None]
-    return np.moveaxis(whole, -1, 1) if last else whole
-
-
-def given(draw: Draw, shape: Sequence[int], dtype: Any, tier: str) -> Given:
-    """An array of random values in memory of a random style."""
-    seed = draw(ints(0, 2**20))
-    values = values_of(np.random.default_rng(seed), tuple(shape), dtype, tier)
-    return Given.make(values, draw(pick(*STYLES)), seed)
-
-
-def size_argument(draw: Draw, values: Sequence[int]) -> Any:
-    """One integer per axis as users write them."""
-    form = draw(ints(0, 4))
-    if len(set(values)) == 1 and form < 3:
-        return (int(values[0]), np.int64(values[0]), [values[0]])[form]
-    return (tuple(values), list(values), np.array(values), tuple(map(np.int64, values)))[form % 4]
-
-
-def settings_of(draw: Draw) -> dict[str, Any]:
-    """Threads of the first and the second run, and the memory of ``out``."""
-    out = draw(pick(*OUT_STYLES)), draw(ints(0, 999))
-    return {"threads": draw(pick((1, 2), (1, 3), (2, 1), (3, 2))), "out": out}
-
-
-@dataclass
-class Window:
-    """A sliding window over the spatial axes, and how the user writes it."""
-
-    sizes: list[int]
-    kernel: list[int]
-    stride: list[int]
-    dilation: list[int]
-    pads: list[tuple[int, int]]
-    outputs: list[int]
-    padding: Any
-
-    def places(self, mode: str = "constant") -> Array:
-        """The oracle's table."""
-        return sliding(
-            self.sizes, self.outputs, self.kernel, self.stride, self.dilation, self.pads, mode
-        )
-
-
-def draw_pads(
-    draw: Draw, sizes: list[int], spans: list[int], stride: list[int], most: list[int], named: bool
-) -> tuple[list[tuple[int, int]], Any]:
-    """Padding of at most ``most``, and how it is written."""
-    form = draw(pick("number", "none", "pairs", "axes", *(("named",) if named else ())))
-    rank = len(sizes)
-    if form == "named":
-        name = draw(pick("valid", "same_upper", "same_lower", "same"))
-        if name == "valid":
-            return [(0, 0)] * rank, name
-        if name == "same" and any(step != 1 for step in stride):
-            name = "same_upper"
-        rows = zip(sizes, spans, stride, strict=True)
-        return [same_pads(*row, name != "same_lower") for row in rows], name
-    if form == "pairs":
-        pads = [(draw(ints(0, top)), draw(ints(0, top))) for top in most]
-        return pads, draw(pick(tuple, list))(pads)
-    if form == "none":
-        return [(0, 0)] * rank, 0
-    widths = [draw(ints(0, top)) for top in most]
-    if form == "number":
-        widths = [min(widths)] * rank
-    return [(width, width) for width in widths], size_argument(draw, widths)
-
-
-def draw_window(draw: Draw, rank: int, *, pooling: bool = False, named: bool = True) -> Window:
-    """A window that fits."""
-    most, taps = {1: (24, 5), 2: (7, 4), 3: (4, 3)}[rank]
-    sizes = [draw(ints(1, most)) for _ in range(rank)]
-    kernel = [draw(ints(1, taps)) for _ in range(rank)]
-    dilation = [draw(ints(1, 3)) if taps > 1 else 1 for taps in kernel]
-    stride = [draw(ints(1, 3)) for _ in range(rank)]
-    if rarely(draw):
-        stride[-1] = draw(pick(*HUGE))
-    if rarely(draw) and kernel[0] == 1:
-        dilation[0] = draw(pick(*HUGE))
-    spans = [gap * (taps - 1) + 1 for gap, taps in zip(dilation, kernel, strict=True)]
-    most_pads = [taps // 2 if pooling else min(taps + 1, 4) for taps in kernel]
-    sizes = [max(size, span - 4 * (not pooling)) for size, span in zip(sizes, spans, strict=True)]
-    pads, padding = draw_pads(draw, sizes, spans, stride, most_pads, named)
-    for axis, (span, pair) in enumerate(zip(spans, pads, strict=True)):
-        short = max(span - sizes[axis] - sum(pair), 0)
-        # A named padding of a larger input is another one: those start from inputs that fit.
-        sizes[axis] += short
-        if isinstance(padding, str) and short:
-            pads[axis] = (
-                (0, 0)
-                if padding == "valid"
-                else same_pads(sizes[axis], span, stride[axis], padding != "same_lower")
-            )
-    outputs = [ceil_outputs(*row, False) for row in zip(sizes, spans, stride, pads, strict=True)]
-    return Window(sizes, kernel, stride, dilation, pads, outputs, padding)
-
-
-def draw_transposed(draw: Draw, rank: int) -> tuple[Window, list[int]]:
-    """A window whose inputs are its ``outputs``, and the output padding."""
-    most, taps = {1: (12, 5), 2: (5, 3), 3: (3, 3)}[rank]
-    inputs = [draw(ints(1, most)) for _ in range(rank)]
-    kernel = [draw(ints(1, taps)) for _ in range(rank)]
-    stride, dilation = ([draw(ints(1, 3)) for _ in range(rank)] for _ in range(2))
-    if rarely(draw) and inputs[-1] == 1:
-        stride[-1] = draw(pick(*HUGE))
-    extra = [
-        draw(ints(0, min(max(step, gap) - 1, 2)))
-        for step, gap in zip(stride, dilation, strict=True)
-    ]
-    spans = [gap * (taps - 1) + 1 for gap, taps in zip(dilation, kernel, strict=True)]
-    full = [
-        (count - 1) * step + span + more
-        for count, step, span, more in zip(inputs, stride, spans, extra, strict=True)
-    ]
-    tops = [min((size - 1) // 2, 3) for size in full]
-    pads, padding = draw_pads(draw, inputs, spans, stride, tops, False)
-    sizes = [size - sum(pair) for size, pair in zip(full, pads, strict=True)]
-    return Window(sizes, kernel, stride, dilation, pads, inputs, padding), extra
-
-
-def draw_tier(draw: Draw, kind: str) -> str:
-    """Which values."""
-    if kind == "float":
-        return str(draw(pick("small", "full", "full", "special")))
-    return str(draw(pick("small", "full")))
-
-
-def draw_dtypes(draw: Draw, count: int, kinds: Sequence[Any]) -> list[Any]:
-    """As many dtypes: mostly all the same."""
-    first = draw(pick(*kinds))
-    if draw(ints(0, 5)) or first is bfloat16:
-        return [first] * count
-    others = [dtype for dtype in kinds if dtype is not bfloat16]
-    return [first] + [draw(pick(*others)) for _ in range(count - 1)]
-
 
 #: (kind, role) -> target, {letter of a given array: its parameter}, letter that is conjugated.
 ROLES: dict[tuple[str, str], tuple[str, dict[str, str], str]] = {
@@ -356,17 +188,8 @@ def finish(
     """The expectation and the tolerance of a bilinear case."""
     common = np.result_type(*(array.values.dtype for array in arrays.values()))
     result, mode, fill, activation = sum_dtype(common), "constant", 0, None
-    if "_weight" not in name and "_input" not in name:
-        options = ACTIVATIONS if kind_of(common) == "float" else (None, "relu", "relu6")
-        activation = draw(pick(*options)) if kind_of(common) != "complex" else None
-        arguments["activation"] = activation
-        if kind != "local":
-            arguments["out_dtype"] = draw_out_dtype(draw, common)
-            result = np.dtype(arguments["out_dtype"] or result)
-        if kind == "conv":
-            mode, fill = draw_padding_mode(draw, layer, common, arguments)
-    if kind_of(common) == "float" and kind_of(result) == "complex":
-        arguments["activation"] = activation = None
+    if not name.endswith(("_weight", "_input")):
+        result, mode, fill, activation = draw_forward(draw, kind, layer, common, arguments)
     operands = {letter: widened(array, common) for letter, array in canonical.items()}
     if conjugated:
         operands[conjugated] = operands[conjugated].conj()
@@ -374,44 +197,44 @@ def finish(
     oracle = Bilinear(
         window.places(mode), layer.groups, window.sizes, window.outputs, window.kernel, layer.local
     )
-    exact = oracle.target(target, operands, fill)
-    expected = layer.user(target, exact)
-    bias = arrays.get("bias")
-    size = layer.user(
-        target, oracle.target(target, {k: np.abs(v) for k, v in operands.items()}, abs(fill))
-    )
-    if bias is not None:
-        added = widened(bias.values, common).reshape(
-            -1, *(window.outputs if bias.values.ndim > 1 else (1,) * len(window.outputs))
-        )
+    sizes = {letter: np.abs(array) for letter, array in operands.items()}
+    expected = layer.user(target, oracle.target(target, operands, fill))
+    size = layer.user(target, oracle.target(target, sizes, abs(fill)))
+    if "bias" in arrays:
+        added = widened(arrays["bias"].values, common)
+        unit = (1,) * len(window.outputs)
+        added = added.reshape(-1, *(window.outputs if added.ndim > 1 else unit))
+        added = to_user(added[None], layer.last, False)
         with np.errstate(all="ignore"):
-            expected = expected + to_user(added[None], layer.last, False)
-            size = size + np.abs(to_user(added[None], layer.last, False))
-    length = {"y": layer.shapes["w"][-1 - len(window.kernel)] * math.prod(window.kernel),
-              "x": layer.shapes["y"][1] // layer.groups * math.prod(window.kernel),
-              "w": max(layer.shapes["x"][0] * math.prod(window.outputs), 1)}[target]  # fmt: skip
-    tolerance = sum_tolerance(common, result, tier, length, size)
-    if activation not in (None, "relu", "relu6"):
-        expected = activated(expected, activation)
-        # Slopes are below 1.13; evaluating takes some roundings of its own.
-        tolerance = 1.13 * np.asarray(tolerance) + 16 * epsilon(computed_in(common, result)) * (
-            np.abs(expected) + 1e-3
-        )
-    else:
-        expected = activated(expected, activation)
-    with np.errstate(invalid="ignore"):
-        tolerance = np.where(np.isfinite(tolerance), tolerance, 0)
+            expected, size = expected + added, size + np.abs(added)
+    taps = math.prod(window.kernel)
+    lengths = {
+        "y": layer.shapes["w"][1 + layer.local] * taps,
+        "x": layer.shapes["y"][1] // layer.groups * taps,
+        "w": max(layer.shapes["x"][0] * math.prod(window.outputs), 1),
+    }
+    tolerance = sum_tolerance(common, result, tier, lengths[target], size)
+    expected = activated(expected, activation)
+    tolerance = value_tolerance(activation, tolerance, expected, computed_in(common, result))
     return Case(
         name, arrays, arguments, result, expected, tolerance, None, (FAMILY[target],),
         "integer" if common.name in ("int32", "int64") else "float", settings_of(draw),
     )  # fmt: skip
 
 
-def sum_tolerance(common: Any, result: Any, tier: str, length: int, size: Array) -> Any:
-    """``(L + 2) eps_acc ref(|x|, |w|)``, the accumulator's share of the bound; none for integers
-    and for small integers in floats. A complex sum is two real ones of twice the length.
-    """
-    if kind_of(common) == "integer" or tier == "small":
-        return 0.0
-    terms = length * (2 if kind_of(common) == "complex" else 1) + 2
-    return terms * epsilon(computed_in(common, result)) * size
+def draw_forward(
+    draw: Draw, kind: str, layer: Layer, common: Any, arguments: dict[str, Any]
+) -> tuple[Any, str, Any, str | None]:
+    """The result's dtype, padding and activation of a forward call; all go to the arguments."""
+    result, mode, fill, activation = sum_dtype(common), "constant", 0, None
+    if kind != "local":
+        arguments["out_dtype"] = draw_out_dtype(draw, common)
+        result = np.dtype(arguments["out_dtype"] or result)
+    if kind == "conv":
+        mode, fill = draw_padding_mode(draw, layer, common, arguments)
+    if kind_of(common) == "integer":
+        activation = draw(pick(None, "relu", "relu6"))
+    elif kind_of(result) == "float":
+        activation = draw(pick(*ACTIVATIONS))
+    arguments["activation"] = activation
+    return result, mode, fill, activation

@@ -21,7 +21,7 @@ SUMS = {"int8": "int32", "uint8": "int32", "int16": "int64", "int32": "int64", "
 
 
 def kind_of(dtype: Any) -> str:
-    """ "integer", "float" or "complex"; bfloat16's kind is "V" to NumPy."""
+    """One of integer, float and complex; bfloat16's kind is "V" to NumPy."""
     return {"i": "integer", "u": "integer", "c": "complex"}.get(np.dtype(dtype).kind, "float")
 
 

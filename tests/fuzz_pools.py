@@ -6,13 +6,40 @@ import math
 from typing import Any
 
 import numpy as np
-from fuzz_cases import (
-    BACKENDS, FLOATS, HUGE, INTEGERS, COMPLEX, Draw, Window, draw_dtypes, draw_pads, draw_tier, from_user,
-    given, ints, letters_of, pick, rarely, settings_of, size_argument, to_user,
+from fuzz_draws import (
+    BACKENDS,
+    COMPLEX,
+    FLOATS,
+    HUGE,
+    INTEGERS,
+    Draw,
+    Window,
+    draw_dtypes,
+    draw_pads,
+    draw_tier,
+    from_user,
+    given,
+    ints,
+    letters_of,
+    pick,
+    rarely,
+    settings_of,
+    size_argument,
+    to_user,
 )  # fmt: skip
 from fuzz_oracle import (
-    add_back, adaptive, ceil_outputs, computed_in, divisors_of, epsilon, kind_of, maxima, means,
-    read, sum_dtype, widened,
+    adaptive,
+    add_back,
+    ceil_outputs,
+    computed_in,
+    divisors_of,
+    epsilon,
+    kind_of,
+    maxima,
+    means,
+    read,
+    sum_dtype,
+    widened,
 )  # fmt: skip
 from fuzzing import Case, Given
 from hypothesis import strategies as st
@@ -281,7 +308,6 @@ def unpool_case(draw: Draw, rank: int, backward: bool) -> Case:
         ]
         arguments["output_size"] = draw(pick(tuple, list, np.array))(plane)
     pooled = Pooled(draw, rank, plane if backward else inputs, dtype, batched=backward)
-    shape = pooled.input.values if not backward else None
     canonical = from_user(pooled.input.values, pooled.last, pooled.batched)
     n, c = canonical.shape[:2]
     rng = np.random.default_rng(draw(ints(0, 9999)))

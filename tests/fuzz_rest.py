@@ -6,12 +6,36 @@ import math
 from typing import Any
 
 import numpy as np
-from fuzz_cases import (
-    ACTIVATIONS, BACKENDS, COMPLEX, FLOATS, INTEGERS, Draw, draw_dtypes, draw_layer, draw_tier,
-    draw_window, given, ints, letters_of, pick, rarely, settings_of, size_argument, sum_tolerance,
+from fuzz_cases import draw_layer
+from fuzz_draws import (
+    ACTIVATIONS,
+    BACKENDS,
+    COMPLEX,
+    FLOATS,
+    INTEGERS,
+    Draw,
+    draw_dtypes,
+    draw_tier,
+    draw_window,
+    given,
+    ints,
+    letters_of,
+    pick,
+    rarely,
+    settings_of,
+    size_argument,
+    sum_tolerance,
 )  # fmt: skip
 from fuzz_oracle import (
-    Bilinear, activated, add_back, computed_in, epsilon, kind_of, read, sum_dtype, widened,
+    Bilinear,
+    activated,
+    add_back,
+    computed_in,
+    epsilon,
+    kind_of,
+    read,
+    sum_dtype,
+    widened,
 )  # fmt: skip
 from fuzz_pools import positive
 from fuzzing import Case, Given
@@ -221,7 +245,7 @@ def map_case(draw: Draw, name: str) -> Case:
 
 
 def softmax_case(draw: Draw, name: str) -> Case:
-    """softmax and log_softmax: a difference d is rounded to ``eps |d|``, which exp makes relative."""
+    """Softmax and log_softmax: a difference d is rounded to ``eps |d|``, which exp makes relative."""
     shape = [draw(pick(1, 2, 3, 7)) for _ in range(draw(ints(1, 4)))]
     if rarely(draw):
         shape[0] = 0
@@ -231,7 +255,9 @@ def softmax_case(draw: Draw, name: str) -> Case:
     x = widened(source.values, dtype).astype(np.longdouble)
     top = x.max(axis=axis, keepdims=True) if x.size else x
     gaps = x - top
-    logs = gaps - np.log(np.exp(gaps).sum(axis=axis, keepdims=True))
+    # An array without elements has sums of nothing.
+    with np.errstate(divide="ignore"):
+        logs = gaps - np.log(np.exp(gaps).sum(axis=axis, keepdims=True))
     eps = epsilon(computed_in(np.dtype(dtype), np.dtype(dtype)))
     rounds = (shape[axis] + 8 + np.abs(gaps).max(initial=0)) * eps
     exact = np.exp(logs) if name == "softmax" else logs

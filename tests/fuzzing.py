@@ -251,7 +251,8 @@ def _near(result: Array, exact: Array, tolerance: Array, dtype: Any) -> Array:
     """``tolerance`` is the accumulator's share; rounding to the result's dtype adds its own."""
     mine = result.astype(np.float64)
     allowed = tolerance + epsilon(dtype) * np.abs(exact) + least(dtype)
-    near = (np.abs(mine - exact) <= allowed) | ((mine != mine) & (exact != exact)) | (mine == exact)
+    near = (np.isfinite(exact) & (np.abs(mine - exact) <= allowed)) | (mine == exact)
+    near |= (mine != mine) & (exact != exact)
     # Beyond the dtype's range infinity is the rounded value.
     cast = (np.abs(exact) + allowed).astype(dtype).astype(np.float64)
     return np.asarray(near | (np.isinf(mine) & np.isinf(cast) & (np.sign(mine) == np.sign(exact))))

@@ -12,7 +12,16 @@ import cnnfast
 from cnnfast import benchmarks, cli, kernels
 
 #: What pytest collects, and what needs an engine or runs a command when it is imported.
-LEFT_OUT = ("conftest", "test_conv", "test_pool", "cases", "__main__", "numba_cpu", "cython_cpu")
+LEFT_OUT = (
+    "conftest",
+    "test_conv",
+    "test_pool",
+    "test_gradients",
+    "cases",
+    "__main__",
+    "numba_cpu",
+    "cython_cpu",
+)
 
 
 def modules() -> list[str]:

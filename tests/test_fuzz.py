@@ -25,7 +25,8 @@ import pytest
 pytest.importorskip("hypothesis")
 
 from fuzz_bad import bad_argument, huge_argument
-from fuzz_cases import bilinear_case, ints, pick
+from fuzz_cases import bilinear_case
+from fuzz_draws import ints, pick
 from fuzz_pools import lp_case, pool_case, pool_grad_case, unpool_case
 from fuzz_rest import (
     MAPS,

@@ -14,6 +14,7 @@ HERE = Path(kernels.__file__).parent / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
     blocking.Im2colCut, blocking.TiledCut, blocking.DirectCut, blocking.WgradCut,
+    blocking.WgradDirectCut,
 )  # fmt: skip
 
 

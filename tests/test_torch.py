@@ -6,6 +6,7 @@ failure prints the call that makes the case again.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import Counter
 from typing import Any
@@ -71,6 +72,9 @@ def _one_thread() -> Any:
 def function_of(name: str) -> Any:
     """Cnnfast's function or gradient."""
     return getattr(functional, name, None) or getattr(grad, name)
+
+
+_function_of = function_of
 
 
 def is_last(case: Case) -> bool:
@@ -231,6 +235,36 @@ def test_generated_arguments(name: str, numbers: range) -> None:
         except Exception as error:
             failures.append(f"{case}\n    {type(error).__name__}: {error}")
     assert not failures, f"{len(failures)} of {len(numbers)} cases:\n" + "\n".join(failures[:8])
+
+
+def spoiled(function: Any) -> Any:
+    """The function with its first value wrong."""
+
+    @functools.wraps(function)
+    def wrapper(**keywords: Any) -> Any:
+        found = function(**keywords)
+        result = found[0] if isinstance(found, tuple) else found
+        first = (0,) * result.ndim
+        wrong = result[first] + result.dtype.type(1) + result[first] // 4 * (result.dtype.kind != "c")
+        result[first] = wrong
+        return found
+
+    return wrapper
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_one_wrong_value_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of cases whose results hold finite numbers."""
+    seen_wrong = 0
+    monkeypatch.setitem(globals(), "function_of", lambda name: spoiled(_function_of(name)))
+    for number in range(12):
+        case = TABLE[name].make(name, number)
+        if not all(array.size for array in case.arrays.values()) or case.tier == "special":
+            continue
+        with pytest.raises(AssertionError, match="values are wrong"):
+            check(case)
+        seen_wrong += 1
+    assert seen_wrong > 2
 
 
 def test_invalid_arguments_are_refused_by_both() -> None:

@@ -101,9 +101,7 @@ def numpy_dtype(name: str) -> Any:
     return np.dtype(bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
-def values(
-    draw: Draw, shape: tuple[int, ...], dtype: str, tier: str, often: float = 0.02
-) -> Array:
+def values(draw: Draw, shape: tuple[int, ...], dtype: str, tier: str, often: float = 0.02) -> Array:
     """An array of a tier's values; integers outside of "exact" fill their whole range; ``often`` is
     how much of "special" is special.
     """

@@ -133,7 +133,9 @@ def _power(case: Case) -> Expected:
 def wrapped(case: Case) -> Array | None:
     """Torch's result in the inputs' own integer dtype, which wraps around; None for other cases and
     where torch has no kernel."""
-    forward = {"conv": convolution, "conv_transpose": transposed, "linear": lambda case: F.linear}
+    forward: dict[str, Callable[[Case], Function]] = {
+        "conv": convolution, "conv_transpose": transposed, "linear": _linear_forward
+    }  # fmt: skip
     made = forward.get(case.name.rstrip("d123"))
     if made is None or case.dtype not in INTEGERS:
         return None
@@ -187,12 +189,12 @@ def _conv_gradient(case: Case, forward: Function, target: str, length: int) -> E
 
 def _sum_length(case: Case) -> int:
     """Products in a value of the gradient."""
-    grad = case.arrays["grad_output"].shape
+    grad: tuple[int, ...] = case.arrays["grad_output"].shape
     local, trans = case.name.startswith("locally"), "transpose" in case.name
     if "input" in case.arrays:
-        data = case.arrays["input"].shape if trans else grad
+        data: tuple[int, ...] = case.arrays["input"].shape if trans else grad
         return data[0] if local else data[0] * math.prod(data[2:])
-    weight = case.arrays["weight"].shape[local:]
+    weight: tuple[int, ...] = case.arrays["weight"].shape[local:]
     if trans:
         return math.prod(weight[1:])
     return weight[0] // int(case.arguments.get("groups", 1)) * math.prod(weight[2:])
@@ -209,7 +211,7 @@ def _expect_linear(target: str, case: Case) -> Expected:
 
 
 def _linear_forward(case: Case) -> Function:
-    return F.linear
+    return partial(F.linear)
 
 
 def bias_case(name: str, index: int) -> Case:
@@ -237,7 +239,7 @@ def bias_case(name: str, index: int) -> Case:
 def _bias(case: Case) -> Expected:
     """Torch's gradient of ``+ b``, summed in float64 by both sides."""
     grad = case.arrays["grad_output"]
-    kept = (-1,) if case.name == "linear_bias" else (1,)
+    kept: tuple[int, ...] = (-1,) if case.name == "linear_bias" else (1,)
     if case.arguments.get("per_position"):
         kept = tuple(range(1, grad.ndim))
     kept = tuple(axis % grad.ndim for axis in kept)

@@ -17,7 +17,8 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, DirectCut, InputStrides, OutputStrides, WeightStrides, read_fields, read_strides,
+    ConvProblem, DirectCut, InputStrides, OutputStrides, Stretch, WeightStrides, read_fields,
+    read_strides, stretch_at,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -42,28 +43,6 @@ cdef extern from *:
         void* out, int64_t stride, const void* sums, int64_t columns, const void* bias,
         int activation
     ) noexcept nogil
-
-
-cdef struct Stretch:
-    int64_t first, taps, end
-
-
-cdef Stretch stretch_at(const int64_t* taps, int64_t count, int64_t at, int64_t end) noexcept nogil:
-    """The taps of an axis that read inside the input at output ``at``, ``first`` and how many, and
-    the output, at most ``end``, up to which they are the same."""
-    cdef Stretch stretch
-    cdef int64_t tap, low, high
-    stretch.first, stretch.taps, stretch.end = 0, 0, end
-    for tap in range(count):
-        low, high = taps[2 * tap], taps[2 * tap + 1]
-        if low <= at < high:
-            if stretch.taps == 0:
-                stretch.first = tap
-            stretch.taps += 1
-            stretch.end = min(stretch.end, high)
-        elif at < low:
-            stretch.end = min(stretch.end, low)
-    return stretch
 
 
 cdef void tile(
@@ -155,4 +134,3 @@ def tiles(
 _skipping = drivers.fprop(direct_cut, tiles)
 fprop = drivers.multiplying_padding(_skipping)
 dgrad = adjoints.dgrad(_skipping)
-wgrad = adjoints.wgrad(fprop)

@@ -10,6 +10,7 @@
 #define LANES 8
 #define LEAST -INFINITY
 #define FUSED _mm256_fmadd_ps
+#define MASKED _mm256_maskload_ps
 #include "vectors.h"
 #include LOOPS
 #undef DTYPE
@@ -22,6 +23,7 @@
 #undef LANES
 #undef LEAST
 #undef FUSED
+#undef MASKED
 
 #define DTYPE f64
 #define REAL double
@@ -33,6 +35,7 @@
 #define LANES 4
 #define LEAST -INFINITY
 #define FUSED _mm256_fmadd_pd
+#define MASKED _mm256_maskload_pd
 #include "vectors.h"
 #include LOOPS
 #undef DTYPE
@@ -45,6 +48,7 @@
 #undef LANES
 #undef LEAST
 #undef FUSED
+#undef MASKED
 
 #ifdef WITH_INT64
 #define DTYPE i64

@@ -6,7 +6,7 @@
  *   REAL      an element of the dtype     LANES    elements of a vector
  *   VECTOR    a vector of them            HALF     a vector of half as many
  *   LEAST     the dtype's least value     FUSED    its fused multiply-add, if there is one
- *   IS_INTEGER           defined if it is
+ *   IS_INTEGER           defined if it is      MASKED   its masked load, if there is one
  *   MASK, HALF_MASK      as many integers, such as comparisons give
  *   LOOP      begins a function           NAME(f)  its name, with dtype and instruction set added
  *   INLINE    begins a helper of one      LANE     an element of a MASK

@@ -67,6 +67,23 @@ def load_masked(builder: Any, vector: ir.VectorType, address: Any, mask: Any) ->
     return builder.call(function, [builder.bitcast(address, kind), alignment, mask, zero])
 
 
+def load_gathered(
+    builder: Any, vector: ir.VectorType, address: Any, offsets: Any, mask: Any
+) -> Any:
+    """Load the elements at a vector of offsets that a mask allows, and zeros for the others, which
+    aren't touched."""
+    size = _element_bytes(vector.element)
+    first = splat(builder, offsets.type, builder.ptrtoint(address, INT64))
+    places = builder.add(first, builder.mul(offsets, splat(builder, offsets.type, INT64(size))))
+    pointers = builder.inttoptr(places, ir.VectorType(vector.element.as_pointer(), vector.count))
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(vector, [pointers.type, INT32, mask.type, vector]),
+        f"llvm.masked.gather.v{vector.count}f{8 * size}.v{vector.count}p0",
+    )
+    return builder.call(function, [pointers, INT32(size), mask, ir.Constant(vector, None)])
+
+
 def splat(builder: Any, vector: ir.VectorType, scalar: Any) -> Any:
     """A vector of one value."""
     undefined = ir.Constant(vector, ir.Undefined)

@@ -30,8 +30,7 @@ def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: in
     if indices is not None:
         indices[...] = -1
     for inside, places in _taps(geometry):
-        target: Any = (slice(None), slice(None), *np.ix_(*inside))
-        values = x[:, :, *np.ix_(*places)]
+        target, values = _mesh(inside), x[_mesh(places)]
         if mean:
             out[target] += values
         elif indices is None:
@@ -52,8 +51,7 @@ def pool_grad(
         share = grad_output / _divisor(geometry).astype(out.dtype)
         for inside, places in _taps(geometry):
             # Of one tap's places none comes twice, unless windows begin alike (adaptive pooling).
-            target: Any = (slice(None), slice(None), *np.ix_(*places))
-            np.add.at(out, target, share[:, :, *np.ix_(*inside)])
+            np.add.at(out, _mesh(places), share[_mesh(inside)])
         return
     for n, c in np.ndindex(*out.shape[:2]):
         plane = np.zeros(out[n, c].size, out.dtype)
@@ -79,6 +77,12 @@ def _taps(geometry: Any) -> Iterator[tuple[list[Array], list[Array]]]:
             places.append(place[rows])
             inside.append(rows)
         yield inside, places
+
+
+def _mesh(places: list[Array]) -> Any:
+    """The index of all planes' elements at these places of each axis."""
+    mesh: tuple[Any, ...] = np.ix_(*places)
+    return (slice(None), slice(None), *mesh)
 
 
 def _divisor(geometry: Any) -> Array:

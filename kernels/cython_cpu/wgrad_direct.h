@@ -1,0 +1,208 @@
+/* The loops of the direct wgrad row: output rows of gradients times the input rows under them, for
+ * up to MOST_TAPS weights at a time.
+ *
+ * The sums of a block of taps stay in registers over all rows, a vector of columns per tap; each
+ * load of gradients serves all taps. Included once per dtype and instruction set
+ * (instruction_sets.h).
+ */
+#ifndef MOST_TAPS
+#define MOST_TAPS 9
+#define MOST_VECTORS 4
+#define VECTOR_BYTES 32
+
+/* A weight: where it reads x for the output (0, 0), the outputs low .. high - 1 of a row for which
+ * that is inside, and where its vector of sums is. */
+typedef struct {
+    int64_t at, low, high, sum;
+} Tap;
+
+/* Output rows, and what a step to the next row and column moves in x and in the gradients. */
+typedef struct {
+    int64_t rows;
+    int64_t x_p, x_q, grad_p, grad_q;
+} Outputs;
+
+#define sum_taps(sums, x, grad, outputs, taps, count) \
+    SELECT(sum_taps, sums)(sums, x, grad, outputs, taps, count)
+#define add_lanes(to, sums, count) SELECT(add_lanes, to)(to, sums, count)
+#endif
+
+/* The elements from[i] for the lanes i of the mask, no others are read; zeros elsewhere. */
+INLINE VECTOR NAME(load_masked)(const REAL *from, int64_t stride, MASK mask)
+{
+#if HAS_FMA && defined(MASKED)
+    if (stride == 1)
+        return MASKED(from, (__m256i)mask);
+#endif
+    VECTOR vector = {0};
+    for (int lane = 0; lane < LANES; lane++)
+        if (mask[lane])
+            vector[lane] = from[lane * stride];
+    return vector;
+}
+
+/* Which of the positions first, first + 1, ... of a vector are low .. high - 1. */
+INLINE MASK NAME(mask_between)(int64_t low, int64_t high, int64_t first)
+{
+#if LANES == 8
+    const MASK lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    const MASK lane = {0, 1, 2, 3};
+#endif
+    low = low < first ? 0 : low - first < LANES ? low - first : LANES;
+    high = high < first ? 0 : high - first < LANES ? high - first : LANES;
+    return (MASK)(lane >= (MASK){0} + (LANE)low) & (MASK)(lane < (MASK){0} + (LANE)high);
+}
+
+/* As load_strided: the columns whose masks are set. With stride 2 there are masks for the elements
+ * of both its loads, those between two columns among them, which are inside if both are. */
+INLINE void NAME(set_masks)(MASK *mask, int64_t stride, int64_t low, int64_t high, int64_t q)
+{
+    if (stride != 2) {
+        mask[0] = NAME(mask_between)(low, high, q);
+        return;
+    }
+    mask[0] = NAME(mask_between)(2 * low, 2 * high - 1, 2 * q);
+    mask[1] = NAME(mask_between)(2 * low, 2 * high - 1, 2 * q + LANES - 1);
+}
+
+INLINE VECTOR NAME(load_columns)(const REAL *from, int64_t stride, const MASK *mask)
+{
+    if (stride != 2)
+        return NAME(load_masked)(from, stride, mask[0]);
+    const VECTOR low = NAME(load_masked)(from, 1, mask[0]);
+    const VECTOR high = NAME(load_masked)(from + LANES - 1, 1, mask[1]);
+#if LANES == 8
+    return SHUFFLE(MASK, low, high, 0, 2, 4, 6, 9, 11, 13, 15);
+#else
+    return SHUFFLE(MASK, low, high, 0, 2, 5, 7);
+#endif
+}
+
+/* sum[v][m] += gradients x what tap m reads, for the columns of `vectors` vectors. */
+INLINE void NAME(sum_step)(VECTOR sum[MOST_VECTORS][MOST_TAPS], const REAL *x, int64_t stride,
+                           const REAL *grad, int64_t grad_stride, const int64_t *at,
+                           const int count, const int vectors)
+{
+    for (int v = 0; v < vectors; v++) {
+        const VECTOR factor = NAME(load_strided)(grad + v * LANES * grad_stride, grad_stride);
+        for (int m = 0; m < count; m++) {
+            const VECTOR value = NAME(load_strided)(x + at[m] + v * LANES * stride, stride);
+            sum[v][m] = NAME(multiply_add)(factor, value, sum[v][m]);
+        }
+    }
+}
+
+/* The same for the columns q, q + 1, ... of all rows, a vector with some of them masked. */
+INLINE void NAME(sum_masked)(VECTOR *sum, const REAL *x, int64_t stride, const REAL *grad,
+                             int64_t grad_stride, const Outputs *outputs, const Tap *taps,
+                             const int64_t *at, const int count, int64_t q, int64_t last)
+{
+    const MASK columns = NAME(mask_between)(q, last, q);
+    MASK mask[MOST_TAPS][2];
+    for (int m = 0; m < count; m++)
+        NAME(set_masks)(mask[m], stride, taps[m].low, taps[m].high, q);
+    x += q * stride;
+    grad += q * grad_stride;
+    for (int64_t p = 0; p < outputs->rows; p++, x += outputs->x_p, grad += outputs->grad_p) {
+        const VECTOR factor = NAME(load_masked)(grad, grad_stride, columns);
+        for (int m = 0; m < count; m++) {
+            const VECTOR value = NAME(load_columns)(x + at[m], stride, mask[m]);
+            sum[m] = NAME(multiply_add)(factor, value, sum[m]);
+        }
+    }
+}
+
+/* Add the products of all rows to the sums of `count` taps; `vectors` sums per tap, added up at the
+ * end, keep few taps from waiting for each other. */
+INLINE void NAME(sum_block)(REAL *sums, const REAL *x, int64_t stride, const REAL *grad,
+                            int64_t grad_stride, const Outputs *outputs, const Tap *taps,
+                            const int count, const int vectors)
+{
+    const int64_t block = vectors * LANES;
+    VECTOR sum[MOST_VECTORS][MOST_TAPS] = {0};
+    int64_t at[MOST_TAPS];
+    /* Columns that some tap has inside, and those that all have. */
+    int64_t first = taps[0].low, last = taps[0].high, begin = first, end = last;
+    for (int m = 0; m < count; m++) {
+        at[m] = taps[m].at;
+        first = taps[m].low < first ? taps[m].low : first;
+        last = taps[m].high > last ? taps[m].high : last;
+        begin = taps[m].low > begin ? taps[m].low : begin;
+        end = taps[m].high < end ? taps[m].high : end;
+        sum[0][m] = NAME(load)(sums + taps[m].sum);
+    }
+    begin = first + (begin - first + LANES - 1) / LANES * LANES;
+    end = end < begin ? begin : begin + (end - begin) / LANES * LANES;
+
+    for (int64_t q = first; q < begin && q < last; q += LANES)
+        NAME(sum_masked)(sum[0], x, stride, grad, grad_stride, outputs, taps, at, count, q, last);
+    for (int64_t p = 0; p < outputs->rows && begin < end; p++) {
+        const REAL *from = x + p * outputs->x_p + begin * stride;
+        const REAL *with = grad + p * outputs->grad_p + begin * grad_stride;
+        int64_t left = end - begin;
+        /* Not unrolled: GCC 12 spills sums when it does. */
+#pragma GCC unroll 1
+        for (; left >= block; left -= block, from += block * stride, with += block * grad_stride)
+            NAME(sum_step)(sum, from, stride, with, grad_stride, at, count, vectors);
+#pragma GCC unroll 1
+        for (; vectors > 1 && left; left -= LANES, from += LANES * stride,
+                                    with += LANES * grad_stride)
+            NAME(sum_step)(sum, from, stride, with, grad_stride, at, count, 1);
+    }
+    for (int64_t q = end; q < last; q += LANES)
+        NAME(sum_masked)(sum[0], x, stride, grad, grad_stride, outputs, taps, at, count, q, last);
+
+    for (int m = 0; m < count; m++) {
+        for (int v = 1; v < vectors; v++)
+            sum[0][m] += sum[v][m];
+        NAME(store)(sums + taps[m].sum, sum[0][m]);
+    }
+}
+
+INLINE void NAME(sum_count)(REAL *sums, const REAL *x, int64_t stride, const REAL *grad,
+                            int64_t grad_stride, const Outputs *outputs, const Tap *taps,
+                            int64_t count)
+{
+#define COUNT(count, vectors)                                                                 \
+    case count:                                                                               \
+        NAME(sum_block)(sums, x, stride, grad, grad_stride, outputs, taps, count, vectors);   \
+        break
+    switch (count) {
+        COUNT(1, 4);
+        COUNT(2, 4);
+        COUNT(3, 3);
+        COUNT(4, 2);
+        COUNT(5, 2);
+        COUNT(6, 1);
+        COUNT(7, 1);
+        COUNT(8, 1);
+        COUNT(9, 1);
+    }
+#undef COUNT
+}
+
+/* Add the products of all rows to the sums of 1 to MOST_TAPS taps. */
+LOOP void NAME(sum_taps)(REAL *sums, const REAL *x, const REAL *grad, const Outputs *outputs,
+                         const Tap *taps, int64_t count)
+{
+    if (outputs->x_q == 1 && outputs->grad_q == 1)
+        NAME(sum_count)(sums, x, 1, grad, 1, outputs, taps, count);
+    else if (outputs->x_q == 2 && outputs->grad_q == 1)
+        NAME(sum_count)(sums, x, 2, grad, 1, outputs, taps, count);
+    else
+        NAME(sum_count)(sums, x, outputs->x_q, grad, outputs->grad_q, outputs, taps, count);
+}
+
+/* to[i] = the lanes of the vector sums[i], added in pairs. */
+LOOP void NAME(add_lanes)(REAL *to, const REAL *sums, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        REAL lane[LANES];
+        memcpy(lane, sums + i * LANES, sizeof lane);
+        for (int half = LANES / 2; half; half /= 2)
+            for (int j = 0; j < half; j++)
+                lane[j] += lane[j + half];
+        to[i] = lane[0];
+    }
+}
