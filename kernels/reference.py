@@ -109,10 +109,9 @@ def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: in
         if geometry.reduction == "mean":
             out[:, :, *position] = quotient(values.sum(axis=-1), extent)
         else:
-            least = -np.inf if wide is np.float64 else np.iinfo(np.int64).min
-            out[:, :, *position] = values.max(axis=-1, initial=least)
+            out[:, :, *position], found = _first_maximum(values, places)
             if indices is not None:
-                indices[:, :, *position] = _first_maximum(values, places)
+                indices[:, :, *position] = found
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
@@ -155,10 +154,12 @@ def quotient(sums: Array, divisor: Any) -> Array:
     return np.asarray(sums // divisor + (negative & (sums % divisor != 0)))
 
 
-def _first_maximum(values: Array, flat: Array) -> Array:
+def _first_maximum(values: Array, flat: Array) -> tuple[Any, Any]:
+    """The maxima along the last axis, and where in ``flat`` the first of equals, or the last NaN,
+    is."""
     if flat.size == 0:
-        return np.full(values.shape[:2], -1)
+        return -np.inf if values.dtype.kind == "f" else np.iinfo(np.int64).min, -1
     missing = np.isnan(values)
     last = flat.size - 1 - missing[..., ::-1].argmax(axis=-1)
     chosen = np.where(missing.any(axis=-1), last, values.argmax(axis=-1))
-    return np.asarray(flat[chosen])
+    return np.take_along_axis(values, chosen[..., None], axis=-1)[..., 0], flat[chosen]

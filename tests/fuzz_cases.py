@@ -1,4 +1,4 @@
-"""Fuzz cases of convolutions: dense, depthwise, transposed, locally connected, and their adjoints."""
+"""Fuzz cases of convolutions: dense, depthwise, transposed, locally connected; their adjoints."""
 
 from __future__ import annotations
 

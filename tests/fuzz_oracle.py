@@ -1,8 +1,8 @@
 """An oracle for the fuzz tests that shares nothing with cnnfast: tables of places.
 
-Every sliding window is a table (windows, taps) of flat places in the input's plane, -1 for what lies
-outside. Reading through it is a window, adding through it the adjoint; what a function means then
-takes a line of NumPy in int64, float64 or complex128. Arrays are channels first: (N, C, ...).
+Every sliding window is a table (windows, taps) of flat places in the input's plane, -1 for what
+lies outside. Reading through it is a window, adding through it the adjoint; what a function means
+then takes a line of NumPy in int64, float64 or complex128. Arrays are channels first: (N, C, ...).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def sum_dtype(common: Any) -> Any:
 def widened(array: Array, common: Any) -> Array:
     """In the common dtype first, as a caller's promotion would have it, then in the widest."""
     widest = {"integer": np.int64, "float": np.float64, "complex": np.complex128}
-    return array.astype(common).astype(widest[kind_of(common)])
+    return np.asarray(array.astype(common).astype(widest[kind_of(common)]))
 
 
 def epsilon(dtype: Any) -> float:
@@ -89,7 +89,7 @@ def sliding(
     """The table of a sliding window."""
     befores = [before for before, _ in pads]
     rows = zip(sizes, outputs, kernel, stride, dilation, befores, strict=True)
-    return combined([axis_places(*row, mode) for row in rows], sizes)
+    return combined([axis_places(*row[:5], before=row[5], mode=mode) for row in rows], sizes)
 
 
 def read(x: Array, places: Array, fill: Any = 0) -> Array:

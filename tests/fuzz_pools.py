@@ -135,6 +135,11 @@ def draw_tables(draw: Draw, rank: int, reduction: str, adaptive_: bool, named: b
     return window.sizes, window.outputs, window.places(), divisors, taps, arguments
 
 
+def _lowest(dtype: Any) -> int:
+    """What a maximum over nothing gives."""
+    return int(np.iinfo(dtype).min)
+
+
 def pool_case(draw: Draw, reduction: str, adaptive_: bool, rank: int) -> Case:
     """Maximum and average pooling, sliding and adaptive."""
     tables = draw_tables(draw, rank, reduction, adaptive_)
@@ -147,10 +152,11 @@ def pool_case(draw: Draw, reduction: str, adaptive_: bool, rank: int) -> Case:
         "adaptive_" if adaptive_ else ""
     ) + f"{'max' if reduction == 'max' else 'avg'}_pool{rank}d"
     arguments = {**arguments, **pooled.arguments}
-    indices, tolerance = None, 0.0
+    indices: Array | None = None
+    tolerance: Any = 0.0
     if reduction == "max":
         exact, where = maxima(x, places, outputs)
-        exact = np.maximum(exact, np.iinfo(common).min) if x.dtype.kind == "i" else exact
+        exact = np.maximum(exact, _lowest(common)) if x.dtype.kind == "i" else exact
         result = common
         if draw(st.booleans()):
             arguments["return_indices"], indices = True, pooled.user(where)
@@ -168,7 +174,10 @@ def pool_case(draw: Draw, reduction: str, adaptive_: bool, rank: int) -> Case:
 
 
 #: Powers, and whether the bases may be negative.
-POWERS = ((1, True), (2, True), (4, True), (3, False), (0.5, False), (1.5, False), (-1, False), (np.inf, True), (np.float32(2), True))  # fmt: skip
+POWERS = (
+    (1, True), (2, True), (4, True), (3, False), (0.5, False), (1.5, False), (-1, False),
+    (np.inf, True), (np.float32(2), True),
+)  # fmt: skip
 
 
 def draw_power(draw: Draw) -> tuple[Any, bool]:
@@ -227,8 +236,8 @@ def lp_case(draw: Draw, rank: int) -> Case:
             + (sums == 0).reshape(exact.shape) * share * size.reshape(exact.shape)
         )
     return Case(
-        f"lp_pool{rank}d", {"input": source}, arguments, common, pooled.user(exact), tolerance, None,
-        ("pool",), "float", settings_of(draw),
+        f"lp_pool{rank}d", {"input": source}, arguments, common, pooled.user(exact), tolerance,
+        None, ("pool",), "float", settings_of(draw),
     )  # fmt: skip
 
 

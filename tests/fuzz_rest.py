@@ -163,7 +163,8 @@ def columns_case(draw: Draw, name: str) -> Case:
             tolerance = finite(sum_tolerance(np.dtype(dtype), np.dtype(dtype), tier, taps, size))
     arguments: dict[str, Any] = {
         "kernel_size": size_argument(draw, window.kernel), "padding": window.padding,
-        "dilation": size_argument(draw, window.dilation), "stride": size_argument(draw, window.stride),
+        "dilation": size_argument(draw, window.dilation),
+        "stride": size_argument(draw, window.stride),
     }  # fmt: skip
     if name == "fold":
         arguments["output_size"] = size_argument(draw, window.sizes)
@@ -245,7 +246,7 @@ def map_case(draw: Draw, name: str) -> Case:
 
 
 def softmax_case(draw: Draw, name: str) -> Case:
-    """Softmax and log_softmax: a difference d is rounded to ``eps |d|``, which exp makes relative."""
+    """Softmax and log_softmax: a gap d is rounded to ``eps |d|``, which exp makes relative."""
     shape = [draw(pick(1, 2, 3, 7)) for _ in range(draw(ints(1, 4)))]
     if rarely(draw):
         shape[0] = 0

@@ -245,8 +245,8 @@ def spoiled(function: Any) -> Any:
         found = function(**keywords)
         result = found[0] if isinstance(found, tuple) else found
         first = (0,) * result.ndim
-        wrong = result[first] + result.dtype.type(1) + result[first] // 4 * (result.dtype.kind != "c")
-        result[first] = wrong
+        value = result[first].item()
+        result[first] = value ^ 1 if isinstance(value, int) else value + 1 + abs(value) / 4
         return found
 
     return wrapper

@@ -16,8 +16,10 @@ from cnnfast.kernels import shapes
 Triple = tuple[int, int, int]
 Pairs = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
-#: No extent, and no count of elements, may reach this: index arithmetic stays inside 64 bits.
+#: No extent, and no count of operations, may reach this: index arithmetic stays inside 64 bits.
 INDEX_LIMIT = 2**62
+#: No array may have so many elements: of 16 bytes each, their bytes pass 64 bits.
+SIZE_LIMIT = 2**59
 
 SPATIAL = "DHW"
 STRING_PADDINGS = ("valid", "same", "same_upper", "same_lower")
@@ -38,13 +40,35 @@ def integer(name: str, value: Any, least: int) -> int:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
     if result < least:
         rule = {0: "non-negative", 1: "positive"}.get(least, f"at least {least}")
-        raise ValueError(f"{name} must be {rule}, got {result}")
+        raise ValueError(f"{name} must be {rule}, got {shown(result)}")
     if result >= INDEX_LIMIT:
-        raise ValueError(f"{name} must be below 2**62, got {result}")
+        raise ValueError(f"{name} must be below 2**62, got {shown(result)}")
     return result
 
 
-def _sequence(value: Any) -> Sequence[Any] | None:
+def shown(value: Any) -> str:
+    """``repr(value)``; Python refuses that for integers of thousands of digits.
+
+    >>> shown(7), shown(1 << 20_000)
+    ('7', 'an integer of 20001 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > 10_000:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool; TypeError for anything else.
+
+    >>> flag("ceil_mode", np.True_)
+    True
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a bool, got {shown(value)}")
+    return bool(value)
+
+
+def sequence(value: Any) -> Sequence[Any] | None:
     """``value`` as a tuple if it is a sequence of sizes (tuple, list, 1-d array), else None."""
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
         return tuple(value)
@@ -53,7 +77,7 @@ def _sequence(value: Any) -> Sequence[Any] | None:
 
 def is_empty_sequence(value: Any) -> bool:
     """Whether ``value`` is ``()``, ``[]`` or the like (as a stride: the window, as in torch)."""
-    return _sequence(value) == ()
+    return sequence(value) == ()
 
 
 def per_axis(name: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
@@ -62,7 +86,7 @@ def per_axis(name: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
     >>> per_axis("stride", 2, 2, 1), per_axis("stride", [1, 2], 2, 1)
     ((2, 2), (1, 2))
     """
-    items = _sequence(value)
+    items = sequence(value)
     if items is None:
         return (integer(name, value, least),) * rank
     if len(items) == 1:
@@ -92,9 +116,9 @@ def padding_pairs(
     rank = len(kernel)
     if isinstance(value, str):
         return _named_padding(name, value, size, kernel, stride, dilation)
-    items = _sequence(value)
-    if items is not None and any(_sequence(item) is not None for item in items):
-        if len(items) != rank or any(len(_sequence(item) or ()) != 2 for item in items):
+    items = sequence(value)
+    if items is not None and any(sequence(item) is not None for item in items):
+        if len(items) != rank or any(len(sequence(item) or ()) != 2 for item in items):
             raise ValueError(
                 f"{name}: padding must be one integer, {rank} integers, {rank} (before, after) "
                 f"pairs or one of {_NAMES}, got {value!r}"
@@ -141,22 +165,24 @@ def lift(values: Sequence[Any], unit: Any) -> tuple[Any, Any, Any]:
     return first, second, third
 
 
-def axis_letters(layout: str | None, rank: int, channels: str, default_first: bool = True) -> str:
+def axis_letters(
+    name: str, layout: str | None, rank: int, channels: str, default_first: bool = True
+) -> str:
     """The layout's letters, or the default for ``rank`` spatial axes.
 
     ``channels`` are the two leading letters, "NC" for data or "OI" for weights.
     """
     spatial = SPATIAL[3 - rank :]
     first, last = channels + spatial, channels[0] + spatial + channels[1]
+    argument = f"{name}: {'weight_layout' if channels == 'OI' else 'layout'}"
     if channels == "OI":
         last = spatial + "IO"
     if layout is None:
         return first if default_first else last
     if not isinstance(layout, str):
-        raise TypeError(f"a layout must be a string, got {layout!r}")
-    allowed = sorted(first) if channels == "OI" else None
-    if allowed is None and layout not in (first, last):
-        raise ValueError(f"layout must be {first!r} or {last!r}, got {layout!r}")
-    if allowed is not None and sorted(layout) != allowed:
-        raise ValueError(f"weight_layout must be a permutation of {first!r}, got {layout!r}")
+        raise TypeError(f"{argument} must be a string, got {shown(layout)}")
+    if channels == "OI" and sorted(layout) != sorted(first):
+        raise ValueError(f"{argument} must be a permutation of {first!r}, got {layout!r}")
+    if channels != "OI" and layout not in (first, last):
+        raise ValueError(f"{argument} must be {first!r} or {last!r}, got {layout!r}")
     return layout

@@ -96,8 +96,8 @@ def convolve_separable(
 ) -> Array:
     """A depthwise convolution, then one of a single tap with bias and activation."""
     (pointwise,) = as_arrays(name, pointwise_weight=pointwise_weight)
-    last = layout is not None and not layout.startswith("NC")
-    letters = axis_letters(weight_layout, rank, "OI", not last)
+    first = axis_letters(name, layout, rank, "NC")[1] == "C"
+    letters = axis_letters(name, weight_layout, rank, "OI", first)
     if pointwise.ndim != rank + 2 or any(
         extent != 1
         for letter, extent in zip(letters, pointwise.shape, strict=True)

@@ -63,7 +63,7 @@ class ConvGeometry(Geometry):
                 f"{name}: weight must have {rank + 2} axes, got shape {shape_of(weight)}"
             )
         data = data_operand(name, input, rank, layout)
-        letters = axis_letters(weight_layout, rank, "OI", data.layout[1] == "C")
+        letters = axis_letters(name, weight_layout, rank, "OI", data.layout[1] == "C")
         filters = Operand.of(weight, letters)
         filters.check_not_empty(name, "weight", letters)
         groups = integer(f"{name}: groups", groups, 1)
@@ -106,7 +106,7 @@ class ConvGeometry(Geometry):
                 f"{name}: weight must have {rank + 2} axes, got shape {shape_of(weight)}"
             )
         data = data_operand(name, input, rank, layout)
-        letters = axis_letters(weight_layout, rank, "OI", data.layout[1] == "C")
+        letters = axis_letters(name, weight_layout, rank, "OI", data.layout[1] == "C")
         if weight_layout is not None:
             letters = letters.translate(_EXCHANGED)
         filters = Operand.of(weight, letters)

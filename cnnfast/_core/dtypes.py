@@ -104,7 +104,7 @@ def promote(
         return Arithmetic(common, result)
     try:
         result = np.dtype(out_dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"{name}: out_dtype must be a dtype, got {out_dtype!r}") from None
     result_kind = kind_of(result)
     if result_kind is None or _RANK[result_kind] < _RANK[kind]:

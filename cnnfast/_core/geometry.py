@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .arguments import INDEX_LIMIT, Pairs, Triple
+from .arguments import INDEX_LIMIT, SIZE_LIMIT, Pairs, Triple
 from .axes import Axes
 from .operand import Operand, Shape
 
@@ -84,13 +85,15 @@ class Geometry(ABC):
         """Floating-point operations."""
 
     def _check_index(self) -> None:
-        counts = {
-            "the count of operations": self.flops,
-            "the padded input's size": self.batch * self.in_channels * self.axes.padded_size,
-        }
-        for what, count in counts.items():
-            if count >= INDEX_LIMIT:
-                raise ValueError(f"{self.name}: {what} must be below 2**62, got {count}")
+        padded = self.batch * self.in_channels * self.axes.padded_size
+        for what, count, limit in (
+            ("the count of operations", self.flops, INDEX_LIMIT),
+            ("the padded input's size", padded, SIZE_LIMIT),
+            ("the result's size", math.prod(self.out_shape), SIZE_LIMIT),
+        ):
+            if count >= limit:
+                power = limit.bit_length() - 1
+                raise ValueError(f"{self.name}: {what} must be below 2**{power}, got {count}")
 
 
 def dtype_of(source: Any, dtype: Any) -> np.dtype[Any]:

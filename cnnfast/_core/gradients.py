@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import integer
+from .arguments import flag, integer
 from .arrays import Array, as_arrays, check_out
 from .calls import multiply_rows
 from .conv_geometry import ConvGeometry
@@ -96,9 +96,13 @@ def _summed(name: str, grad: Array, axes: tuple[int, ...]) -> Array:
     return converted(np.asarray(grad.sum(axis=axes, dtype=wide)), arithmetic.result)
 
 
-def channel_sums(name: str, grad_output: Any, layout: str | None, kept: str = "C") -> Array:
+def channel_sums(
+    name: str, grad_output: Any, layout: str | None, per_position: Any = False
+) -> Array:
     """The gradient of a bias: a batched array, channels first unless ``layout`` says otherwise,
-    summed over all axes but the letters ``kept``; channels come first in the result."""
+    summed over all axes but the channels', or but that and positions; channels come first in the
+    result."""
+    kept = "CDHW" if flag(f"{name}: per_position", per_position) else "C"
     (grad,) = as_arrays(name, grad_output=grad_output)
     rank = grad.ndim - 2
     if rank not in (1, 2, 3):

@@ -44,7 +44,7 @@ class LocalGeometry:
     ) -> LocalGeometry:
         """Validate; ``input`` is an array or a shape."""
         if len(weight_shape) != rank + 3:
-            letters = axis_letters(weight_layout, rank, "OI")
+            letters = axis_letters(name, weight_layout, rank, "OI")
             raise ValueError(
                 f"{name}: weight must have {rank + 3} axes, positions and {letters}, "
                 f"got shape {weight_shape}"

@@ -85,7 +85,7 @@ def shape_of(source: Any) -> Shape:
 
 
 def data_operand(name: str, source: Any, rank: int, layout: str | None) -> Operand:
-    letters = axis_letters(layout, rank, "NC")
+    letters = axis_letters(name, layout, rank, "NC")
     ndim = len(shape_of(source))
     if ndim not in (rank + 1, rank + 2):
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import shown
 from .arrays import Array
 from .conv_geometry import ConvGeometry
 from .dtypes import Arithmetic
@@ -38,7 +39,7 @@ def needs_copy(name: str, mode: Any, value: Any, arithmetic: Arithmetic) -> bool
             raise OverflowError
         complex(value)
     except OverflowError:
-        raise ValueError(f"{name}: padding_value must fit {common}, got {value!r}") from None
+        raise ValueError(f"{name}: padding_value must fit {common}, got {shown(value)}") from None
     return bool(mode != "constant" or value != 0)
 
 

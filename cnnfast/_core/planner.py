@@ -66,7 +66,7 @@ def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan
     left, BackendUnavailableError gives the reasons. Landing unasked on the reference warns.
     """
     if backend is not None:
-        request = Request.parse(backend)
+        request = Request.parse(backend, f"{geometry.name}: backend")
     else:
         request = config.ambient_backend().within(family)
     key = family, geometry, request, config.get_workspace_limit()

@@ -12,7 +12,15 @@ import numpy as np
 from cnnfast.kernels import shapes
 from cnnfast.kernels.problem import PoolProblem
 
-from .arguments import INDEX_LIMIT, integer, is_empty_sequence, lift, per_axis
+from .arguments import (
+    INDEX_LIMIT,
+    flag,
+    integer,
+    is_empty_sequence,
+    lift,
+    per_axis,
+    sequence,
+)
 from .axes import Axes
 from .geometry import Geometry, dtype_of
 from .operand import CANONICAL_DATA, Array, Operand, data_operand
@@ -67,7 +75,9 @@ class PoolGeometry(Geometry):
         window = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
         steps = window if stride is None or is_empty_sequence(stride) else stride
         sizes = [data.extent(letter) for letter in CANONICAL_DATA[-rank:]]
-        formula = shapes.ceil_output_size if ceil_mode else shapes.output_size
+        ceil = flag(f"{name}: ceil_mode", ceil_mode)
+        counts = flag(f"{name}: count_include_pad", count_include_pad)
+        formula = shapes.ceil_output_size if ceil else shapes.output_size
         axes = Axes.of(name, sizes, window, steps, padding, dilation, formula)
         if not isinstance(padding, str):
             for pair, extent in zip(axes.padding, axes.kernel, strict=True):
@@ -82,7 +92,6 @@ class PoolGeometry(Geometry):
             if divisor == 0:
                 raise ValueError(f"{name}: divisor_override must not be zero, got {divisor}")
         data_type = dtype_of(input, dtype)
-        counts = bool(count_include_pad)
         geometry = cls(name, rank, data_type, data, axes, reduction, counts, divisor)
         geometry._check_index()
         return geometry
@@ -173,10 +182,11 @@ class PoolGeometry(Geometry):
 
 
 def _adaptive_outputs(name: str, output_size: Any, sizes: list[int]) -> list[int]:
-    rank = len(sizes)
-    given = [output_size] * rank
-    if isinstance(output_size, (tuple, list, np.ndarray)):
-        given = list(output_size) * (rank if len(output_size) == 1 else 1)
+    rank, given = len(sizes), sequence(output_size)
+    if given is None:
+        given = (output_size,)
+    if len(given) == 1:
+        given = tuple(given) * rank
     if len(given) != rank:
         raise ValueError(
             f"{name}: output_size must be one integer or {rank} of them (None keeps the input's), "
@@ -189,7 +199,6 @@ def _adaptive_outputs(name: str, output_size: Any, sizes: list[int]) -> list[int
 
 
 def _longest_window(size: int, outputs: int) -> int:
-    return max(
-        shapes.adaptive_end(i, size, outputs) - shapes.adaptive_start(i, size, outputs)
-        for i in range(outputs)
-    )
+    # Window i has ceil((r + size) / outputs) positions, r = i * size modulo outputs: a multiple of
+    # their common divisor, and the last such multiple is among them.
+    return -(-(outputs - math.gcd(size, outputs) + size) // outputs)

@@ -11,6 +11,7 @@ from .arrays import Array, as_arrays, check_out
 from .dtypes import Arithmetic, converted, promote
 from .execute import run_pool, run_pool_grad
 from .gradients import check_gradient
+from .operand import data_operand
 from .pool_geometry import PoolGeometry
 from .pools import power_of
 
@@ -36,7 +37,7 @@ def _prepare(
             raise ValueError(
                 f"{name}: grad_output must have {x.ndim} axes as the input, got {grad.shape}"
             )
-        first = grad.ndim - rank if layout is None or layout.startswith("NC") else 1
+        first = data_operand(name, x, rank, layout).letters.index("DHW"[3 - rank])
         size = grad.shape[first : first + rank]
         geometry = PoolGeometry.of_adaptive(x, reduction, size, **keywords)
     check_gradient(name, grad, geometry.out_shape)

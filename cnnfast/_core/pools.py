@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import flag
 from .arrays import Array, as_array, check_out
 from .dtypes import Arithmetic, converted, promote
 from .execute import run_pool
@@ -35,10 +36,11 @@ def pool(
     layout: str | None,
     out: Array | None,
     backend: str | None,
-    return_indices: bool = False,
+    return_indices: Any = False,
     **window: Any,
 ) -> Any:
     """A pooling of any rank; with ``output_size`` in place of a window an adaptive one."""
+    wanted = flag(f"{name}: return_indices", return_indices)
     x = as_array(f"{name}: input", input)
     arithmetic = promote(name, (x,), kinds=TAKES[reduction])
     made = PoolGeometry.of_adaptive if "output_size" in window else PoolGeometry.of
@@ -47,7 +49,7 @@ def pool(
         name=name,
     )  # fmt: skip
     result_type = result_dtype(arithmetic, reduction)
-    result, indices = run_pool(x, geometry, return_indices, result_type, out, backend)
+    result, indices = run_pool(x, geometry, wanted, result_type, out, backend)
     return result if indices is None else (result, indices)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import shown
+
 
 def real(name: str, value: Any) -> float:
     """``value`` as a float; TypeError unless it is a real number, ValueError where none holds it.
@@ -16,11 +18,11 @@ def real(name: str, value: Any) -> float:
     0.5
     """
     if isinstance(value, np.timedelta64) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, got {value!r}")
+        raise TypeError(f"{name} must be a real number, got {shown(value)}")
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{name} must fit a float, got {value!r}") from None
+        raise ValueError(f"{name} must fit a float, got {shown(value)}") from None
 
 
 def finite(name: str, value: Any) -> float:

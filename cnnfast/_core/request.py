@@ -18,21 +18,21 @@ class Request:
     engine: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Request:
-        """From ``"tiled"``, ``"numba"`` or ``"tiled/numba"``.
+    def parse(cls, text: str, name: str = "backend") -> Request:
+        """From ``"tiled"``, ``"numba"`` or ``"tiled/numba"``; ``name`` is what errors say.
 
         >>> Request.parse("tiled/numba")
         Request(algorithm='tiled', engine='numba_cpu')
         """
         if not isinstance(text, str):
-            raise TypeError(f"backend must be a string or None, got {text!r}")
+            raise TypeError(f"{name} must be a string or None, got {text!r}")
         first, slash, second = text.partition("/")
         if not slash and first in ENGINE_NAMES:
             return cls(None, ENGINE_NAMES[first])
         if first in ALGORITHMS and (not slash or second in ENGINE_NAMES):
             return cls(first, ENGINE_NAMES.get(second))
         raise ValueError(
-            f"backend must be an algorithm ({', '.join(ALGORITHMS)}), an engine "
+            f"{name} must be an algorithm ({', '.join(ALGORITHMS)}), an engine "
             f"({', '.join(ENGINE_NAMES)}) or 'algorithm/engine', got {text!r}"
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import axis_letters
+from .arguments import axis_letters, flag
 from .arrays import Array, Dtype, as_array, overlap, strides_nest
 from .dtypes import Arithmetic, converted, promote
 from .reals import finite
@@ -48,8 +48,7 @@ class BatchNorm:
         x = as_array(f"{NAME}: input", input)
         arithmetic = promote(NAME, (x,), kinds=FLOATS)
         axis = _channel_axis(x, layout)
-        if not isinstance(training, (bool, np.bool_)):
-            raise TypeError(f"{NAME}: training must be a bool, got {training!r}")
+        wanted = flag(f"{NAME}: training", training)
         given = {
             "running_mean": running_mean,
             "running_var": running_var,
@@ -72,7 +71,7 @@ class BatchNorm:
             arrays["running_var"],
             arrays["weight"],
             arrays["bias"],
-            bool(training),
+            wanted,
             share,
             least,
         )
@@ -177,7 +176,7 @@ def _channel_axis(x: Array, layout: Any) -> int:
                 f"{NAME}: a layout is for 1 to 3 spatial axes, got layout {layout!r} for an input "
                 f"of shape {x.shape}"
             )
-        axis = axis_letters(layout, rank, "NC").index("C")
+        axis = axis_letters(NAME, layout, rank, "NC").index("C")
     if 0 in x.shape[1:]:
         raise ValueError(f"{NAME}: no axis but the batch may be empty, got shape {x.shape}")
     return axis

@@ -92,7 +92,7 @@ def adaptive_max_pool1d(
     array([[[2., 4.]]])
     """
     return pool(
-        "adaptive_max_pool1d", 1, "max", input, layout, out, backend, bool(return_indices),
+        "adaptive_max_pool1d", 1, "max", input, layout, out, backend, return_indices,
         output_size=output_size,
     )  # fmt: skip
 
@@ -181,7 +181,7 @@ def adaptive_max_pool2d(
     (array([[[11.]]]), array([[[11]]]))
     """
     return pool(
-        "adaptive_max_pool2d", 2, "max", input, layout, out, backend, bool(return_indices),
+        "adaptive_max_pool2d", 2, "max", input, layout, out, backend, return_indices,
         output_size=output_size,
     )  # fmt: skip
 
@@ -270,6 +270,6 @@ def adaptive_max_pool3d(
     (2, 3, 4, 3, 10)
     """
     return pool(
-        "adaptive_max_pool3d", 3, "max", input, layout, out, backend, bool(return_indices),
+        "adaptive_max_pool3d", 3, "max", input, layout, out, backend, return_indices,
         output_size=output_size,
     )  # fmt: skip

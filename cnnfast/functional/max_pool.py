@@ -57,7 +57,7 @@ def max_pool1d(
     (array([[[5., 4.]]]), array([[[1, 3]]]))
     """
     return pool(
-        "max_pool1d", 1, "max", input, layout, out, backend, bool(return_indices),
+        "max_pool1d", 1, "max", input, layout, out, backend, return_indices,
         kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
         ceil_mode=ceil_mode,
     )  # fmt: skip
@@ -113,7 +113,7 @@ def max_pool2d(
              [13., 15.]]]])
     """
     return pool(
-        "max_pool2d", 2, "max", input, layout, out, backend, bool(return_indices),
+        "max_pool2d", 2, "max", input, layout, out, backend, return_indices,
         kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
         ceil_mode=ceil_mode,
     )  # fmt: skip
@@ -168,7 +168,7 @@ def max_pool3d(
     array([[[[7]]]], dtype=uint8)
     """
     return pool(
-        "max_pool3d", 3, "max", input, layout, out, backend, bool(return_indices),
+        "max_pool3d", 3, "max", input, layout, out, backend, return_indices,
         kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
         ceil_mode=ceil_mode,
     )  # fmt: skip

@@ -48,13 +48,20 @@ def unfold(
            [3, 4, 6, 7],
            [4, 5, 7, 8]])
     """
-    x = as_array("unfold: input", input)
-    arithmetic = promote("unfold", (x,))
-    operand = data_operand("unfold", x, RANK, None)
-    window = per_axis("unfold: kernel_size", kernel_size, RANK, 1)
+    return unfold_named("unfold", input, kernel_size, dilation, padding, stride)
+
+
+def unfold_named(
+    name: str, input: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> Array:
+    """``unfold``; ``name`` is what errors say."""
+    x = as_array(f"{name}: input", input)
+    arithmetic = promote(name, (x,))
+    operand = data_operand(name, x, RANK, None)
+    window = per_axis(f"{name}: kernel_size", kernel_size, RANK, 1)
     sizes = [operand.extent(letter) for letter in "HW"]
-    axes = Axes.of("unfold", sizes, window, stride, padding, dilation)
-    problem = problem_of("unfold", operand.extent("N"), operand.extent("C"), axes)
+    axes = Axes.of(name, sizes, window, stride, padding, dilation)
+    problem = problem_of(name, operand.extent("N"), operand.extent("C"), axes)
     windows = windows_view(operand.canonical(x), problem)
     columns = np.empty(windows.shape, arithmetic.common)
     columns[...] = windows
@@ -101,14 +108,27 @@ def fold(
             [2., 4., 2.],
             [1., 2., 1.]]])
     """
-    x = as_array("fold: input", input)
-    arithmetic = promote("fold", (x,))
-    sizes = per_axis("fold: output_size", output_size, RANK, 1)
-    window = per_axis("fold: kernel_size", kernel_size, RANK, 1)
-    axes = Axes.of("fold", sizes, window, stride, padding, dilation)
-    channels = _check_columns(x, axes)
+    return fold_named("fold", input, output_size, kernel_size, dilation, padding, stride)
+
+
+def fold_named(
+    name: str,
+    input: Any,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any,
+    padding: Any,
+    stride: Any,
+) -> Array:
+    """``fold``; ``name`` is what errors say."""
+    x = as_array(f"{name}: input", input)
+    arithmetic = promote(name, (x,))
+    sizes = per_axis(f"{name}: output_size", output_size, RANK, 1)
+    window = per_axis(f"{name}: kernel_size", kernel_size, RANK, 1)
+    axes = Axes.of(name, sizes, window, stride, padding, dilation)
+    channels = _check_columns(name, x, axes)
     columns = x if x.ndim == 3 else x[None]
-    problem = problem_of("fold", len(columns), channels, axes)
+    problem = problem_of(name, len(columns), channels, axes)
     narrow = arithmetic.kind == "float"
     dtype = arithmetic.computing(1) if narrow else arithmetic.common
     out = np.empty((len(columns), channels, *problem.size), dtype)
@@ -118,22 +138,22 @@ def fold(
     return result if x.ndim == 3 else result[0]
 
 
-def _check_columns(x: Array, axes: Axes) -> int:
+def _check_columns(name: str, x: Array, axes: Axes) -> int:
     """The channels of the images; ValueError where the columns don't fit the windows."""
     taps, windows = math.prod(axes.kernel), math.prod(axes.output)
     if x.ndim not in (2, 3) or 0 in x.shape[-2:]:
         raise ValueError(
-            "fold: input must have axes N, C * R * S and P * Q (the batch may be missing or empty, "
+            f"{name}: input must have axes N, C * R * S and P * Q (the batch may be missing or empty, "
             f"the others not), got shape {x.shape}"
         )
     if x.shape[-2] % taps:
         raise ValueError(
-            f"fold: the input's rows must be a multiple of the {taps} taps of kernel_size "
+            f"{name}: the input's rows must be a multiple of the {taps} taps of kernel_size "
             f"{axes.kernel[1:]}, got {x.shape[-2]} in shape {x.shape}"
         )
     if x.shape[-1] != windows:
         raise ValueError(
-            f"fold: the input must have a column for each of the {axes.output[1]} x "
+            f"{name}: the input must have a column for each of the {axes.output[1]} x "
             f"{axes.output[2]} = {windows} windows, got {x.shape[-1]} in shape {x.shape}"
         )
     return int(x.shape[-2]) // taps

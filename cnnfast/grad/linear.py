@@ -274,5 +274,4 @@ def locally_connected_bias(
     >>> locally_connected_bias(np.ones((2, 1, 3))), locally_connected_bias(np.ones((2, 1, 3)), True)
     (array([6.]), array([[2., 2., 2.]]))
     """
-    kept = "CDHW" if per_position else "C"
-    return gradients.channel_sums("locally_connected_bias", grad_output, layout, kept)
+    return gradients.channel_sums("locally_connected_bias", grad_output, layout, per_position)

@@ -11,7 +11,7 @@ from cnnfast._core.arrays import Array, as_arrays
 from cnnfast._core.dtypes import promote
 from cnnfast._core.gradients import shape_from
 from cnnfast._core.operand import data_operand
-from cnnfast.functional.unfolding import fold, unfold
+from cnnfast.functional.unfolding import fold_named, unfold_named
 
 
 def unfold_backward(
@@ -37,7 +37,8 @@ def unfold_backward(
     if len(size) != 4:
         raise ValueError(f"unfold_backward: input_size must have 4 axes, got {size}")
     (grad,) = as_arrays("unfold_backward", grad_output=grad_output)
-    result = fold(grad, size[2:], kernel_size, dilation, padding, stride)
+    name = "unfold_backward"
+    result = fold_named(name, grad, size[2:], kernel_size, dilation, padding, stride)
     if result.shape != size:
         raise ValueError(
             f"unfold_backward: grad_output of shape {grad.shape} gives {result.shape}, "
@@ -63,7 +64,7 @@ def fold_backward(
     (grad,) = as_arrays("fold_backward", grad_output=grad_output)
     if grad.ndim != 4:
         raise ValueError(f"fold_backward: grad_output must have 4 axes, got shape {grad.shape}")
-    return unfold(grad, kernel_size, dilation, padding, stride)
+    return unfold_named("fold_backward", grad, kernel_size, dilation, padding, stride)
 
 
 def _unpool_backward(rank: int, grad_output: Any, indices: Any, layout: str | None) -> Array:

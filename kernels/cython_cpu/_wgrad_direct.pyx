@@ -55,13 +55,10 @@ cdef void sum_rows(
     const ConvProblem* problem, const int64_t* taps, const Stretch* in_d, const Stretch* in_h,
     const Outputs* outputs,
 ) noexcept nogil:
-    """Add the products of a stretch of output rows to the sums of the taps inside, as many at a
-    time as fill blocks evenly; ``x`` is what tap (0, 0, 0) reads for the first output."""
+    """Add the products of a stretch of output rows to the sums of the taps inside; ``x`` is what tap
+    (0, 0, 0) reads for the first output."""
     cdef const int64_t* columns = taps + 2 * (problem.t + problem.r)
     cdef int64_t lanes = VECTOR_BYTES // sizeof(floating)
-    cdef int64_t inside = in_d.taps * in_h.taps * problem.s
-    cdef int64_t blocks = (inside + MOST_TAPS - 1) // MOST_TAPS
-    cdef int64_t most = (inside + blocks - 1) // blocks if blocks else 0
     cdef int64_t count = 0, t, r, s
     cdef Tap tap[MOST_TAPS]
     for t in range(in_d.first, in_d.first + in_d.taps):
@@ -76,11 +73,10 @@ cdef void sum_rows(
                 tap[count].low, tap[count].high = columns[2 * s], columns[2 * s + 1]
                 tap[count].sum = ((t * problem.r + r) * problem.s + s) * lanes
                 count += 1
-                if count == most:
+                if count == MOST_TAPS:
                     sum_taps(local, x, grad_output, outputs, tap, count)
                     count = 0
-    if count:
-        sum_taps(local, x, grad_output, outputs, tap, count)
+    sum_taps(local, x, grad_output, outputs, tap, count)
 
 
 cdef void tile(

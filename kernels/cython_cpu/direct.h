@@ -75,7 +75,20 @@ INLINE void NAME(sum_columns)(REAL *sums, int64_t pitch, int64_t columns, const 
         NAME(sum_vectors)(sums + q, pitch, x + q * stride, 0, w, stride_k, taps, channels, 1, 1);
 }
 
-/* The same for 1 to DIRECT_CHANNELS channels: all four side by side, or one after the other. */
+/* The same for stride 1, 2, or any, each a constant to the loops. */
+INLINE void NAME(sum_channels)(REAL *sums, int64_t pitch, int64_t columns, const REAL *x,
+                               int64_t stride, const REAL *w, int64_t stride_k, const Taps *taps,
+                               const int channels, const int vectors, const int vectors_apart)
+{
+    if (stride == 1)
+        NAME(sum_columns)(sums, pitch, columns, x, 1, w, stride_k, taps, channels, vectors);
+    else if (stride == 2)
+        NAME(sum_columns)(sums, pitch, columns, x, 2, w, stride_k, taps, channels, vectors_apart);
+    else
+        NAME(sum_columns)(sums, pitch, columns, x, stride, w, stride_k, taps, channels, 2);
+}
+
+/* The same for 1 to DIRECT_CHANNELS channels side by side. */
 LOOP void NAME(sum_row)(REAL *sums, int64_t pitch, int64_t columns, const REAL *x, int64_t stride,
                         const REAL *w, int64_t stride_k, int64_t channels, Taps taps)
 {
@@ -83,23 +96,18 @@ LOOP void NAME(sum_row)(REAL *sums, int64_t pitch, int64_t columns, const REAL *
     for (int i = 0; i < 3 && taps.c == 1; i++)
         taps = (Taps){1, taps.t, taps.r, taps.s, 0, taps.x_t, taps.x_r, taps.x_s,
                       0, taps.w_t, taps.w_r, taps.w_s};
-    if (channels == DIRECT_CHANNELS) {
-        if (stride == 1)
-            NAME(sum_columns)(sums, pitch, columns, x, 1, w, stride_k, &taps, 4, 3);
-        else if (stride == 2)
-            NAME(sum_columns)(sums, pitch, columns, x, 2, w, stride_k, &taps, 4, 2);
-        else
-            NAME(sum_columns)(sums, pitch, columns, x, stride, w, stride_k, &taps, 4, 2);
-        return;
+#define CHANNELS(count, vectors, vectors_apart)                                              \
+    case count:                                                                              \
+        NAME(sum_channels)(sums, pitch, columns, x, stride, w, stride_k, &taps, count,       \
+                           vectors, vectors_apart);                                          \
+        break
+    switch (channels) {
+        CHANNELS(1, MOST_VECTORS, MOST_VECTORS);
+        CHANNELS(2, 4, 4);
+        CHANNELS(3, 3, 2);
+        CHANNELS(4, 3, 2);
     }
-    for (int64_t k = 0; k < channels; k++, sums += pitch, w += stride_k) {
-        if (stride == 1)
-            NAME(sum_columns)(sums, pitch, columns, x, 1, w, stride_k, &taps, 1, MOST_VECTORS);
-        else if (stride == 2)
-            NAME(sum_columns)(sums, pitch, columns, x, 2, w, stride_k, &taps, 1, MOST_VECTORS);
-        else
-            NAME(sum_columns)(sums, pitch, columns, x, stride, w, stride_k, &taps, 1, 2);
-    }
+#undef CHANNELS
 }
 
 /* Write a row of sums with bias (NULL: none) and activation, `stride` apart. */

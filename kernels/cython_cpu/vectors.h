@@ -54,6 +54,16 @@ INLINE VECTOR NAME(choose)(MASK mask, VECTOR yes, VECTOR no)
     return (VECTOR)(((MASK)yes & mask) | ((MASK)no & ~mask));
 }
 
+/* The elements 0, 2, 4 ... of two vectors whose loads are LANES - 1 apart. */
+INLINE VECTOR NAME(every_second)(VECTOR low, VECTOR high)
+{
+#if LANES == 8
+    return SHUFFLE(MASK, low, high, 0, 2, 4, 6, 9, 11, 13, 15);
+#else
+    return SHUFFLE(MASK, low, high, 0, 2, 5, 7);
+#endif
+}
+
 /* LANES elements that are `stride` apart; reads nothing beyond the last of them. Meant for callers
  * to whom the stride is a constant, 0, 1 or 2, or anything else. */
 INLINE VECTOR NAME(load_strided)(const REAL *from, int64_t stride)
@@ -62,18 +72,12 @@ INLINE VECTOR NAME(load_strided)(const REAL *from, int64_t stride)
         return NAME(splat)(*from);
     if (stride == 1)
         return NAME(load)(from);
+    if (stride == 2)
+        return NAME(every_second)(NAME(load)(from), NAME(load)(from + LANES - 1));
 #if LANES == 8
-    if (stride == 2) {
-        VECTOR low = NAME(load)(from), high = NAME(load)(from + 7);
-        return SHUFFLE(MASK, low, high, 0, 2, 4, 6, 9, 11, 13, 15);
-    }
     return (VECTOR){from[0], from[stride], from[2 * stride], from[3 * stride],
                     from[4 * stride], from[5 * stride], from[6 * stride], from[7 * stride]};
 #else
-    if (stride == 2) {
-        VECTOR low = NAME(load)(from), high = NAME(load)(from + 3);
-        return SHUFFLE(MASK, low, high, 0, 2, 5, 7);
-    }
     return (VECTOR){from[0], from[stride], from[2 * stride], from[3 * stride]};
 #endif
 }

@@ -27,17 +27,18 @@ typedef struct {
 #define add_lanes(to, sums, count) SELECT(add_lanes, to)(to, sums, count)
 #endif
 
-/* The elements from[i] for the lanes i of the mask, no others are read; zeros elsewhere. */
+/* The elements from[i * stride] for the lanes i of the mask, no others are read; zeros elsewhere. */
 INLINE VECTOR NAME(load_masked)(const REAL *from, int64_t stride, MASK mask)
 {
 #if HAS_FMA && defined(MASKED)
     if (stride == 1)
         return MASKED(from, (__m256i)mask);
 #endif
-    VECTOR vector = {0};
+    VECTOR vector;
+    REAL element[LANES];
     for (int lane = 0; lane < LANES; lane++)
-        if (mask[lane])
-            vector[lane] = from[lane * stride];
+        element[lane] = mask[lane] ? from[lane * stride] : 0;
+    memcpy(&vector, element, sizeof vector);
     return vector;
 }
 
@@ -54,33 +55,29 @@ INLINE MASK NAME(mask_between)(int64_t low, int64_t high, int64_t first)
     return (MASK)(lane >= (MASK){0} + (LANE)low) & (MASK)(lane < (MASK){0} + (LANE)high);
 }
 
-/* As load_strided: the columns whose masks are set. With stride 2 there are masks for the elements
- * of both its loads, those between two columns among them, which are inside if both are. */
+/* The masks of load_columns for the columns low .. high - 1 of a vector that begins with q. With
+ * stride 2 it loads twice, the elements between columns as well: inside, if those beside are. */
 INLINE void NAME(set_masks)(MASK *mask, int64_t stride, int64_t low, int64_t high, int64_t q)
 {
-    if (stride != 2) {
-        mask[0] = NAME(mask_between)(low, high, q);
-        return;
-    }
-    mask[0] = NAME(mask_between)(2 * low, 2 * high - 1, 2 * q);
-    mask[1] = NAME(mask_between)(2 * low, 2 * high - 1, 2 * q + LANES - 1);
+    if (stride == 2) {
+        mask[0] = NAME(mask_between)(2 * low, 2 * high - 1, 2 * q);
+        mask[1] = NAME(mask_between)(2 * low, 2 * high - 1, 2 * q + LANES - 1);
+    } else
+        mask[0] = mask[1] = NAME(mask_between)(low, high, q);
 }
 
+/* As load_strided: zeros for the columns that are masked. */
 INLINE VECTOR NAME(load_columns)(const REAL *from, int64_t stride, const MASK *mask)
 {
     if (stride != 2)
         return NAME(load_masked)(from, stride, mask[0]);
     const VECTOR low = NAME(load_masked)(from, 1, mask[0]);
     const VECTOR high = NAME(load_masked)(from + LANES - 1, 1, mask[1]);
-#if LANES == 8
-    return SHUFFLE(MASK, low, high, 0, 2, 4, 6, 9, 11, 13, 15);
-#else
-    return SHUFFLE(MASK, low, high, 0, 2, 5, 7);
-#endif
+    return NAME(every_second)(low, high);
 }
 
 /* sum[v][m] += gradients x what tap m reads, for the columns of `vectors` vectors. */
-INLINE void NAME(sum_step)(VECTOR sum[MOST_VECTORS][MOST_TAPS], const REAL *x, int64_t stride,
+INLINE void NAME(sum_full)(VECTOR sum[MOST_VECTORS][MOST_TAPS], const REAL *x, int64_t stride,
                            const REAL *grad, int64_t grad_stride, const int64_t *at,
                            const int count, const int vectors)
 {
@@ -93,13 +90,14 @@ INLINE void NAME(sum_step)(VECTOR sum[MOST_VECTORS][MOST_TAPS], const REAL *x, i
     }
 }
 
-/* The same for the columns q, q + 1, ... of all rows, a vector with some of them masked. */
+/* The same for one vector of columns, from q on, that some taps have in the padding, of all rows. */
 INLINE void NAME(sum_masked)(VECTOR *sum, const REAL *x, int64_t stride, const REAL *grad,
                              int64_t grad_stride, const Outputs *outputs, const Tap *taps,
                              const int64_t *at, const int count, int64_t q, int64_t last)
 {
     const MASK columns = NAME(mask_between)(q, last, q);
     MASK mask[MOST_TAPS][2];
+#pragma GCC unroll 1
     for (int m = 0; m < count; m++)
         NAME(set_masks)(mask[m], stride, taps[m].low, taps[m].high, q);
     x += q * stride;
@@ -122,21 +120,23 @@ INLINE void NAME(sum_block)(REAL *sums, const REAL *x, int64_t stride, const REA
     const int64_t block = vectors * LANES;
     VECTOR sum[MOST_VECTORS][MOST_TAPS] = {0};
     int64_t at[MOST_TAPS];
-    /* Columns that some tap has inside, and those that all have. */
+    /* Columns that some tap has inside, first .. last - 1, and whole vectors of those that all
+     * have, begin .. end - 1. */
     int64_t first = taps[0].low, last = taps[0].high, begin = first, end = last;
-    for (int m = 0; m < count; m++) {
-        at[m] = taps[m].at;
+#pragma GCC unroll 1
+    for (int m = 1; m < count; m++) {
         first = taps[m].low < first ? taps[m].low : first;
         last = taps[m].high > last ? taps[m].high : last;
         begin = taps[m].low > begin ? taps[m].low : begin;
         end = taps[m].high < end ? taps[m].high : end;
-        sum[0][m] = NAME(load)(sums + taps[m].sum);
     }
     begin = first + (begin - first + LANES - 1) / LANES * LANES;
     end = end < begin ? begin : begin + (end - begin) / LANES * LANES;
+    for (int m = 0; m < count; m++) {
+        at[m] = taps[m].at;
+        sum[0][m] = NAME(load)(sums + taps[m].sum);
+    }
 
-    for (int64_t q = first; q < begin && q < last; q += LANES)
-        NAME(sum_masked)(sum[0], x, stride, grad, grad_stride, outputs, taps, at, count, q, last);
     for (int64_t p = 0; p < outputs->rows && begin < end; p++) {
         const REAL *from = x + p * outputs->x_p + begin * stride;
         const REAL *with = grad + p * outputs->grad_p + begin * grad_stride;
@@ -144,13 +144,14 @@ INLINE void NAME(sum_block)(REAL *sums, const REAL *x, int64_t stride, const REA
         /* Not unrolled: GCC 12 spills sums when it does. */
 #pragma GCC unroll 1
         for (; left >= block; left -= block, from += block * stride, with += block * grad_stride)
-            NAME(sum_step)(sum, from, stride, with, grad_stride, at, count, vectors);
+            NAME(sum_full)(sum, from, stride, with, grad_stride, at, count, vectors);
 #pragma GCC unroll 1
         for (; vectors > 1 && left; left -= LANES, from += LANES * stride,
                                     with += LANES * grad_stride)
-            NAME(sum_step)(sum, from, stride, with, grad_stride, at, count, 1);
+            NAME(sum_full)(sum, from, stride, with, grad_stride, at, count, 1);
     }
-    for (int64_t q = end; q < last; q += LANES)
+    for (int64_t q = first < begin ? first : end; q < last;
+         q = q + LANES == begin ? end : q + LANES)
         NAME(sum_masked)(sum[0], x, stride, grad, grad_stride, outputs, taps, at, count, q, last);
 
     for (int m = 0; m < count; m++) {
@@ -160,38 +161,33 @@ INLINE void NAME(sum_block)(REAL *sums, const REAL *x, int64_t stride, const REA
     }
 }
 
-INLINE void NAME(sum_count)(REAL *sums, const REAL *x, int64_t stride, const REAL *grad,
-                            int64_t grad_stride, const Outputs *outputs, const Tap *taps,
-                            int64_t count)
-{
-#define COUNT(count, vectors)                                                                 \
-    case count:                                                                               \
-        NAME(sum_block)(sums, x, stride, grad, grad_stride, outputs, taps, count, vectors);   \
-        break
-    switch (count) {
-        COUNT(1, 4);
-        COUNT(2, 4);
-        COUNT(3, 3);
-        COUNT(4, 2);
-        COUNT(5, 2);
-        COUNT(6, 1);
-        COUNT(7, 1);
-        COUNT(8, 1);
-        COUNT(9, 1);
-    }
-#undef COUNT
-}
-
-/* Add the products of all rows to the sums of 1 to MOST_TAPS taps. */
+/* Add the products of all rows to the sums of `count` taps, as many at a time as there is code
+ * for. */
 LOOP void NAME(sum_taps)(REAL *sums, const REAL *x, const REAL *grad, const Outputs *outputs,
                          const Tap *taps, int64_t count)
 {
-    if (outputs->x_q == 1 && outputs->grad_q == 1)
-        NAME(sum_count)(sums, x, 1, grad, 1, outputs, taps, count);
-    else if (outputs->x_q == 2 && outputs->grad_q == 1)
-        NAME(sum_count)(sums, x, 2, grad, 1, outputs, taps, count);
-    else
-        NAME(sum_count)(sums, x, outputs->x_q, grad, outputs->grad_q, outputs, taps, count);
+#define BLOCKS(stride, grad_stride, size, vectors)                                            \
+    for (; count >= size; count -= size, taps += size)                                        \
+        NAME(sum_block)(sums, x, stride, grad, grad_stride, outputs, taps, size, vectors)
+    const int64_t stride = outputs->x_q, grad_stride = outputs->grad_q;
+    if (stride == 1 && grad_stride == 1) {
+        BLOCKS(1, 1, 9, 1);
+        BLOCKS(1, 1, 6, 1);
+        BLOCKS(1, 1, 4, 2);
+        BLOCKS(1, 1, 3, 3);
+        BLOCKS(1, 1, 2, 4);
+        BLOCKS(1, 1, 1, 4);
+    } else if (stride == 2 && grad_stride == 1) {
+        BLOCKS(2, 1, 9, 1);
+        BLOCKS(2, 1, 6, 1);
+        BLOCKS(2, 1, 3, 2);
+        BLOCKS(2, 1, 1, 4);
+    } else {
+        BLOCKS(stride, grad_stride, 9, 1);
+        BLOCKS(stride, grad_stride, 3, 1);
+        BLOCKS(stride, grad_stride, 1, 1);
+    }
+#undef BLOCKS
 }
 
 /* to[i] = the lanes of the vector sums[i], added in pairs. */

@@ -19,47 +19,11 @@ from typing import Any
 
 from .. import blocking, drivers, shapes
 from ._compile import task_range, tile, whole_tile
-from ._dots import (
-    WHOLE_VECTORS, edge_dots_1, edge_dots_2, edge_dots_3, edge_dots_4, whole_dots_1, whole_dots_2,
-    whole_dots_3, whole_dots_4,
-)  # fmt: skip
+from ._dots import TAPS, WHOLE_VECTORS, edge_dots, whole_dots
 from ._packing import fill_zero
 from ._vector import element_stride, lanes, load, store
 
-#: Taps s that are summed side by side: with two vectors of columns each, 8 sums and 2 gradients.
-TAPS_TOGETHER = 4
-
 tap_low, tap_high = tile(shapes.tap_low), tile(shapes.tap_high)
-
-
-@tile
-def add_whole(
-    taps, x, x_at, grad, grad_at, row_steps, column_steps, rows, count, local, at,
-):  # fmt: skip
-    """``whole_dots`` of some taps."""
-    if taps == 4:
-        whole_dots_4(x, x_at, grad, grad_at, row_steps, column_steps, rows, count, local, at)
-    elif taps == 3:
-        whole_dots_3(x, x_at, grad, grad_at, row_steps, column_steps, rows, count, local, at)
-    elif taps == 2:
-        whole_dots_2(x, x_at, grad, grad_at, row_steps, column_steps, rows, count, local, at)
-    else:
-        whole_dots_1(x, x_at, grad, grad_at, row_steps, column_steps, rows, count, local, at)
-
-
-@tile
-def add_edge(
-    taps, x, x_at, grad, grad_at, row_steps, strides, columns, rows, left, local, at,
-):  # fmt: skip
-    """``edge_dots`` of some taps."""
-    if taps == 4:
-        edge_dots_4(x, x_at, grad, grad_at, row_steps, strides, columns, rows, left, local, at)
-    elif taps == 3:
-        edge_dots_3(x, x_at, grad, grad_at, row_steps, strides, columns, rows, left, local, at)
-    elif taps == 2:
-        edge_dots_2(x, x_at, grad, grad_at, row_steps, strides, columns, rows, left, local, at)
-    else:
-        edge_dots_1(x, x_at, grad, grad_at, row_steps, strides, columns, rows, left, local, at)
 
 
 @tile
@@ -71,28 +35,26 @@ def add_rows(x, x_at, grad, grad_at, rows, problem, local, at):
     row_steps = (problem.stride_h * element_stride(x, 3), element_stride(grad, 3))
     step, dilation, vector = problem.stride_w, problem.dilation_w, lanes(x)
     contiguous = x_stride == 1 and grad_stride == 1 and step <= 2
-    blocks = (problem.s + TAPS_TOGETHER - 1) // TAPS_TOGETHER
-    together = (problem.s + blocks - 1) // blocks
-    for s in range(0, problem.s, together):
-        taps = min(together, problem.s - s)
+    for s in range(0, problem.s, TAPS):
+        taps = min(TAPS, problem.s - s)
         low = tap_low(s, step, dilation, problem.pad_w, problem.q)
         high = tap_high(s + taps - 1, problem.w, step, dilation, problem.pad_w, problem.q)
         whole = (low + vector - 1) // vector * vector
-        pairs = max(high - whole, 0) // (WHOLE_VECTORS * vector) if contiguous else 0
+        blocks = max(high - whole, 0) // (WHOLE_VECTORS * vector) if contiguous else 0
         q = 0
         while q < problem.q:
             w = q * step + s * dilation - problem.pad_w
-            if q == whole and pairs > 0:
-                add_whole(
-                    taps, x, x_at + w, grad, grad_at + q, row_steps, (step, dilation),
-                    rows, pairs, local, at + s * vector,
+            if q == whole and blocks > 0:
+                whole_dots(
+                    x, x_at + w, grad, grad_at + q, row_steps, (dilation, step),
+                    taps, rows, blocks, local, at + s * vector,
                 )  # fmt: skip
-                q += pairs * WHOLE_VECTORS * vector
+                q += blocks * WHOLE_VECTORS * vector
             else:
-                add_edge(
-                    taps, x, x_at, grad, grad_at + q * grad_stride, row_steps,
-                    (x_stride, grad_stride), (w, dilation, step, problem.w),
-                    rows, problem.q - q, local, at + s * vector,
+                edge_dots(
+                    x, x_at, grad, grad_at + q * grad_stride, row_steps, (x_stride, grad_stride),
+                    (w, dilation, step, problem.w), taps, rows, problem.q - q,
+                    local, at + s * vector,
                 )  # fmt: skip
                 q += vector
 

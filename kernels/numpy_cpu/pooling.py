@@ -34,7 +34,9 @@ def pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: in
         if mean:
             out[target] += values
         elif indices is None:
-            out[target] = np.maximum(out[target], values)
+            best = out[target]
+            # Not np.maximum, for which the later one of 0.0 and -0.0 is the larger.
+            out[target] = np.where((values > best) | np.isnan(values), values, best)
         else:
             _keep_maximum(values, _flat(places, x.shape), target, out, indices)
     if mean:
