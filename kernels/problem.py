@@ -139,3 +139,11 @@ class PoolProblem(NamedTuple):
 
 #: Activations that a kernel applies in its last store; any other one follows in NumPy.
 ACTIVATION_CODES = {None: 0, "relu": 1, "relu6": 2}
+
+
+def activate(values: Array, activation: int) -> Array:
+    """Apply an activation's code; NaN stays NaN."""
+    if activation == 0:
+        return values
+    values = np.where(values < 0, 0, values)
+    return np.where(values > 6, 6, values) if activation == 2 else values

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .problem import ConvProblem, windows_of
+from .problem import ConvProblem, activate, windows_of
 
 Array = np.ndarray[Any, Any]
 
@@ -82,14 +82,6 @@ def _finish(result: Array, bias: Array, out: Array, activation: int) -> None:
     if bias.size:
         result += bias.reshape(-1, 1, 1, 1)
     out[...] = activate(result, activation)
-
-
-def activate(values: Array, activation: int) -> Array:
-    """Apply an activation code of ``problem.ACTIVATION_CODES``; NaN stays NaN."""
-    if activation == 0:
-        return values
-    values = np.where(values < 0, 0, values)
-    return np.where(values > 6, 6, values) if activation == 2 else values
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -42,7 +42,7 @@ EMPTY: Values = ((), [], range(0))
 
 NOT_ARRAYS: Values = (
     None, "abc", b"abc", 1, 1.0, Opaque(), {}, {1: 2}, set(), [], [[]], [[1.0], [1.0, 2.0]],
-    [2**70], [LONG], [None], ["a"], iter(()), Ellipsis, _self_containing(), memoryview(b"12"),
+    [2**70], [LONG], [None], ["a"], iter(()), Ellipsis, _self_containing(),
     np.ma.zeros((1, 1, 4)), np.zeros(()), np.zeros(3, object), np.zeros(3, bool),
     np.zeros((1, 1, 4), bool), np.zeros((1, 1, 4), "U1"), np.zeros((1, 1, 4), "datetime64[s]"),
     np.zeros((1, 1, 4), "f4,i4"), np.zeros((1, 1, 4), np.uint16), np.zeros((1, 1, 4), np.uint64),
@@ -210,5 +210,11 @@ def huge_argument(draw: Draw, case: Case) -> tuple[dict[str, Any], str]:
     else:
         return bad_argument(draw, case)
     value = draw(pick(*HUGE_VALUES))
-    more = {"out": None} if case.takes_out else {}
-    return {name: value, **more}, f"{name}={value}"
+    if not case.expected.size:
+        return bad_argument(draw, case)  # what is empty takes no memory
+    change: dict[str, Any] = {"out": None} if case.takes_out else {}
+    # A huge stride, or padding by name, would make a small result of it.
+    change.update(
+        {key: least for key, least in (("stride", 1), ("padding", 0)) if key in parameters}
+    )
+    return {**change, name: value}, f"{name}={value}"

@@ -32,9 +32,10 @@ INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
 COMPLEX = ("complex64", "complex128")
 HUGE = (2**40, 2**61)
 BACKENDS = (
-    None, None, "tiled", "im2col", "direct", "loop", "reference", "cython", "numba", "numpy",
+    None, None, "tiled", "im2col", "direct",
+    "loop", "reference", "cython", "numba", "numpy", "cuda",
     "tiled/cython", "im2col/cython", "direct/cython", "loop/cython", "tiled/numba", "im2col/numba",
-    "direct/numba", "loop/numba", "cuda", "im2col/numpy", "direct/numpy", "reference/numpy", "loop/numpy",
+    "direct/numba", "loop/numba", "im2col/numpy", "direct/numpy", "reference/numpy", "loop/numpy",
 )  # fmt: skip
 ACTIVATIONS = (None, None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "gelu")
 

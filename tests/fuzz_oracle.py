@@ -62,7 +62,7 @@ def axis_places(
     """(outputs, kernel) places on an axis; -1 outside of it."""
     at = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - before
     if mode == "replicate":
-        return np.clip(at, 0, size - 1)
+        return np.asarray(np.clip(at, 0, size - 1))
     if mode == "circular":
         return at % size
     if mode == "reflect":
@@ -89,7 +89,10 @@ def sliding(
     """The table of a sliding window."""
     befores = [before for before, _ in pads]
     rows = zip(sizes, outputs, kernel, stride, dilation, befores, strict=True)
-    return combined([axis_places(*row[:5], before=row[5], mode=mode) for row in rows], sizes)
+    tables: list[Array] = []
+    for size, count, taps, step, gap, before in rows:
+        tables.append(axis_places(size, count, taps, step, gap, before, mode))
+    return combined(tables, sizes)
 
 
 def read(x: Array, places: Array, fill: Any = 0) -> Array:
@@ -146,7 +149,7 @@ class Bilinear:
             if letter == "y":
                 sums = (self._x(given["x"], fill) * self._w(given["w"])).sum(axis=(3, 5))
                 n, g, k = sums.shape[:3]
-                return sums.reshape(n, g * k, *self.outputs)
+                return np.asarray(sums.reshape(n, g * k, *self.outputs))
             if letter == "x":
                 parts = (self._y(given["y"]) * self._w(given["w"])).sum(axis=2)
                 n, g, c = parts.shape[:3]
@@ -157,7 +160,7 @@ class Bilinear:
                 sums = np.moveaxis(sums, 3, 0)
             g, k, c, taps = sums.shape[-4:]
             assert taps == self.places.shape[1]
-            return sums.reshape(*sums.shape[:-4], g * k, c, *self.kernel)
+            return np.asarray(sums.reshape(*sums.shape[:-4], g * k, c, *self.kernel))
 
 
 def maxima(x: Array, places: Array, outputs: Sequence[int]) -> tuple[Array, Array]:
@@ -186,7 +189,7 @@ def means(x: Array, places: Array, divisors: Array, outputs: Sequence[int]) -> A
             result = quotients * np.sign(sums) * np.sign(divisors)
         else:
             result = sums / divisors
-    return result.reshape(*x.shape[:2], *outputs)
+    return np.asarray(result.reshape(*x.shape[:2], *outputs))
 
 
 def divisors_of(
@@ -249,5 +252,5 @@ def activated(values: Array, name: str | None) -> Array:
             return np.asarray(values / (1 + np.exp(-values)))
         if name == "gelu":
             tails = [math.erfc(-value / math.sqrt(2)) / 2 for value in values.ravel()]
-            return values * np.reshape(tails, values.shape)
+            return np.asarray(values * np.reshape(tails, values.shape))
         return np.tanh(values) if name == "tanh" else values

@@ -1,8 +1,8 @@
 """What a fuzz case is, how its arrays lie in memory, and what must hold of it.
 
 Arrays are views of larger buffers of canary bytes: permuted, sliced, negative, broadcast,
-read-only, byte-swapped, misaligned, with elements apart by less than an element. ``check`` runs a case and
-``check_refused`` one with a bad argument.
+read-only, byte-swapped, misaligned, with elements apart by less than an element. ``check`` runs a
+case and ``check_refused`` one with a bad argument.
 """
 
 from __future__ import annotations

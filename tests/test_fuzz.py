@@ -2,10 +2,12 @@
 
 1,500 cases by default and 10,000 with ``CNNFAST_FUZZ=10000`` (any number of 100 or more), the same
 ones every time; ``CNNFAST_FUZZ_SEED=7`` makes them others. Each family of functions is a test of
-its own share, and asserts how many cases it has run (``pytest -s`` prints it). A case is right (``fuzzing.check``: values by an
-independent oracle, dtype, memory, threads, ``out``, backends) or has one bad argument
-(``fuzzing.check_refused``). ``python tests/test_fuzz.py`` runs pytest on this file in a process of
-its own, so that a crash is told from a failure; a hang ends the process with every thread's stack.
+its own share, and asserts how many cases it has run (``pytest -s`` prints it). A case is right
+(``fuzzing.check``: values by an independent oracle, dtype, memory, threads, ``out``, backends) or
+has one bad argument (``fuzzing.check_refused``). ``python tests/test_fuzz.py`` runs pytest on this
+file in a process of its own, so that a crash is told from a failure; a hang ends the process with
+every thread's stack. On two cores 10,000 cases take about two minutes, and two more where Numba has
+nothing cached.
 """
 
 from __future__ import annotations
@@ -224,20 +226,18 @@ def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def beside_out(*, out: Any = None, **arguments: Any) -> Any:
         result = right(**arguments, out=out)
         if out is not None:
-            np.lib.stride_tricks.as_strided(out, (1,), (8,))[0:0] = 0
             out.base[3] = 0
         return result
 
-    def on_input(*, input: Any, **arguments: Any) -> Any:
-        result = right(input=input, **arguments)
-        input[0, 0, 0] = 9
-        return result
+    def beside_input(*, input: Any, **arguments: Any) -> Any:
+        input.base[3] = 0
+        return right(input=input, **arguments)
 
     check(case())
     for function, message in (
         (wrong_value, "values are wrong"),
         (beside_out, "outside of out"),
-        (on_input, "input was changed|values are wrong"),
+        (beside_input, "input was changed"),
     ):
         monkeypatch.setattr(cnnfast.functional, "conv1d", function)
         with pytest.raises(AssertionError, match=message):
@@ -247,6 +247,7 @@ def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 if __name__ == "__main__":
     command = [
         sys.executable,
+        "-P",  # or cnnfast/ here would hide the installed one
         "-X",
         "faulthandler",
         "-m",

@@ -12,6 +12,7 @@ import numpy as np
 
 from cnnfast.kernels.problem import ACTIVATION_CODES
 
+from .arguments import shown
 from .normal import normal_cdf
 
 Array = np.ndarray[Any, Any]
@@ -113,10 +114,12 @@ def split_activation(
     (1, None)
     """
     if activation is not None and not isinstance(activation, str):
-        raise TypeError(f"{name}: activation must be None or a name, got {activation!r}")
+        raise TypeError(f"{name}: activation must be None or a name, got {shown(activation)}")
     if activation not in ACTIVATION_CODES and activation not in FOLLOWING:
         names = ", ".join(name for name in (*ACTIVATION_CODES, *FOLLOWING) if name)
-        raise ValueError(f"{name}: activation must be None or one of {names}, got {activation!r}")
+        raise ValueError(
+            f"{name}: activation must be None or one of {names}, got {shown(activation)}"
+        )
     if activation and (kind == "complex" or (kind == "integer" and activation in FOLLOWING)):
         raise TypeError(f"{name}: activation {activation!r} isn't defined for {kind} inputs")
     if activation is None or activation in ACTIVATION_CODES:

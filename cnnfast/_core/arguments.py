@@ -33,11 +33,11 @@ def integer(name: str, value: Any, least: int) -> int:
     2
     """
     if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
     try:
         result = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+        raise TypeError(f"{name} must be an integer, got {shown(value)}") from None
     if result < least:
         rule = {0: "non-negative", 1: "positive"}.get(least, f"at least {least}")
         raise ValueError(f"{name} must be {rule}, got {shown(result)}")
@@ -47,14 +47,15 @@ def integer(name: str, value: Any, least: int) -> int:
 
 
 def shown(value: Any) -> str:
-    """``repr(value)``; Python refuses that for integers of thousands of digits.
+    """``repr(value)``, or what stands for it: Python refuses integers of thousands of digits.
 
-    >>> shown(7), shown(1 << 20_000)
-    ('7', 'an integer of 20001 bits')
+    >>> shown(7), shown((1, 10**5000))
+    ('7', 'a tuple of too many digits')
     """
-    if isinstance(value, int) and value.bit_length() > 10_000:
-        return f"an integer of {value.bit_length()} bits"
-    return repr(value)
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} of too many digits"
 
 
 def flag(name: str, value: Any) -> bool:
@@ -92,7 +93,7 @@ def per_axis(name: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
     if len(items) == 1:
         items = tuple(items) * rank
     if len(items) != rank:
-        raise ValueError(f"{name} must be one integer or {rank} of them, got {value!r}")
+        raise ValueError(f"{name} must be one integer or {rank} of them, got {shown(value)}")
     return tuple(integer(name, item, least) for item in items)
 
 
@@ -121,7 +122,7 @@ def padding_pairs(
         if len(items) != rank or any(len(sequence(item) or ()) != 2 for item in items):
             raise ValueError(
                 f"{name}: padding must be one integer, {rank} integers, {rank} (before, after) "
-                f"pairs or one of {_NAMES}, got {value!r}"
+                f"pairs or one of {_NAMES}, got {shown(value)}"
             )
         return tuple(
             (integer(f"{name}: padding", before, 0), integer(f"{name}: padding", after, 0))
@@ -139,7 +140,9 @@ def _named_padding(
     dilation: Sequence[int],
 ) -> tuple[tuple[int, int], ...]:
     if padding not in STRING_PADDINGS:
-        raise ValueError(f"{name}: padding must be numbers or one of {_NAMES}, got {padding!r}")
+        raise ValueError(
+            f"{name}: padding must be numbers or one of {_NAMES}, got {shown(padding)}"
+        )
     if padding == "valid":
         return ((0, 0),) * len(kernel)
     if padding == "same" and any(step != 1 for step in stride):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import shown
 from .arrays import Array, Dtype
 
 #: dtype -> (kind, dtype that sums come back in, greatest magnitude of an integer).
@@ -105,7 +106,7 @@ def promote(
     try:
         result = np.dtype(out_dtype)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: out_dtype must be a dtype, got {out_dtype!r}") from None
+        raise TypeError(f"{name}: out_dtype must be a dtype, got {shown(out_dtype)}") from None
     result_kind = kind_of(result)
     if result_kind is None or _RANK[result_kind] < _RANK[kind]:
         allowed = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import flag, integer
+from .arguments import flag, integer, shown
 from .arrays import Array, as_arrays, check_out
 from .calls import multiply_rows
 from .conv_geometry import ConvGeometry
@@ -26,7 +26,9 @@ def shape_from(name: str, value: Any) -> Shape:
     try:
         extents = tuple(value)
     except TypeError:
-        raise TypeError(f"{name} must be a shape, a sequence of integers, got {value!r}") from None
+        raise TypeError(
+            f"{name} must be a shape, a sequence of integers, got {shown(value)}"
+        ) from None
     return tuple(integer(name, extent, 0) for extent in extents)
 
 
@@ -35,7 +37,7 @@ def _geometry(
 ) -> ConvGeometry:
     """The convolution's geometry; gradients take batched arrays and numeric padding alone."""
     if isinstance(padding, str):
-        raise ValueError(f"{name}: padding must be numbers, got {padding!r}")
+        raise ValueError(f"{name}: padding must be numbers, got {shown(padding)}")
     shape = input if isinstance(input, tuple) else input.shape
     if len(shape) != rank + 2:
         raise ValueError(f"{name}: input must have {rank + 2} axes, got shape {shape}")
@@ -209,7 +211,7 @@ def _local(
     dilation: Any, groups: Any, layout: str | None, weight_layout: str | None,
 ) -> LocalGeometry:  # fmt: skip
     if isinstance(padding, str):
-        raise ValueError(f"{name}: padding must be numbers, got {padding!r}")
+        raise ValueError(f"{name}: padding must be numbers, got {shown(padding)}")
     shape = input if isinstance(input, tuple) else input.shape
     if len(shape) != rank + 2:
         raise ValueError(f"{name}: input must have {rank + 2} axes, got shape {shape}")

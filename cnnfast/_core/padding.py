@@ -33,7 +33,9 @@ def needs_copy(name: str, mode: Any, value: Any, arithmetic: Arithmetic) -> bool
     }
     what, numeric = allowed[kind]
     if isinstance(value, np.timedelta64) or not isinstance(value, numeric):
-        raise TypeError(f"{name}: padding_value must be {what} for {common} inputs, got {value!r}")
+        raise TypeError(
+            f"{name}: padding_value must be {what} for {common} inputs, got {shown(value)}"
+        )
     try:
         if kind == "integer" and not np.iinfo(common).min <= int(value) <= np.iinfo(common).max:
             raise OverflowError

@@ -20,6 +20,7 @@ from .arguments import (
     lift,
     per_axis,
     sequence,
+    shown,
 )
 from .axes import Axes
 from .geometry import Geometry, dtype_of
@@ -69,7 +70,7 @@ class PoolGeometry(Geometry):
         errors say.
         """
         if reduction not in NAMES:
-            raise ValueError(f"reduction must be 'max' or 'mean', got {reduction!r}")
+            raise ValueError(f"reduction must be 'max' or 'mean', got {shown(reduction)}")
         name = name or f"{NAMES[reduction]}_pool{rank}d"
         data = data_operand(name, input, rank, layout)
         window = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
@@ -190,7 +191,7 @@ def _adaptive_outputs(name: str, output_size: Any, sizes: list[int]) -> list[int
     if len(given) != rank:
         raise ValueError(
             f"{name}: output_size must be one integer or {rank} of them (None keeps the input's), "
-            f"got {output_size!r}"
+            f"got {shown(output_size)}"
         )
     return [
         size if extent is None else integer(f"{name}: output_size", extent, 1)

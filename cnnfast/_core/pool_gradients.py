@@ -74,7 +74,8 @@ def power_backward(
     name: str, rank: int, grad_output: Any, input: Any, norm_type: Any, layout: str | None,
     out: Array | None, backend: str | None, **window: Any,
 ) -> Array:  # fmt: skip
-    """The gradient of power-average pooling; nothing flows from a window whose sum is 0."""
+    """The gradient of power-average pooling; nothing flows from a window whose sum is 0 (for a p
+    below 1 that is NaN at zeros, as in torch)."""
     power = power_of(name, norm_type)
     reduction = "max" if math.isinf(power) else "mean"
     grad, x, arithmetic, geometry = _prepare(

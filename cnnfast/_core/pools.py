@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import flag
+from .arguments import flag, shown
 from .arrays import Array, as_array, check_out
 from .dtypes import Arithmetic, converted, promote
 from .execute import run_pool
@@ -57,7 +57,7 @@ def power_of(name: str, norm_type: Any) -> float:
     """``norm_type`` as a float; TypeError or ValueError unless a number other than 0 and NaN."""
     power = real(f"{name}: norm_type", norm_type)
     if power == 0 or math.isnan(power):
-        raise ValueError(f"{name}: norm_type must be neither 0 nor NaN, got {norm_type!r}")
+        raise ValueError(f"{name}: norm_type must be neither 0 nor NaN, got {shown(norm_type)}")
     return power
 
 

@@ -29,5 +29,5 @@ def finite(name: str, value: Any) -> float:
     """``real``, and ValueError for infinities and NaN."""
     result = real(name, value)
     if not math.isfinite(result):
-        raise ValueError(f"{name} must be finite, got {value!r}")
+        raise ValueError(f"{name} must be finite, got {shown(value)}")
     return result

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from cnnfast.kernels.registry import ENGINES, KERNELS, Kernel
 
+from .arguments import shown
+
 ALGORITHMS = tuple(dict.fromkeys(row.algorithm for row in KERNELS))
 ENGINE_NAMES = {engine.name: folder for folder, engine in ENGINES.items()}
 
@@ -25,7 +27,7 @@ class Request:
         Request(algorithm='tiled', engine='numba_cpu')
         """
         if not isinstance(text, str):
-            raise TypeError(f"{name} must be a string or None, got {text!r}")
+            raise TypeError(f"{name} must be a string or None, got {shown(text)}")
         first, slash, second = text.partition("/")
         if not slash and first in ENGINE_NAMES:
             return cls(None, ENGINE_NAMES[first])
@@ -33,7 +35,7 @@ class Request:
             return cls(first, ENGINE_NAMES.get(second))
         raise ValueError(
             f"{name} must be an algorithm ({', '.join(ALGORITHMS)}), an engine "
-            f"({', '.join(ENGINE_NAMES)}) or 'algorithm/engine', got {text!r}"
+            f"({', '.join(ENGINE_NAMES)}) or 'algorithm/engine', got {shown(text)}"
         )
 
     def matches(self, row: Kernel) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import axis_letters, flag
+from .arguments import axis_letters, flag, shown
 from .arrays import Array, Dtype, as_array, overlap, strides_nest
 from .dtypes import Arithmetic, converted, promote
 from .reals import finite
@@ -62,7 +62,7 @@ class BatchNorm:
         share, least = finite(f"{NAME}: momentum", momentum), finite(f"{NAME}: eps", eps)
         if least < 0 or (training and not least):
             rule = "positive in training" if training else "non-negative"
-            raise ValueError(f"{NAME}: eps must be {rule}, got {eps!r}")
+            raise ValueError(f"{NAME}: eps must be {rule}, got {shown(eps)}")
         norm = cls(
             x,
             axis,

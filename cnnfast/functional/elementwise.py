@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._core import activations
+from .._core.arguments import shown
 from .._core.arrays import Array, as_array
 from .._core.dtypes import converted, promote
 from .._core.reals import real
@@ -113,7 +114,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Array:
     def change(x: Array) -> None:
         if math.isfinite(slope) and abs(slope) > float(np.finfo(x.dtype).max):
             raise ValueError(
-                f"leaky_relu: negative_slope must fit {x.dtype}, got {negative_slope!r}"
+                f"leaky_relu: negative_slope must fit {x.dtype}, got {shown(negative_slope)}"
             )
         activations.leaky_relu(x, slope)
 
@@ -201,7 +202,7 @@ def gelu(input: Any, approximate: str = "none") -> Array:
     """
     forms = {"none": activations.gelu, "tanh": activations.gelu_tanh}
     if not isinstance(approximate, str) or approximate not in forms:
-        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {shown(approximate)}")
     return _mapped("gelu", input, forms[approximate])
 
 

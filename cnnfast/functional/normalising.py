@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .._core.arguments import INDEX_LIMIT, integer
+from .._core.arguments import INDEX_LIMIT, integer, shown
 from .._core.arrays import Array, as_array
 from .._core.dtypes import converted, kind_of, promote
 from .._core.reals import real
-from .._core.statistics import BatchNorm
 
 FLOATS = ("float",)
 REDUCTIONS = ("none", "mean", "sum")
@@ -174,7 +173,9 @@ def _check_loss(
     """Errors for shapes and values that ``cross_entropy`` doesn't take."""
     name = "cross_entropy"
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
-        raise ValueError(f"{name}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+        raise ValueError(
+            f"{name}: reduction must be 'none', 'mean' or 'sum', got {shown(reduction)}"
+        )
     if not 0 <= smooth <= 1:
         raise ValueError(f"{name}: label_smoothing must be from 0 to 1, got {smooth}")
     if not x.ndim:
@@ -327,6 +328,8 @@ def batch_norm(
     >>> mean, var
     (array([0.2, 3. ]), array([ 1.1, 80.9]))
     """
+    from .._core.statistics import BatchNorm
+
     norm = BatchNorm.of(
         input, running_mean, running_var, weight, bias, training, momentum, eps, layout
     )

@@ -143,8 +143,8 @@ def _check_columns(name: str, x: Array, axes: Axes) -> int:
     taps, windows = math.prod(axes.kernel), math.prod(axes.output)
     if x.ndim not in (2, 3) or 0 in x.shape[-2:]:
         raise ValueError(
-            f"{name}: input must have axes N, C * R * S and P * Q (the batch may be missing or empty, "
-            f"the others not), got shape {x.shape}"
+            f"{name}: input must have axes N, C * R * S and P * Q (the batch may be missing or "
+            f"empty, the others not), got shape {x.shape}"
         )
     if x.shape[-2] % taps:
         raise ValueError(

@@ -14,6 +14,7 @@ from .._core.arguments import (
     is_empty_sequence,
     padding_pairs,
     per_axis,
+    shown,
 )
 from .._core.arrays import Array, as_array
 from .._core.dtypes import promote
@@ -207,7 +208,7 @@ def _plane(
     default = stride is None or is_empty_sequence(stride)
     steps = window if default else per_axis(f"{name}: stride", stride, rank, 1)
     if isinstance(padding, str):
-        raise ValueError(f"{name}: padding must be numbers, got {padding!r}")
+        raise ValueError(f"{name}: padding must be numbers, got {shown(padding)}")
     pairs = padding_pairs(name, padding, (), window, steps, (1,) * rank)
     sizes = [operand.extent(letter) for letter in CANONICAL_DATA[-rank:]]
     rows = zip(sizes, window, steps, pairs, strict=True)
@@ -231,11 +232,13 @@ def _given(name: str, operand: Operand, rank: int, output_size: Any) -> tuple[in
     """The spatial extents in the user's ``output_size``."""
     lengths = (rank, len(operand.letters))
     if not isinstance(output_size, (Sequence, np.ndarray)) or isinstance(output_size, (str, bytes)):
-        raise TypeError(f"{name}: output_size must be a sequence of integers, got {output_size!r}")
+        raise TypeError(
+            f"{name}: output_size must be a sequence of integers, got {shown(output_size)}"
+        )
     if len(output_size) not in lengths:
         raise ValueError(
             f"{name}: output_size must have {lengths[0]} extents, or {lengths[1]} for the whole "
-            f"shape, got {output_size!r}"
+            f"shape, got {shown(output_size)}"
         )
     extents = tuple(integer(f"{name}: output_size", extent, 0) for extent in output_size)
     if len(extents) == rank:
@@ -245,6 +248,6 @@ def _given(name: str, operand: Operand, rank: int, output_size: Any) -> tuple[in
         if whole.get(letter, operand.extent(letter)) != operand.extent(letter):
             raise ValueError(
                 f"{name}: output_size must keep batch and channels of the input's shape "
-                f"{operand.shape}, got {output_size!r}"
+                f"{operand.shape}, got {shown(output_size)}"
             )
     return tuple(whole[letter] for letter in CANONICAL_DATA[-rank:])

@@ -97,7 +97,7 @@ def lp_pool1d_backward(
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
-    """Gradient of ``lp_pool1d``; nothing flows from a window whose sum is 0.
+    """Gradient of ``lp_pool1d``; for p of 1 or more nothing flows from a window of zeros.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def lp_pool2d_backward(
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
-    """Gradient of ``lp_pool2d``; nothing flows from a window whose sum is 0.
+    """Gradient of ``lp_pool2d``; for p of 1 or more nothing flows from a window of zeros.
 
     Parameters
     ----------
@@ -344,7 +344,7 @@ def lp_pool3d_backward(
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
-    """Gradient of ``lp_pool3d``; nothing flows from a window whose sum is 0.
+    """Gradient of ``lp_pool3d``; for p of 1 or more nothing flows from a window of zeros.
 
     Parameters
     ----------

@@ -8,9 +8,9 @@ taps    (T + R + S, 2)        outputs [low, high) of a tap inside     IN
 local   [channels][columns]   the sums of a stretch of a row          SCRATCH
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, block of out-channels, o, p).
 Assumes a validated ConvGeometry; raises nothing.
-Why: with few channels a copy costs more than it saves; four channels at once load each input once
-for four multiply-adds, and a block of fewer (depthwise: one) runs its channels one by one. A row is
-cut into stretches whose taps are the same, so padding costs no tests. Source: Zhang et al. 2018.
+Why: with few channels a copy costs more than it saves; up to four channels side by side load each
+input once for all their multiply-adds. A row is cut into stretches whose taps are the same, so
+padding costs no tests. Source: Zhang et al. 2018.
 """
 
 from cython cimport floating

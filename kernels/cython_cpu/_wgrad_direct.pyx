@@ -55,8 +55,8 @@ cdef void sum_rows(
     const ConvProblem* problem, const int64_t* taps, const Stretch* in_d, const Stretch* in_h,
     const Outputs* outputs,
 ) noexcept nogil:
-    """Add the products of a stretch of output rows to the sums of the taps inside; ``x`` is what tap
-    (0, 0, 0) reads for the first output."""
+    """Add the products of a stretch of output rows to the sums of the taps inside; ``x`` is what
+    tap (0, 0, 0) reads for the first output."""
     cdef const int64_t* columns = taps + 2 * (problem.t + problem.r)
     cdef int64_t lanes = VECTOR_BYTES // sizeof(floating)
     cdef int64_t count = 0, t, r, s

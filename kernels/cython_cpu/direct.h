@@ -1,8 +1,8 @@
 /* The loops of the direct row: sums of a stretch of an output row, read from the input in place.
  *
- * Up to 4 x 3 vectors of sums stay in registers over the whole reduction, so that each load of x
- * serves 4 out-channels and each weight 3 vectors. Included once per dtype and instruction set
- * (instruction_sets.h).
+ * Up to 12 vectors of sums stay in registers over the whole reduction, 3 each for 4 out-channels,
+ * so that each load of x serves all channels and each weight all vectors. Included once per dtype
+ * and instruction set (instruction_sets.h).
  */
 #ifndef DIRECT_CHANNELS
 #define DIRECT_CHANNELS 4

@@ -27,7 +27,7 @@ typedef struct {
 #define add_lanes(to, sums, count) SELECT(add_lanes, to)(to, sums, count)
 #endif
 
-/* The elements from[i * stride] for the lanes i of the mask, no others are read; zeros elsewhere. */
+/* The elements from[i * stride] for the lanes i of the mask; zeros for others, unread. */
 INLINE VECTOR NAME(load_masked)(const REAL *from, int64_t stride, MASK mask)
 {
 #if HAS_FMA && defined(MASKED)
@@ -90,7 +90,7 @@ INLINE void NAME(sum_full)(VECTOR sum[MOST_VECTORS][MOST_TAPS], const REAL *x, i
     }
 }
 
-/* The same for one vector of columns, from q on, that some taps have in the padding, of all rows. */
+/* The same for a vector of columns of all rows, from q on, of which taps have some outside. */
 INLINE void NAME(sum_masked)(VECTOR *sum, const REAL *x, int64_t stride, const REAL *grad,
                              int64_t grad_stride, const Outputs *outputs, const Tap *taps,
                              const int64_t *at, const int count, int64_t q, int64_t last)

@@ -9,9 +9,9 @@ Accumulates in the dtype, one fused multiply-add per product, from zero, before 
 ``sums``. Scratch: none. Lanes in the padding or behind a row's end are masked out, so nothing
 outside of a row is read; they add zero times zero, or a gradient times zero.
 Why: a gradient is loaded once for three taps, and six sums side by side are what the two loads of
-a cycle feed. Where there are fewer taps, the last one is computed again and not added: one tap alone
-takes as long, for its multiply-adds wait for each other. A kernel per number of taps took four
-times as long to compile.
+a cycle feed. Where there are fewer taps, the last one is computed again and not added: a tap alone
+takes as long, for its multiply-adds wait for each other, and a kernel for each number of taps took
+four times as long to compile.
 """
 
 from __future__ import annotations
@@ -32,18 +32,10 @@ TAPS = 3
 WHOLE_VECTORS = 2
 
 
-def _least(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.icmp_signed("<", a, b), a, b)
-
-
-def _greatest(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.icmp_signed(">", a, b), a, b)
-
-
 def _tap_columns(builder: Any, taps: Any, dilation: Any) -> list[Any]:
     """How far each tap reads from the first; surplus ones where the last does."""
     last = builder.sub(taps, INT64(1))
-    return [builder.mul(dilation, _least(builder, INT64(j), last)) for j in range(TAPS)]
+    return [builder.mul(dilation, _vector.least(builder, INT64(j), last)) for j in range(TAPS)]
 
 
 def _zeros(builder: Any, vector: ir.VectorType, vectors: int) -> list[list[Any]]:
@@ -151,10 +143,10 @@ def edge_dots(
         zero, one = INT64(0), INT64(1)
         taps_at = [builder.add(w_first, tap) for tap in _tap_columns(builder, tap_count, dilation)]
         # Behind the row's last output a tap's columns may still lie inside of the input.
-        last = builder.sub(_least(builder, outputs, INT64(vector.count)), one)
+        last = builder.sub(_vector.least(builder, outputs, INT64(vector.count)), one)
         reach = builder.add(builder.mul(last, step), one)
         limits = [
-            _greatest(builder, _least(builder, width, builder.add(tap, reach)), zero)
+            _vector.greatest(builder, _vector.least(builder, width, builder.add(tap, reach)), zero)
             for tap in taps_at
         ]
         registers = _zeros(builder, vector, 1)

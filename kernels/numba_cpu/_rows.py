@@ -70,19 +70,21 @@ def _make_row_sums(channels: int, vectors: int) -> Any:
         sums: Any,
         sums_at: Any,
         pitch: Any,
+        valid: Any,
     ) -> Any:
         """``x_steps``: from one c, t, r to the next; ``columns``: the input column of the first
         output's first tap, from one s to the next, from one output to the next (1 or 2), and the
-        row's width; ``weight_steps``: along k, c, t, r, s; ``begin``, ``end``: of t, r, s, c."""
+        row's width; ``weight_steps``: along k, c, t, r, s; ``begin``, ``end``: of t, r, s, c;
+        ``valid`` out-channels: surplus ones repeat the last."""
         integers = [types.UniTuple(types.int64, count) for count in range(6)]
         signature = types.void(
             x, types.int64, integers[3], integers[4], weight, types.int64, integers[5],
-            integers[4], integers[4], sums, types.int64, types.int64,
+            integers[4], integers[4], sums, types.int64, types.int64, types.int64,
         )  # fmt: skip
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             x_value, x_from, x_by, column_by, w_value, w_from, w_by = arguments[:7]
-            low, high, s_value, s_at, gap = arguments[7:]
+            low, high, s_value, s_at, gap, used = arguments[7:]
             vector = _vector.vector_type(context, x)
             zero = ir.Constant(vector, None)
             registers = [
@@ -95,6 +97,10 @@ def _make_row_sums(channels: int, vectors: int) -> Any:
             w_k, w_c, w_t, w_r, w_s = cgutils.unpack_tuple(builder, w_by)
             t_low, r_low, s_low, c_low = cgutils.unpack_tuple(builder, low)
             t_high, r_high, s_high, c_high = cgutils.unpack_tuple(builder, high)
+            last = builder.sub(used, INT64(1))
+            filters = [
+                builder.mul(w_k, _vector.least(builder, INT64(j), last)) for j in range(channels)
+            ]
             span = builder.mul(step, INT64(vectors * vector.count - 1))
 
             def reduce_channels(
@@ -108,8 +114,8 @@ def _make_row_sums(channels: int, vectors: int) -> Any:
                         outside = (builder.add(column, INT64(skipped)), width) if masked else None
                         address = builder.gep(here, [INT64(skipped)])
                         values.append(load_columns(builder, vector, address, stride, outside))
-                    for j in range(channels):
-                        at = builder.add(builder.mul(c, w_c), builder.mul(w_k, INT64(j)))
+                    for j, filter_at in enumerate(filters):
+                        at = builder.add(builder.mul(c, w_c), filter_at)
                         scalar = builder.load(builder.gep(factor, [at]))
                         factor_j = _vector.splat(builder, vector, scalar)
                         for v, value in enumerate(values):

@@ -84,6 +84,16 @@ def load_gathered(
     return builder.call(function, [pointers, INT32(size), mask, ir.Constant(vector, None)])
 
 
+def least(builder: Any, a: Any, b: Any) -> Any:
+    """The lesser of two integers."""
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
+def greatest(builder: Any, a: Any, b: Any) -> Any:
+    """The greater of two integers."""
+    return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+
 def splat(builder: Any, vector: ir.VectorType, scalar: Any) -> Any:
     """A vector of one value."""
     undefined = ir.Constant(vector, ir.Undefined)

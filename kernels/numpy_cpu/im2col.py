@@ -21,8 +21,7 @@ import numpy as np
 
 from .. import adjoints, reference
 from ..blocking import blas_cut, reduction_length
-from ..problem import ConvProblem, taps_of
-from ..reference import activate
+from ..problem import ConvProblem, activate, taps_of
 
 Array = np.ndarray[Any, Any]
 
