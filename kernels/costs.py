@@ -33,13 +33,10 @@ PACK_HALO = 0.5
 #: A column element packed by im2col, and the start of a run of channels.
 PACK_COLUMN = 0.15
 PACK_RUN = 3.0
-#: A row of the direct kernel: its start, a step over a block of vectors for one channel or for four
-#: side by side, and for a column at the border; a gathered element where memory isn't contiguous.
+#: A row of the direct kernel: its start; by channels side by side, the vectors of a block and a
+#: step over it; a column at the border; a gathered element where memory isn't contiguous.
 ROW_START = 50.0
-ROW_VECTORS = 8
-ROW_STEP_ONE = 3.0
-ROW_STEP_FOUR = 2.1
-BLOCK_VECTORS = 3
+ROW_STEPS = {1: (8, 3.0), 2: (4, 1.6), 3: (3, 1.7), 4: (3, 2.1)}
 BORDER_STEP = 1.2
 GATHER = 0.5
 #: The plain loops, a multiply-add; the reference, an array operation and an element.
@@ -58,8 +55,8 @@ PACK_GRADIENT = 0.5
 TILE_RESUME = 30.0
 ADD_UP = 1.0
 #: A row of the direct wgrad for the taps of a kernel row: its start, a vector for one tap.
-DOT_START = 12.0
-DOT_STEP = 0.7
+DOT_START = 10.0
+DOT_STEP = 0.5
 #: Kernels as large as a plane leave the caches: 3 to 9 times the estimate, measured.
 LARGE_KERNEL = 5.0
 #: A window tap of a pooling kernel, and of whole-plane NumPy operations.
@@ -102,8 +99,7 @@ def direct(geometry: Any, problem: ConvProblem) -> float:
     if geometry.input.stride_of("W") != 1 or problem.stride_w > 2 or problem.q < lanes:
         step = problem.q * together * GATHER
     else:
-        block = BLOCK_VECTORS if together == DIRECT_CHANNELS else ROW_VECTORS
-        one = ROW_STEP_FOUR if together == DIRECT_CHANNELS else ROW_STEP_ONE * together
+        block, one = ROW_STEPS[together]
         border = (problem.pad_w + problem.pad_after[2]) * BORDER_STEP
         step = ceil_div(problem.q, block * lanes) * one * (1 + problem.stride_w) / 2 + border
     return rows * (ROW_START + reduction_length(problem) * step)
@@ -142,9 +138,9 @@ def wgrad_direct(geometry: Any, problem: ConvProblem) -> float:
     lanes = int(TILE_BYTES // 2 // geometry.dtype.itemsize)
     cut = wgrad_direct_cut(problem, geometry.dtype.itemsize)
     rows = problem.n * problem.g * problem.k * problem.c * problem.o * problem.p
-    vectors = ceil_div(problem.q, lanes) * DOT_STEP
-    if geometry.input.stride_of("W") != 1 or problem.stride_w > 2 or problem.q < lanes:
-        vectors = problem.q * GATHER
+    vectors = ceil_div(problem.q, lanes) * DOT_STEP * (1 + problem.stride_w) / 2
+    if geometry.input.stride_of("W") != 1 or problem.stride_w > 2:
+        vectors = (problem.q + 2 * lanes) * GATHER
     row = DOT_START + problem.s * vectors
     return rows * problem.t * problem.r * row + cut.shared_elements * ADD_UP
 
