@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,12 @@ READ = {
 KINDS = {"fprop": "conv", "dgrad": "conv", "wgrad": "conv", "pool": "pool", "pool_grad": "pool"}
 
 
-@dataclass(frozen=True)
 class LoadedKernel:
     """A row that is here: its function, and how much scratch it needs."""
 
-    row: Kernel
-    function: Callable[..., None]
+    def __init__(self, row: Kernel, function: Callable[..., None]) -> None:
+        self.row = row
+        self.function = function
 
     def scratch_bytes(self, geometry: Any, threads: int = 1) -> int:
         """Bytes of scratch for a call on that many threads, alignment included."""

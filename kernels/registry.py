@@ -11,9 +11,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import adjoints, blocking, costs
 from .drivers import cut_scratch_bytes
@@ -22,8 +21,7 @@ F32_F64 = ("float32", "float64")
 WITH_INT64 = (*F32_F64, "int64")
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """What an engine needs: a module to be found, and how to get it when it isn't."""
 
     name: str
@@ -47,8 +45,7 @@ def _itself(problem: Any) -> tuple[Any, ...]:
     return (problem,)
 
 
-@dataclass(frozen=True)
-class Algorithm:
+class Algorithm(NamedTuple):
     """What the engines share: ``parts`` gives the problems that a call runs one after the other,
     ``cost(geometry, part)`` estimates nanoseconds on one core, ``cut(part, itemsize)`` gives the
     blocks (None: a kernel that needs no scratch).
@@ -60,8 +57,7 @@ class Algorithm:
     parts: Callable[[Any], tuple[Any, ...]] = _itself
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """One row. ``load`` is ``module:attribute`` below ``cnnfast.kernels``.
 
     Rows with a higher ``fallback`` serve only where no other does: first BLAS, whose bits change
@@ -120,13 +116,13 @@ class Kernel:
 
 def _dgrad(method: Algorithm) -> Algorithm:
     """The dgrad of an fprop algorithm."""
-    return replace(method, parts=adjoints.dgrad_parts)
+    return method._replace(parts=adjoints.dgrad_parts)
 
 
 def _wgrad(method: Algorithm) -> Algorithm:
     """The wgrad of an fprop algorithm."""
     cost = costs.of_large_kernels(method.cost)
-    return replace(method, cost=cost, parts=adjoints.wgrad_parts)
+    return method._replace(cost=cost, parts=adjoints.wgrad_parts)
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut)

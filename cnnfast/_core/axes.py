@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnfast.kernels import shapes
 
 from .arguments import STRING_PADDINGS, Pairs, Triple, lift, padding_pairs, per_axis
 
 
-@dataclass(frozen=True)
-class Axes:
+class Axes(NamedTuple):
     """The three spatial axes (depth, height, width; unit axes in front) of a sliding window."""
 
     size: Triple

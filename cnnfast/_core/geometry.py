@@ -85,11 +85,16 @@ class Geometry(ABC):
         """Floating-point operations."""
 
     def _check_index(self) -> None:
-        padded = self.batch * self.in_channels * self.axes.padded_size
+        # Per image at least: the extents of an empty batch must be good as well.
+        images = max(self.batch, 1)
         for what, count, limit in (
             ("the count of operations", self.flops, INDEX_LIMIT),
-            ("the padded input's size", padded, SIZE_LIMIT),
-            ("the result's size", math.prod(self.out_shape), SIZE_LIMIT),
+            (
+                "the padded input's size",
+                images * self.in_channels * self.axes.padded_size,
+                SIZE_LIMIT,
+            ),
+            ("the result's size", images * self.out_channels * math.prod(self.output), SIZE_LIMIT),
         ):
             if count >= limit:
                 power = limit.bit_length() - 1

@@ -7,8 +7,7 @@ reads and whose pixels are the images of the batch: the kernels of the table do 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from .columns import fold_windows, windows_view
 from .conv_geometry import ConvGeometry
 
 
-@dataclass(frozen=True)
-class LocalGeometry:
+class LocalGeometry(NamedTuple):
     """A locally connected layer: ``windows`` is the convolution with the same windows,
     ``positions`` the number of its outputs.
 

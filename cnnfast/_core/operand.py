@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +16,7 @@ CANONICAL_DATA = "NCDHW"
 CANONICAL_WEIGHT = "OIDHW"
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """An array as a geometry knows it; shape and element strides in the user's order."""
 
     layout: str

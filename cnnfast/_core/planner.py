@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from cnnfast.kernels.registry import KERNELS, Kernel, engine_missing, load_row
 
@@ -33,8 +34,7 @@ class BackendUnavailableError(RuntimeError):
     """A backend asked for by name can't serve; the message says why and what to install."""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The row that runs, and why each other one doesn't (row name -> reason)."""
 
     row: Kernel

@@ -167,9 +167,10 @@ class PoolGeometry(Geometry):
         return np.stack([first, last, padded if self.count_include_pad else last - first], 1)
 
     def _adaptive_axis(self, i: int) -> Array:
-        outputs, size = range(self.output[i]), self.size[i]
-        first = np.array([shapes.adaptive_start(at, size, len(outputs)) for at in outputs])
-        last = np.array([shapes.adaptive_end(at, size, len(outputs)) for at in outputs])
+        # The formulas' integer arithmetic serves arrays as well.
+        at: Any = np.arange(self.output[i])
+        first = np.asarray(shapes.adaptive_start(at, self.size[i], self.output[i]))
+        last = np.asarray(shapes.adaptive_end(at, self.size[i], self.output[i]))
         return np.stack([first, last, last - first], 1)
 
     @property

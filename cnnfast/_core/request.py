@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cnnfast.kernels.registry import ENGINES, KERNELS, Kernel
 
@@ -12,8 +12,7 @@ ALGORITHMS = tuple(dict.fromkeys(row.algorithm for row in KERNELS))
 ENGINE_NAMES = {engine.name: folder for folder, engine in ENGINES.items()}
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What was asked for; None stands for any. ``engine`` is the engine's folder."""
 
     algorithm: str | None = None
