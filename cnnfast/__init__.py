@@ -11,23 +11,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import functional, kernels
-from ._core.config import (
-    get_num_threads,
-    get_workspace_limit,
-    set_num_threads,
-    set_workspace_limit,
-    use_backend,
-)
-from ._core.conv_geometry import ConvGeometry
-from ._core.planner import BackendUnavailableError, PerformanceWarning
-from ._core.pool_geometry import PoolGeometry
 from ._core.version import __version__
-from ._core.workspace import release_scratch
-from .functional import *  # noqa: F403  every function, under its own name
 
 if TYPE_CHECKING:
-    from . import grad
+    from . import functional, grad, kernels
+    from ._core.config import (
+        get_num_threads,
+        get_workspace_limit,
+        set_num_threads,
+        set_workspace_limit,
+        use_backend,
+    )
+    from ._core.conv_geometry import ConvGeometry
+    from ._core.planner import BackendUnavailableError, PerformanceWarning
+    from ._core.pool_geometry import PoolGeometry
+    from ._core.workspace import release_scratch
+    from .functional import *  # noqa: F403  every function, under its own name
     from .inspection import Explanation, explain, show_config
 
 __all__ = [
@@ -37,30 +36,89 @@ __all__ = [
     "PerformanceWarning",
     "PoolGeometry",
     "__version__",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "cross_entropy",
+    "depthwise_conv1d",
+    "depthwise_conv2d",
     "explain",
+    "fold",
     "functional",
+    "gelu",
     "get_num_threads",
     "get_workspace_limit",
     "grad",
     "kernels",
+    "leaky_relu",
+    "linear",
+    "locally_connected1d",
+    "locally_connected2d",
+    "log_softmax",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "release_scratch",
+    "relu",
+    "relu6",
+    "separable_conv1d",
+    "separable_conv2d",
     "set_num_threads",
     "set_workspace_limit",
     "show_config",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
+    "unfold",
     "use_backend",
 ]
-__all__ += functional.__all__
 
-#: What is loaded when it is first used, which makes the import a fifth shorter.
-_LATER = {"Explanation": "inspection", "explain": "inspection", "show_config": "inspection"}
+#: Where a name comes from, unless it is a function. Modules load when a name of theirs is first
+#: used: importing the package costs a few milliseconds, and using it what it takes.
+_HOMES = {
+    "_core.config": (
+        "get_num_threads",
+        "get_workspace_limit",
+        "set_num_threads",
+        "set_workspace_limit",
+        "use_backend",
+    ),
+    "_core.conv_geometry": ("ConvGeometry",),
+    "_core.planner": ("BackendUnavailableError", "PerformanceWarning"),
+    "_core.pool_geometry": ("PoolGeometry",),
+    "_core.workspace": ("release_scratch",),
+    "inspection": ("Explanation", "explain", "show_config"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "grad":
-        return import_module("cnnfast.grad")
-    if name in _LATER:
-        return getattr(import_module(f"cnnfast.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'cnnfast' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'cnnfast' has no attribute {name!r}")
+    if name in ("functional", "grad", "kernels"):
+        return import_module(f"cnnfast.{name}")
+    home = next((module for module, names in _HOMES.items() if name in names), "functional")
+    value = globals()[name] = getattr(import_module(f"cnnfast.{home}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

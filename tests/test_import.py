@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+import cnnfast
+
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
@@ -51,3 +53,26 @@ def test_a_default_call_on_the_cython_engine_does_not_import_numba() -> None:
         "cnnfast.conv2d(x, x[:, :, :3, :3]); print('numba' in sys.modules)"
     )
     assert python("-c", code).stdout.strip() == "False"
+
+
+def test_every_name_is_there_and_every_function_under_its_own() -> None:
+    assert set(cnnfast.functional.__all__) < set(cnnfast.__all__) <= set(dir(cnnfast))
+    for name in cnnfast.__all__:
+        assert getattr(cnnfast, name) is not None
+    for name in cnnfast.functional.__all__:
+        assert getattr(cnnfast, name) is getattr(cnnfast.functional, name)
+    with pytest.raises(AttributeError, match="module 'cnnfast' has no attribute 'conv9d'"):
+        cnnfast.conv9d  # noqa: B018
+
+
+def test_the_first_result_comes_soon(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a first call loads and does above ``import numpy``, the least of five; printed."""
+    code = (
+        "import time, numpy as np; start = time.perf_counter(); import cnnfast;"
+        "x = np.ones((1, 1, 8, 8)); cnnfast.max_pool2d(x, 2, backend='numpy');"
+        "print(time.perf_counter() - start)"
+    )
+    seconds = min(float(python("-c", code).stdout) for _ in range(5))
+    with capsys.disabled():
+        print(f"\nfirst result of cnnfast: {seconds * 1e3:.1f} ms above import numpy")
+    assert seconds < 0.5

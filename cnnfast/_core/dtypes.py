@@ -8,6 +8,7 @@ nothing else), else in int64, which wraps around like NumPy's.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ _INTEGERS = {
 }
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _COMPLEX = ("complex64", "complex128")
+_WIDE = ("float64", "complex128")
 
 KINDS = {
     "integer": tuple(_INTEGERS),
@@ -37,6 +39,7 @@ _RANK = {"integer": 0, "float": 1, "complex": 2}
 EXACT = (("float32", 2**24), ("float64", 2**53))
 
 
+@lru_cache(maxsize=64)
 def kind_of(dtype: Dtype) -> str | None:
     """One of "integer", "float", "complex"; None for what no function takes.
 
@@ -47,33 +50,31 @@ def kind_of(dtype: Dtype) -> str | None:
 
 
 class Arithmetic(NamedTuple):
-    """What inputs promote to, and the dtype that comes back."""
+    """What inputs promote to, the dtype that comes back, and the kind of the former: "integer",
+    "float" or "complex".
+    """
 
     common: Dtype
     result: Dtype
-
-    @property
-    def kind(self) -> str:
-        """One of "integer", "float", "complex"."""
-        kind = kind_of(self.common)
-        assert kind is not None
-        return kind
+    kind: str
 
     def computing(self, products: int) -> Dtype:
         """What a kernel computes sums of that many products in; for complex the real parts' dtype.
 
-        >>> Arithmetic(np.dtype("int8"), np.dtype("int32")).computing(27).name
+        >>> promote("conv2d", [np.ones(3, np.int8)]).computing(27).name
         'float32'
         """
-        if self.kind == "integer":
-            most = (products + 1) * _INTEGERS[self.common.name][1] ** 2
-            return np.dtype(next((name for name, limit in EXACT if most <= limit), "int64"))
-        wide = self.common.itemsize > (8 if self.kind == "complex" else 4)
-        if self.kind == "float" and self.result.name == "float64":
-            wide = True
-        if self.result.name == "complex128":
-            wide = True
-        return np.dtype(np.float64 if wide else np.float32)
+        return _computing(self, products)
+
+
+@lru_cache(maxsize=1024)
+def _computing(arithmetic: Arithmetic, products: int) -> Dtype:
+    common, result, kind = arithmetic
+    if kind == "integer":
+        most = (products + 1) * _INTEGERS[common.name][1] ** 2
+        return np.dtype(next((name for name, limit in EXACT if most <= limit), "int64"))
+    wide = common.name in _WIDE or result.name in _WIDE
+    return np.dtype(np.float64 if wide else np.float32)
 
 
 def promote(
@@ -87,39 +88,42 @@ def promote(
     TypeError for dtypes that aren't of ``kinds`` or don't promote, and for an ``out_dtype`` that
     would drop a fraction or an imaginary part.
     """
-    given = [array.dtype for array in arrays if array is not None]
-    taken = [dtype for kind in kinds for dtype in KINDS[kind]]
+    if out_dtype is not None:
+        try:
+            out_dtype = np.dtype(out_dtype)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: out_dtype must be a dtype, got {shown(out_dtype)}") from None
+    given = tuple(array.dtype for array in arrays if array is not None)
+    found = _arithmetic(given, out_dtype, kinds)
+    if isinstance(found, str):
+        raise TypeError(f"{name}{found}")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _arithmetic(
+    given: tuple[Dtype, ...], out_dtype: Dtype | None, kinds: tuple[str, ...]
+) -> Arithmetic | str:
+    """The arithmetic, or what is wrong. Remembered: a dtype takes microseconds to find its name."""
     for dtype in given:
         if kind_of(dtype) not in kinds:
-            raise TypeError(f"{name} takes {', '.join(taken)}, got dtype {dtype}")
+            taken = ", ".join(dtype for kind in kinds for dtype in KINDS[kind])
+            return f" takes {taken}, got dtype {dtype}"
     try:
         common = np.result_type(*given).newbyteorder("=")
     except TypeError as error:
-        raise TypeError(
-            f"{name}: the inputs' dtypes don't promote to a common one: {error}"
-        ) from None
+        return f": the inputs' dtypes don't promote to a common one: {error}"
     kind = kind_of(common)
     assert kind is not None, f"{given} promote to {common}"
-    result = np.dtype(_INTEGERS[common.name][0]) if kind == "integer" else common
     if out_dtype is None:
-        return Arithmetic(common, result)
-    try:
-        result = np.dtype(out_dtype)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: out_dtype must be a dtype, got {shown(out_dtype)}") from None
-    result_kind = kind_of(result)
-    if result_kind is None or _RANK[result_kind] < _RANK[kind]:
-        allowed = [
-            dtype
-            for other, names in KINDS.items()
-            if _RANK[other] >= _RANK[kind]
-            for dtype in names
-        ]
-        raise TypeError(
-            f"{name}: out_dtype must be one of {', '.join(allowed)} for inputs of {common}, "
-            f"got {result}"
-        )
-    return Arithmetic(common, result.newbyteorder("="))
+        result = np.dtype(_INTEGERS[common.name][0]) if kind == "integer" else common
+        return Arithmetic(common, result, kind)
+    wider = {names for other, names in KINDS.items() if _RANK[other] >= _RANK[kind]}
+    allowed = [dtype for names in KINDS.values() if names in wider for dtype in names]
+    if out_dtype.name not in allowed:
+        names = ", ".join(allowed)
+        return f": out_dtype must be one of {names} for inputs of {common}, got {out_dtype}"
+    return Arithmetic(common, out_dtype.newbyteorder("="), kind)
 
 
 def converted(array: Array, dtype: Dtype) -> Array:

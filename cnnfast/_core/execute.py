@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -66,13 +67,10 @@ def check_bias(name: str, bias: Array | None, out_channels: int) -> None:
 
 def products_of(family: str, geometry: ConvGeometry) -> int:
     """The most products that are summed for one value of a family's result."""
-    problem = geometry.problem
-    taps = problem.t * problem.r * problem.s
-    return {
-        "fprop": problem.c * taps,
-        "dgrad": problem.k * taps,
-        "wgrad": problem.n * problem.o * problem.p * problem.q,
-    }[family]
+    if family == "wgrad":
+        return geometry.batch * math.prod(geometry.output)
+    channels = geometry.in_channels if family == "fprop" else geometry.out_channels
+    return channels // geometry.groups * math.prod(geometry.kernel)
 
 
 def run_conv(
