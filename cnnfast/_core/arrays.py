@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,13 @@ def check_out(
             f"{name}: out must not overlap itself: each of its strides must step over what the "
             f"smaller ones span, got strides {out.strides} for shape {shape}"
         )
-    for array in inputs:
-        if overlap(out, array):
-            raise ValueError(f"{name}: out must not share memory with an input")
+    check_apart(name, out, inputs)
+
+
+def check_apart(name: str, out: Array, inputs: Iterable[Array]) -> None:
+    """ValueError if ``out`` shares memory with an input."""
+    if any(overlap(out, array) for array in inputs):
+        raise ValueError(f"{name}: out must not share memory with an input")
 
 
 def strides_nest(array: Array) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .arguments import axis_letters
-from .arrays import Array, as_arrays, check_out
+from .arrays import Array, as_arrays, check_apart, check_out
 from .conv_geometry import ConvGeometry
 from .dtypes import promote
-from .execute import check_bias, recorded_steps, run_conv
+from .execute import check_bias, deliver, recorded_steps, run_conv
 from .operand import data_operand
 from .padding import needs_copy, pad_input
 
@@ -119,9 +119,12 @@ def convolve_separable(
             out_dtype=out_dtype, out=out, **shared,
         )  # fmt: skip
 
-    # Without kernels first: what is wrong with the second step shows before the first one runs.
+    # Without kernels first: what is wrong with the second step shows before the first one runs,
+    # of which ``out`` must be apart as well.
     with recorded_steps():
         both_steps()
+    if out is not None:
+        check_apart(name, out, as_arrays(name, input=input, depthwise_weight=depthwise_weight))
     return both_steps()
 
 
@@ -181,8 +184,4 @@ def multiply_rows(
     result = run_conv(
         "fprop", pixels, weight[:, :, None], bias, geometry, arithmetic, activation, None, backend
     )
-    result = result[:, :count].reshape(shape)
-    if out is None:
-        return result
-    out[...] = result
-    return out
+    return deliver(result[:, :count].reshape(shape), out, arithmetic.result)

@@ -47,13 +47,30 @@ def recorded_steps() -> Iterator[list[Step]]:
 
 
 def _planned(
-    family: str, geometry: ConvGeometry | PoolGeometry, backend: str | None, target: Array
+    family: str, geometry: ConvGeometry | PoolGeometry, backend: str | None
 ) -> Plan | None:
-    """The plan, or None if there is nothing to run: no elements, or steps are recorded."""
+    """The plan, or None where steps are recorded: then nothing is to be run or written."""
     chosen, recorder = plan(family, geometry, backend), _recorder.get()
-    if recorder is not None:
-        recorder.append(Step(family, geometry, chosen))
-    return chosen if target.size and recorder is None else None
+    if recorder is None:
+        return chosen
+    recorder.append(Step(family, geometry, chosen))
+    return None
+
+
+def result_array(out: Array | None, shape: Shape, dtype: Dtype) -> Array:
+    """Where to write a result: the user's ``out``, if there is one and steps aren't recorded."""
+    if out is None or _recorder.get() is not None:
+        return np.empty(shape, dtype)
+    return out
+
+
+def deliver(result: Array, out: Array | None, dtype: Dtype) -> Array:
+    """The result in its dtype, written into the user's ``out`` if there is one."""
+    if out is None or _recorder.get() is not None:
+        return converted(result, dtype)
+    if not np.may_share_memory(result, out):
+        out[...] = converted(result, dtype)
+    return out
 
 
 def check_bias(name: str, bias: Array | None, out_channels: int) -> None:
@@ -98,58 +115,57 @@ def run_conv(
     inputs = [array for array in (first, second, bias) if array is not None]
     if out is not None:
         check_out(geometry.name, out, target_operand.shape, arithmetic.result, inputs)
+    lowered = complexes.real_geometry(geometry) if arithmetic.kind == "complex" else geometry
+    chosen = _planned(family, lowered, backend)
+    if chosen is None:
+        return np.empty(target_operand.shape, arithmetic.result)
     if arithmetic.kind == "complex":
-        return _run_complex(family, first, second, bias, geometry, arithmetic, out, backend)
+        result = _run_complex(family, chosen, first, second, bias, geometry, lowered)
+        return deliver(result, out, arithmetic.result)
     target = _target(out, target_operand.shape, computing, arithmetic.result)
-    arrays = kernel_ready(first, computing), kernel_ready(second, computing), target
-    _call_conv(family, arrays, bias, geometry, code, backend)
+    ready = [kernel_ready(array, computing) for array in (first, second)]
+    _call_conv(family, chosen, (*ready, target), bias, geometry, code)
     if following is not None:
         following(target)
-    return _deliver(target, out, arithmetic.result)
+    return deliver(target, out, arithmetic.result)
 
 
 def _run_complex(
     family: str,
+    chosen: Plan,
     first: Array,
     second: Array,
     bias: Array | None,
     geometry: ConvGeometry,
-    arithmetic: Arithmetic,
-    out: Array | None,
-    backend: str | None,
+    lowered: ConvGeometry,
 ) -> Array:
+    """The complex result of a geometry by the kernel for the real one that it is lowered to."""
     one, two, three = geometry.operands(family)
-    wide = arithmetic.common if arithmetic.common.kind == "c" else arithmetic.result
-    result = np.empty(three.shape, np.result_type(wide, geometry.dtype))
-    lowered = complexes.real_geometry(geometry)
-    views = one.canonical(first), two.canonical(second)
-    makers = (
-        complexes.real_data,
-        complexes.real_data if family == "wgrad" else complexes.real_weight,
-    )
-    real = [make(view, geometry.dtype) for make, view in zip(makers, views, strict=True)]
+    dtype = lowered.dtype
+    of_second = complexes.real_data if family == "wgrad" else complexes.real_weight
+    real = complexes.real_data(one.canonical(first), dtype), of_second(two.canonical(second), dtype)
     added = None
     if bias is not None:
-        added = complexes.real_data(bias[None].astype(result.dtype), geometry.dtype)[0]
-    target = np.empty(lowered.operands(family)[2].shape, geometry.dtype)
-    _call_conv(family, (*real, target), added, lowered, 0, backend)
+        added = complexes.real_data(bias[None].astype(np.complex128), dtype)[0]
+    target = np.empty(lowered.operands(family)[2].shape, dtype)
+    _call_conv(family, chosen, (*real, target), added, lowered, 0)
+    result = np.empty(three.shape, np.result_type(dtype, np.complex64))
     put = complexes.put_weight if family == "wgrad" else complexes.put_data
     put(target, three.canonical(result))
-    return _deliver(result, out, arithmetic.result)
+    return result
 
 
 def _call_conv(
     family: str,
+    chosen: Plan,
     arrays: tuple[Array, ...],
     bias: Array | None,
     geometry: ConvGeometry,
     code: int,
-    backend: str | None,
 ) -> None:
     """Fill the last of three kernel-ready arrays."""
     first, second, target = arrays
-    chosen = _planned(family, geometry, backend, target)
-    if chosen is None:
+    if target.size == 0:
         return
     threads = chosen.threads_for(geometry)
     added = np.empty(0, geometry.dtype)
@@ -172,28 +188,31 @@ def run_pool(
     if out is not None:
         check_out(geometry.name, out, geometry.out_shape, result, [x])
     indices = np.empty(geometry.out_shape, np.int64) if return_indices else None
+    chosen = _planned("pool", geometry, backend)
+    if chosen is None:
+        return np.empty(geometry.out_shape, result), indices
     if result.kind == "c":
         # Real and imaginary parts are arrays of their own, of twice the stride.
         whole = np.empty(geometry.out_shape, result)
         for part, values in ((whole.real, x.real), (whole.imag, x.imag)):
-            _call_pool(kernel_ready(values, geometry.dtype), part, None, geometry, backend)
-        return _deliver(whole, out, result), None
+            _call_pool(chosen, values, part, None, geometry)
+        return deliver(whole, out, result), None
     target = _target(out, geometry.out_shape, geometry.dtype, result)
-    _call_pool(kernel_ready(x, geometry.dtype), target, indices, geometry, backend)
+    _call_pool(chosen, x, target, indices, geometry)
     if result.kind in "iu" and geometry.reduction == "max":
         # A window wholly in padding has the least value of the result's own dtype.
         np.maximum(target, np.iinfo(result).min, out=target)
-    return _deliver(target, out, result), indices
+    return deliver(target, out, result), indices
 
 
 def _call_pool(
-    x: Array, target: Array, indices: Array | None, geometry: PoolGeometry, backend: str | None
+    chosen: Plan, x: Array, target: Array, indices: Array | None, geometry: PoolGeometry
 ) -> None:
-    chosen = _planned("pool", geometry, backend, target)
-    if chosen is not None:
+    if target.size:
         flat = None if indices is None else geometry.canonical(indices)
-        views = geometry.canonical(x), geometry.canonical(target)
-        chosen.function(*views, flat, geometry, chosen.threads_for(geometry))
+        ready = geometry.canonical(kernel_ready(x, geometry.dtype))
+        threads = chosen.threads_for(geometry)
+        chosen.function(ready, geometry.canonical(target), flat, geometry, threads)
 
 
 def run_pool_grad(
@@ -208,14 +227,27 @@ def run_pool_grad(
     """Plan and run a pooling's adjoint: of "max" with ``indices``, of "mean" without."""
     if out is not None:
         check_out(geometry.name, out, geometry.input.shape, result, inputs)
+    chosen = _planned("pool_grad", geometry, backend)
+    if chosen is None:
+        return np.empty(geometry.input.shape, result)
+    if result.kind == "c":
+        whole = np.empty(geometry.input.shape, result)
+        for part, values in ((whole.real, grad_output.real), (whole.imag, grad_output.imag)):
+            _call_pool_grad(chosen, values, part, None, geometry)
+        return deliver(whole, out, result)
     target = _target(out, geometry.input.shape, geometry.dtype, result)
-    chosen = _planned("pool_grad", geometry, backend, target)
-    if chosen is not None:
+    _call_pool_grad(chosen, grad_output, target, indices, geometry)
+    return deliver(target, out, result)
+
+
+def _call_pool_grad(
+    chosen: Plan, grad_output: Array, target: Array, indices: Array | None, geometry: PoolGeometry
+) -> None:
+    if target.size:
         flat = None if indices is None else geometry.canonical(indices)
         grad = geometry.canonical(kernel_ready(grad_output, geometry.dtype))
         threads = chosen.threads_for(geometry)
         chosen.function(grad, flat, geometry.canonical(target), geometry, threads)
-    return _deliver(target, out, result)
 
 
 def _target(out: Array | None, shape: Shape, computing: Dtype, result: Dtype) -> Array:
@@ -223,11 +255,3 @@ def _target(out: Array | None, shape: Shape, computing: Dtype, result: Dtype) ->
     if out is not None and result == computing and has_element_strides(out):
         return out.view(np.ndarray)
     return np.empty(shape, computing)
-
-
-def _deliver(target: Array, out: Array | None, dtype: Dtype) -> Array:
-    if out is None:
-        return converted(target, dtype)
-    if not np.may_share_memory(target, out):
-        out[...] = converted(target, dtype)
-    return out

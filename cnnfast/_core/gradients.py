@@ -12,7 +12,7 @@ from .arrays import Array, as_arrays, check_out
 from .calls import multiply_rows
 from .conv_geometry import ConvGeometry
 from .dtypes import Arithmetic, converted, promote
-from .execute import run_conv
+from .execute import deliver, run_conv
 from .local import LocalGeometry, at_least_one
 from .operand import Shape, data_operand
 
@@ -156,10 +156,7 @@ def linear_weight(
         columns = columns.conj()
     rows_of_grad = at_least_one(grad.reshape(rows, size[0]).T)
     result = multiply_rows(name, rows_of_grad, columns, backend=backend)
-    if out is None:
-        return result
-    out[...] = result
-    return out
+    return deliver(result, out, arithmetic.result)
 
 
 def local_input(
@@ -173,15 +170,13 @@ def local_input(
     local = _local(name, rank, size, w.shape, grad, **arguments)
     if out is not None:
         check_out(name, out, size, arithmetic.result, [w, grad])
-    result = np.empty(size, arithmetic.result) if out is None else out
     flat = run_conv(
         "dgrad", at_least_one(local.flat_output(grad)), local.flat_weight(w), None, local.grouped,
         _summing(arithmetic), None, None, backend,
     )  # fmt: skip
     folded = np.empty(size, flat.dtype)
     local.add_columns(flat[..., : local.windows.batch], folded)
-    result[...] = converted(folded, arithmetic.result)
-    return result
+    return deliver(folded, out, arithmetic.result)
 
 
 def local_weight(
@@ -199,11 +194,7 @@ def local_weight(
         "wgrad", at_least_one(local.read_columns(x)), at_least_one(local.flat_output(grad)), None,
         local.grouped, arithmetic, None, None, backend,
     )  # fmt: skip
-    result = local.shaped_weight(flat)
-    if out is None:
-        return result
-    out[...] = result
-    return out
+    return deliver(local.shaped_weight(flat), out, arithmetic.result)
 
 
 def _local(

@@ -9,7 +9,7 @@ import numpy as np
 
 from .arrays import Array, as_arrays, check_out
 from .dtypes import Arithmetic, converted, promote
-from .execute import run_pool, run_pool_grad
+from .execute import deliver, run_pool, run_pool_grad
 from .gradients import check_gradient
 from .operand import data_operand
 from .pool_geometry import PoolGeometry
@@ -18,11 +18,11 @@ from .pools import power_of
 
 def _prepare(
     name: str, rank: int, reduction: str, grad_output: Any, input: Any, layout: str | None,
-    **window: Any,
+    kinds: tuple[str, ...] = ("float",), **window: Any,
 ) -> tuple[Array, Array, Arithmetic, PoolGeometry]:  # fmt: skip
     """Both arrays, their arithmetic and the forward pooling's geometry."""
     grad, x = as_arrays(name, grad_output=grad_output, input=input)
-    arithmetic = promote(name, (grad, x), kinds=("float",))
+    arithmetic = promote(name, (grad, x), kinds=kinds)
     if x.ndim != rank + 2:
         raise ValueError(f"{name}: input must have {rank + 2} axes, got shape {x.shape}")
     if isinstance(window.get("padding"), str):
@@ -64,7 +64,7 @@ def mean_backward(
 ) -> Array:  # fmt: skip
     """The gradient of average pooling: shared by each window."""
     grad, x, arithmetic, geometry = _prepare(
-        name, rank, "mean", grad_output, input, layout, **window
+        name, rank, "mean", grad_output, input, layout, ("float", "complex"), **window
     )
     return run_pool_grad(grad, None, geometry, arithmetic.result, out, [grad, x], backend)
 
@@ -97,8 +97,4 @@ def power_backward(
         shares = np.where(means == 0, 0, converted(grad, wide) * slope)
         result = run_pool_grad(shares, None, geometry, wide, None, [], backend)
         result *= values ** (power - 1)
-    result = converted(result, arithmetic.result)
-    if out is None:
-        return result
-    out[...] = result
-    return out
+    return deliver(result, out, arithmetic.result)

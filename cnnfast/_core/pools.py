@@ -10,7 +10,7 @@ import numpy as np
 from .arguments import flag, shown
 from .arrays import Array, as_array, check_out
 from .dtypes import Arithmetic, converted, promote
-from .execute import run_pool
+from .execute import deliver, run_pool
 from .pool_geometry import PoolGeometry
 from .reals import real
 
@@ -95,8 +95,4 @@ def power_pool(
         result, _ = run_pool(values**power, geometry, False, geometry.dtype, None, backend)
         result *= math.prod(geometry.kernel)
         result **= 1 / power
-    result = converted(result, arithmetic.result)
-    if out is None:
-        return result
-    out[...] = result
-    return out
+    return deliver(result, out, arithmetic.result)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from cnnfast._core.arrays import Array, as_arrays, check_out
 from cnnfast._core.calls import multiply_rows
 from cnnfast._core.dtypes import promote
-from cnnfast._core.execute import run_conv
+from cnnfast._core.execute import result_array, run_conv
 from cnnfast._core.local import LocalGeometry, at_least_one
 
 
@@ -182,6 +180,6 @@ def _locally_connected(
         "fprop", columns, local.flat_weight(w), flat_bias, local.grouped, arithmetic, activation,
         None, backend,
     )  # fmt: skip
-    result = np.empty(shape, arithmetic.result) if out is None else out
+    result = result_array(out, shape, arithmetic.result)
     local.put_output(flat[..., : local.windows.batch], result)
     return result
