@@ -2,7 +2,10 @@
 
 dgrad: the outputs of a transposed convolution whose positions agree modulo the stride read the same
 taps, a stride apart, so each such phase is a convolution of stride 1 of the output's gradient with
-every other (flipped) tap: fprop rows compute it on strided views, and nothing is scattered.
+every other (flipped) tap: fprop rows compute it on strided views, and nothing is scattered. Phases
+that read the same windows (all of them where no windows overlap, as in 2x2/2) are out-channels of
+one fprop. Where channels are too few for a row's registers, so are all phases, kernels filled up
+with zeros, and neighbouring columns: an fprop of a greater stride, each kernel a column further on.
 wgrad: a convolution too, of the input with the output's gradient as its kernel, where batch and
 channels change places, and so do stride and dilation.
 Source: Dumoulin and Visin 2016 (1603.07285) for the first; both are how cuDNN names its passes.
@@ -12,97 +15,171 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .blocking import DIRECT_CHANNELS, TILE_BYTES
 from .problem import ConvProblem, activate
 
 Array = np.ndarray[Any, Any]
 Row = Callable[..., None]
 Slices = tuple[slice, ...]
 
+#: Columns side by side at most: each makes the kernel a tap wider.
+MOST_COLUMNS = 4
 
-class _AxisPhase(NamedTuple):
-    """One axis of a phase: an fprop of stride 1 from ``source`` with ``taps`` to ``target``."""
 
-    source: slice
-    taps: slice
+class _Member(NamedTuple):
+    """Places of the result along an axis, and the taps that they read: ``taps`` of the weight, at
+    ``offset`` in the kernel of the fprop."""
+
     target: slice
-    size: int
-    kernel: int
+    taps: slice
+    offset: int
+    count: int
+
+
+class _AxisPhases(NamedTuple):
+    """Along an axis, phases that read the same windows of ``output`` places: ``kernel`` taps,
+    ``dilation`` apart, the first window beginning ``before`` the first place."""
+
     output: int
+    kernel: int
+    stride: int
     dilation: int
-    pad: int
+    before: int
+    members: tuple[_Member, ...]
 
 
-class Phase(NamedTuple):
-    """An fprop of the places ``source`` of grad_output, with the weight's ``taps``, to the places
-    ``target`` of the result."""
+class Phases(NamedTuple):
+    """An fprop of the places ``source`` of grad_output; member i of the product of the axes'
+    ``members`` is its i-th set of out-channels."""
 
     problem: ConvProblem
     source: Slices
-    taps: Slices
-    target: Slices
+    members: tuple[tuple[_Member, ...], ...]
 
 
 def _axis_phases(
     size: int, kernel: int, output: int, stride: int, dilation: int, pad: int
-) -> Iterator[_AxisPhase]:
+) -> list[_AxisPhases]:
     # Input position i = stride * u + a - pad is read by tap t of output u - (t * dilation - a) /
     # stride wherever that is whole: by every ``step``-th tap from a first one, which decides a.
     common = math.gcd(stride, dilation)
     step, spread = stride // common, dilation // common
+    found: dict[tuple[int, int], list[_Member]] = {}
     for first in range(min(step, kernel)):
         a = first * dilation % stride
         start = (a - pad) % stride
         taps = (kernel - 1 - first) // step + 1
         behind = (first * dilation - a) // stride + (taps - 1) * spread
         before = behind - (start + pad) // stride
-        begin = max(-before, 0)
-        if start >= size or begin >= output:
-            continue
-        last = first + (taps - 1) * step
-        yield _AxisPhase(
-            source=slice(begin, None),
-            taps=slice(last, first - 1 if first else None, -step),
-            target=slice(start, None, stride),
-            size=output - begin,
-            kernel=taps,
-            output=-(-(size - start) // stride),
-            dilation=spread,
-            pad=max(before, 0),
-        )
+        if start < size and -before < output:
+            last = first + (taps - 1) * step
+            flipped = slice(last, first - 1 if first else None, -step)
+            count = -(-(size - start) // stride)
+            member = _Member(slice(start, None, stride), flipped, 0, count)
+            found.setdefault((before, taps), []).append(member)
+    return [
+        _AxisPhases(output, taps, 1, spread, before, tuple(members))
+        for (before, taps), members in found.items()
+    ]
 
 
-@lru_cache(maxsize=256)
-def phases_of(problem: ConvProblem) -> tuple[Phase, ...]:
-    """The phases of a dgrad, at most one for each tap; no two have a place in common."""
+def _merged(axis: list[_AxisPhases]) -> list[_AxisPhases]:
+    """All phases of an axis as one: windows that begin with the first and end with the last, where
+    taps are next to each other (else as they were)."""
+    if len(axis) < 2 or axis[0].dilation > 1:
+        return axis
+    before = max(part.before for part in axis)
+    members = [
+        member._replace(offset=before - part.before) for part in axis for member in part.members
+    ]
+    kernel = max(before - part.before + part.kernel for part in axis)
+    return [axis[0]._replace(kernel=kernel, before=before, members=tuple(members))]
+
+
+def _side_by_side(part: _AxisPhases, columns: int) -> _AxisPhases:
+    """The only phase of an axis of stride 1 as ``columns`` phases of neighbouring places."""
+    (member,) = part.members
+    size = member.count
+    columns = min(columns, size)
+    members = [
+        _Member(slice(at, None, columns), member.taps, at, -(-(size - at) // columns))
+        for at in range(columns)
+    ]
+    kernel = part.kernel + columns - 1
+    return part._replace(kernel=kernel, stride=columns, members=tuple(members))
+
+
+def _members(axes: Iterable[list[_AxisPhases]]) -> int:
+    return math.prod(sum(len(part.members) for part in axis) for axis in axes)
+
+
+@lru_cache(maxsize=64)
+def phases_of(problem: ConvProblem, channels: int = 0, columns: bool = False) -> tuple[Phases, ...]:
+    """The fprops of a dgrad; no two have a place of the result in common.
+
+    ``channels`` is how many out-channels a row computes side by side: if all phases together have
+    no more, they are one fprop, and with ``columns`` so are neighbouring columns.
+    """
     rows = zip(
         problem.size, problem.kernel, problem.output, problem.stride, problem.dilation, problem.pad,
         strict=True,
     )  # fmt: skip
-    phases = []
-    for depth, height, width in itertools.product(*(_axis_phases(*row) for row in rows)):
-        axes = depth, height, width
-        fields = dict(zip("dhw", (axis.size for axis in axes), strict=True))
-        fields |= zip("trs", (axis.kernel for axis in axes), strict=True)
-        fields |= zip("opq", (axis.output for axis in axes), strict=True)
-        for letter, axis in zip("dhw", axes, strict=True):
-            fields |= {f"dilation_{letter}": axis.dilation, f"pad_{letter}": axis.pad}
-        part = problem._replace(
-            c=problem.k, k=problem.c, stride_d=1, stride_h=1, stride_w=1, **fields
-        )
-        source, taps, target = zip(*(axis[:3] for axis in axes), strict=True)
-        phases.append(Phase(part, source, taps, target))
-    return tuple(phases)
+    each = [_axis_phases(*row) for row in rows]
+    room = channels // max(problem.c * _members(each), 1)
+    if room:
+        each = [_merged(axis) for axis in each]
+    if columns and room > 1 and problem.stride_w == 1 and len(each[2]) == 1:
+        (axis,) = each[2]
+        if axis.dilation == 1:
+            each[2] = [_side_by_side(axis, min(room, MOST_COLUMNS))]
+    return tuple(_phases(problem, axes) for axes in itertools.product(*each))
 
 
-def dgrad_parts(problem: ConvProblem) -> tuple[ConvProblem, ...]:
+def _phases(problem: ConvProblem, axes: tuple[_AxisPhases, ...]) -> Phases:
+    fields = dict(zip("trs", (axis.kernel for axis in axes), strict=True))
+    fields |= zip("opq", (max(m.count for m in axis.members) for axis in axes), strict=True)
+    source = []
+    for letter, axis in zip("dhw", axes, strict=True):
+        begin = max(-axis.before, 0)
+        source.append(slice(begin, None))
+        fields |= {letter: axis.output - begin, f"pad_{letter}": max(axis.before, 0)}
+        fields |= {f"stride_{letter}": axis.stride, f"dilation_{letter}": axis.dilation}
+    together = math.prod(len(axis.members) for axis in axes)
+    part = problem._replace(c=problem.k, k=problem.c * together, **fields)
+    return Phases(part, tuple(source), tuple(axis.members for axis in axes))
+
+
+Split = Callable[[ConvProblem, int], tuple[Phases, ...]]
+
+
+def by_itself(problem: ConvProblem, itemsize: int) -> tuple[Phases, ...]:
+    """Each phase by itself, unless others read the same windows."""
+    return phases_of(problem)
+
+
+def in_rows(problem: ConvProblem, itemsize: int) -> tuple[Phases, ...]:
+    """For the direct rows: phases side by side."""
+    return phases_of(problem, DIRECT_CHANNELS)
+
+
+def in_tiles(problem: ConvProblem, itemsize: int) -> tuple[Phases, ...]:
+    """For rows of register tiles: phases and columns side by side."""
+    return phases_of(problem, TILE_BYTES // itemsize, columns=True)
+
+
+def parts_of(split: Split) -> Callable[[ConvProblem, int], tuple[ConvProblem, ...]]:
     """The fprop problems that a dgrad runs."""
-    return tuple(phase.problem for phase in phases_of(problem))
+
+    def parts(problem: ConvProblem, itemsize: int) -> tuple[ConvProblem, ...]:
+        return tuple(phases.problem for phases in split(problem, itemsize))
+
+    return parts
 
 
 def exchange_channels(weight: Array, groups: int) -> Array:
@@ -116,11 +193,12 @@ def exchange_channels(weight: Array, groups: int) -> Array:
     return grouped.swapaxes(1, 2).reshape(groups * per_group, out_channels // groups, *taps)
 
 
-def dgrad(fprop: Row, skipping: Row | None = None) -> Row:
-    """The dgrad row of an fprop row.
+def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> Row:
+    """The dgrad row of an fprop row, its phases as ``split`` has them.
 
     No position of the result sees an output that isn't there, so an infinite weight must not be
-    multiplied by padding: ``skipping`` is a dgrad row for that case, where ``fprop`` would.
+    multiplied by padding: ``skipping`` is a dgrad row for that case, where ``fprop`` would. Nor may
+    an infinite gradient be multiplied by the zeros that fill up a kernel.
     """
 
     def run_dgrad(
@@ -130,18 +208,63 @@ def dgrad(fprop: Row, skipping: Row | None = None) -> Row:
         if skipping is not None and not np.isfinite(weight).all():
             skipping(grad_output, weight, bias, out, problem, scratch, activation, threads)
             return
-        filters, phases = exchange_channels(weight, problem.g), phases_of(problem)
-        covered = sum(math.prod(phase.problem.output) for phase in phases)
-        if covered < math.prod(problem.size):
+        phases = split(problem, out.itemsize)
+        if phases != by_itself(problem, out.itemsize) and not np.isfinite(grad_output).all():
+            phases = by_itself(problem, out.itemsize)
+        if _covered(phases) < math.prod(problem.size):
             # Places that no output reads.
             alone = bias.reshape(-1, 1, 1, 1) if bias.size else np.zeros(1, out.dtype)
             out[...] = activate(alone, activation)
-        for phase in phases:
-            source, taps = grad_output[:, :, *phase.source], filters[:, :, *phase.taps]
-            target = out[:, :, *phase.target]
-            fprop(source, taps, bias, target, phase.problem, scratch, activation, threads)
+        filters = exchange_channels(weight, problem.g)
+        for part in phases:
+            source = grad_output[:, :, *part.source]
+            if part.problem.k == problem.c:
+                (member,) = itertools.product(*part.members)
+                taps, target = filters[:, :, *(m.taps for m in member)], _places(out, member)
+                fprop(source, taps, bias, target, part.problem, scratch, activation, threads)
+            else:
+                _run_together(fprop, source, filters, bias, out, part, scratch, activation, threads)
 
     return run_dgrad
+
+
+def _covered(phases: tuple[Phases, ...]) -> int:
+    """Places of the result that phases compute."""
+    return sum(
+        math.prod(sum(member.count for member in axis) for axis in part.members) for part in phases
+    )
+
+
+def _places(out: Array, member: Sequence[_Member]) -> Array:
+    return out[:, :, *(m.target for m in member)]
+
+
+def _run_together(
+    fprop: Row, source: Array, filters: Array, bias: Array, out: Array, part: Phases,
+    scratch: Array, activation: int, threads: int,
+) -> None:  # fmt: skip
+    """Run phases as out-channels of one fprop, ``[g][member][c]``, and copy each to its places."""
+    problem, members = part.problem, list(itertools.product(*part.members))
+    c = problem.k // len(members)
+    per_group = filters.reshape(problem.g, c, *filters.shape[1:])
+    weight = np.zeros((problem.g, len(members), c, problem.c, *problem.kernel), filters.dtype)
+    for i, member in enumerate(members):
+        taps = per_group[:, :, :, *(m.taps for m in member)]
+        inside = (
+            slice(m.offset, m.offset + extent)
+            for m, extent in zip(member, taps.shape[3:], strict=True)
+        )
+        weight[:, i, :, :, *inside] = taps
+    if bias.size:
+        bias = np.repeat(bias.reshape(problem.g, 1, c), len(members), axis=1).reshape(-1)
+    result = np.empty((problem.n, problem.g * problem.k, *problem.output), out.dtype)
+    flat = weight.reshape(problem.g * problem.k, *weight.shape[3:])
+    fprop(source, flat, bias, result, problem, scratch, activation, threads)
+    sets = result.reshape(problem.n, problem.g, len(members), c, *problem.output)
+    for i, member in enumerate(members):
+        target = _places(out, member)
+        inside = (slice(m.count) for m in member)
+        target[...] = sets[:, :, i, :, *inside].reshape(target.shape)
 
 
 def exchanged(problem: ConvProblem) -> ConvProblem:
@@ -152,7 +275,7 @@ def exchanged(problem: ConvProblem) -> ConvProblem:
     )  # fmt: skip
 
 
-def wgrad_parts(problem: ConvProblem) -> tuple[ConvProblem, ...]:
+def wgrad_parts(problem: ConvProblem, itemsize: int) -> tuple[ConvProblem, ...]:
     """The fprop problems that a wgrad made of an fprop row runs, one per group."""
     return (exchanged(problem),) * problem.g if problem.n else ()
 

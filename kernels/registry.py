@@ -41,20 +41,20 @@ ENGINES = {
 }
 
 
-def _itself(problem: Any) -> tuple[Any, ...]:
+def _itself(problem: Any, itemsize: int) -> tuple[Any, ...]:
     return (problem,)
 
 
 class Algorithm(NamedTuple):
-    """What the engines share: ``parts`` gives the problems that a call runs one after the other,
-    ``cost(geometry, part)`` estimates nanoseconds on one core, ``cut(part, itemsize)`` gives the
-    blocks (None: a kernel that needs no scratch).
+    """What the engines share: ``parts(problem, itemsize)`` gives the problems that a call runs one
+    after the other, ``cost(geometry, part)`` estimates nanoseconds on one core,
+    ``cut(part, itemsize)`` gives the blocks (None: a kernel that needs no scratch).
     """
 
     name: str
     cost: Callable[[Any, Any], float]
     cut: Callable[[Any, int], Any] | None = None
-    parts: Callable[[Any], tuple[Any, ...]] = _itself
+    parts: Callable[[Any, int], tuple[Any, ...]] = _itself
 
 
 class Kernel(NamedTuple):
@@ -92,12 +92,12 @@ class Kernel(NamedTuple):
 
     def cost(self, geometry: Any) -> float:
         """Estimated nanoseconds on one core; for ranking rows."""
-        parts = self.method.parts(geometry.problem)
+        parts = self.method.parts(geometry.problem, geometry.dtype.itemsize)
         return sum(self.method.cost(geometry, part) + costs.PART_START for part in parts)
 
     def blocks(self, geometry: Any) -> dict[str, int]:
         """The block sizes by name, of the first part; empty for a row that isn't cut."""
-        parts = self.method.parts(geometry.problem)
+        parts = self.method.parts(geometry.problem, geometry.dtype.itemsize)
         if self.method.cut is None or not parts:
             return {}
         blocks = dict(self.method.cut(parts[0], geometry.dtype.itemsize)._asdict())
@@ -109,14 +109,15 @@ class Kernel(NamedTuple):
             return 0
         itemsize = geometry.dtype.itemsize
         cuts = [
-            self.method.cut(part, itemsize) for part in set(self.method.parts(geometry.problem))
+            self.method.cut(part, itemsize)
+            for part in set(self.method.parts(geometry.problem, geometry.dtype.itemsize))
         ]
         return max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
 
 
-def _dgrad(method: Algorithm) -> Algorithm:
-    """The dgrad of an fprop algorithm."""
-    return method._replace(parts=adjoints.dgrad_parts)
+def _dgrad(method: Algorithm, split: adjoints.Split = adjoints.by_itself) -> Algorithm:
+    """The dgrad of an fprop algorithm, as ``adjoints.dgrad`` makes it."""
+    return method._replace(parts=adjoints.parts_of(split))
 
 
 def _wgrad(method: Algorithm) -> Algorithm:
@@ -148,13 +149,15 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", LOOP, "numba_cpu", "numba_cpu.loop:fprop", WITH_INT64),
     Kernel("fprop", BLAS, "numpy_cpu", "numpy_cpu.im2col:fprop", same_bits=False, fallback=1),
     Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
-    Kernel("dgrad", _dgrad(TILED), "cython_cpu", "cython_cpu._tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL), "cython_cpu", "cython_cpu._im2col:dgrad"),
-    Kernel("dgrad", _dgrad(DIRECT), "cython_cpu", "cython_cpu._direct:dgrad"),
+    Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "cython_cpu", "cython_cpu._im2col:dgrad"),
+    Kernel("dgrad", _dgrad(DIRECT, adjoints.in_rows), "cython_cpu", "cython_cpu._direct:dgrad"),
     Kernel("dgrad", _dgrad(LOOP), "cython_cpu", "cython_cpu._loop:dgrad", WITH_INT64),
-    Kernel("dgrad", _dgrad(TILED), "numba_cpu", "numba_cpu.tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL), "numba_cpu", "numba_cpu.im2col:dgrad"),
-    Kernel("dgrad", _dgrad(DIRECT), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64),
+    Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "numba_cpu", "numba_cpu.tiled:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "numba_cpu", "numba_cpu.im2col:dgrad"),
+    Kernel(
+        "dgrad", _dgrad(DIRECT, adjoints.in_rows), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64
+    ),
     Kernel("dgrad", _dgrad(LOOP), "numba_cpu", "numba_cpu.loop:dgrad", WITH_INT64),
     Kernel(
         "dgrad", _dgrad(BLAS), "numpy_cpu", "numpy_cpu.im2col:dgrad", same_bits=False, fallback=1

@@ -133,4 +133,4 @@ def tiles(
 
 _skipping = drivers.fprop(direct_cut, tiles)
 fprop = drivers.multiplying_padding(_skipping)
-dgrad = adjoints.dgrad(_skipping)
+dgrad = adjoints.dgrad(_skipping, split=adjoints.in_rows)

@@ -179,5 +179,5 @@ def tiles(
 
 
 fprop = drivers.fprop(im2col_cut, tiles, pack_weight)
-dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad)
+dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)
 wgrad = adjoints.wgrad(fprop)

@@ -150,4 +150,4 @@ def tiles(
 
 
 fprop = drivers.fprop(tiled_cut, tiles, pack_weight)
-dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad)
+dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)

@@ -201,4 +201,4 @@ def tiles(
 skipping_padding = drivers.fprop(blocking.direct_cut, tiles)
 fprop = drivers.multiplying_padding(skipping_padding)
 # Masked lanes of a row add zero times the weight.
-dgrad = adjoints.dgrad(skipping_padding, skipping=loop.dgrad)
+dgrad = adjoints.dgrad(skipping_padding, skipping=loop.dgrad, split=adjoints.in_rows)

@@ -175,5 +175,5 @@ def tiles(
 
 
 fprop = drivers.fprop(blocking.im2col_cut, tiles, pack_weight)
-dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad)
+dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_tiles)
 wgrad = adjoints.wgrad(fprop)

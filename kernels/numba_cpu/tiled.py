@@ -119,4 +119,4 @@ def tiles(
 
 
 fprop = drivers.fprop(blocking.tiled_cut, tiles, pack_weight)
-dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad)
+dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_tiles)
