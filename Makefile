@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 # setuptools warns of every editable install.
 INSTALL := PYTHONWARNINGS=ignore::UserWarning $(BIN)/pip install --quiet
 
-.PHONY: demo test bench lint size clean
+.PHONY: demo test fuzz bench lint size clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/cnnfast demo
 
 test: $(VENV)/test.done
 	$(BIN)/pytest
+
+# 10,000 random calls, where `make test` makes 1,500.
+fuzz: $(VENV)/test.done
+	CNNFAST_FUZZ=10000 $(BIN)/pytest tests/test_fuzz.py
 
 bench: $(VENV)/bench.done
 	mkdir -p build

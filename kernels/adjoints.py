@@ -39,7 +39,7 @@ class _Member(NamedTuple):
     target: slice
     taps: slice
     offset: int
-    count: int
+    places: int
 
 
 class _AxisPhases(NamedTuple):
@@ -105,7 +105,7 @@ def _merged(axis: list[_AxisPhases]) -> list[_AxisPhases]:
 def _side_by_side(part: _AxisPhases, columns: int) -> _AxisPhases:
     """The only phase of an axis of stride 1 as ``columns`` phases of neighbouring places."""
     (member,) = part.members
-    size = member.count
+    size = member.places
     columns = min(columns, size)
     members = [
         _Member(slice(at, None, columns), member.taps, at, -(-(size - at) // columns))
@@ -143,7 +143,7 @@ def phases_of(problem: ConvProblem, channels: int = 0, columns: bool = False) ->
 
 def _phases(problem: ConvProblem, axes: tuple[_AxisPhases, ...]) -> Phases:
     fields = dict(zip("trs", (axis.kernel for axis in axes), strict=True))
-    fields |= zip("opq", (max(m.count for m in axis.members) for axis in axes), strict=True)
+    fields |= zip("opq", (max(m.places for m in axis.members) for axis in axes), strict=True)
     source = []
     for letter, axis in zip("dhw", axes, strict=True):
         begin = max(-axis.before, 0)
@@ -220,7 +220,7 @@ def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> 
             source = grad_output[:, :, *part.source]
             if part.problem.k == problem.c:
                 (member,) = itertools.product(*part.members)
-                taps, target = filters[:, :, *(m.taps for m in member)], _places(out, member)
+                taps, target = filters[:, :, *(m.taps for m in member)], _places_of(out, member)
                 fprop(source, taps, bias, target, part.problem, scratch, activation, threads)
             else:
                 _run_together(fprop, source, filters, bias, out, part, scratch, activation, threads)
@@ -231,11 +231,11 @@ def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> 
 def _covered(phases: tuple[Phases, ...]) -> int:
     """Places of the result that phases compute."""
     return sum(
-        math.prod(sum(member.count for member in axis) for axis in part.members) for part in phases
+        math.prod(sum(member.places for member in axis) for axis in part.members) for part in phases
     )
 
 
-def _places(out: Array, member: Sequence[_Member]) -> Array:
+def _places_of(out: Array, member: Sequence[_Member]) -> Array:
     return out[:, :, *(m.target for m in member)]
 
 
@@ -247,14 +247,16 @@ def _run_together(
     problem, members = part.problem, list(itertools.product(*part.members))
     c = problem.k // len(members)
     per_group = filters.reshape(problem.g, c, *filters.shape[1:])
-    weight = np.zeros((problem.g, len(members), c, problem.c, *problem.kernel), filters.dtype)
+    weight: Array = np.zeros(
+        (problem.g, len(members), c, problem.c, *problem.kernel), filters.dtype
+    )
     for i, member in enumerate(members):
         taps = per_group[:, :, :, *(m.taps for m in member)]
-        inside = (
+        filled: Slices = tuple(
             slice(m.offset, m.offset + extent)
             for m, extent in zip(member, taps.shape[3:], strict=True)
         )
-        weight[:, i, :, :, *inside] = taps
+        weight[:, i][:, :, :, *filled] = taps
     if bias.size:
         bias = np.repeat(bias.reshape(problem.g, 1, c), len(members), axis=1).reshape(-1)
     result = np.empty((problem.n, problem.g * problem.k, *problem.output), out.dtype)
@@ -262,9 +264,9 @@ def _run_together(
     fprop(source, flat, bias, result, problem, scratch, activation, threads)
     sets = result.reshape(problem.n, problem.g, len(members), c, *problem.output)
     for i, member in enumerate(members):
-        target = _places(out, member)
-        inside = (slice(m.count) for m in member)
-        target[...] = sets[:, :, i, :, *inside].reshape(target.shape)
+        target = _places_of(out, member)
+        computed: Slices = tuple(slice(m.places) for m in member)
+        target[...] = sets[:, :, i][:, :, :, *computed].reshape(target.shape)
 
 
 def exchanged(problem: ConvProblem) -> ConvProblem:

@@ -238,6 +238,22 @@ def test_inner_products_of_unpooling(rank: int, last: bool) -> None:
     assert left == pytest.approx(np.vdot(maxima, back), rel=TOLERANCE)
 
 
+def test_indices_of_unpooling_in_either_byte_order() -> None:
+    """The forward function and the gradient take and refuse the same indices."""
+    x, places = random((1, 2, 4)), np.array([[[3, 0], [1, 1]]])
+    expected = grad.max_unpool1d_backward(x, places)
+    np.testing.assert_array_equal(grad.max_unpool1d_backward(x, places.astype(">i8")), expected)
+    for wrong, error, message in (
+        (places.astype(np.int32), TypeError, "indices must be int64, got dtype int32"),
+        (places + 1, ValueError, r"from 0 to 3, in the output plane \(4,\), got 4"),
+        (places - 1, ValueError, r"from 0 to 3, in the output plane \(4,\), got -1"),
+    ):
+        with pytest.raises(error, match=f"max_unpool1d: .*{message}"):
+            cnnfast.max_unpool1d(x[..., :2], wrong, 2)
+        with pytest.raises(error, match=f"max_unpool1d_backward: .*{message}"):
+            grad.max_unpool1d_backward(x, wrong)
+
+
 def test_bias_gradients_are_sums() -> None:
     y = random((2, 3, 4, 5))
     np.testing.assert_allclose(grad.conv_bias(y), y.sum((0, 2, 3)), rtol=TOLERANCE)

@@ -205,6 +205,16 @@ def test_fused_activations_are_these(name: str) -> None:
     np.testing.assert_array_equal(x, expected)
 
 
+#: What torch has in place, too.
+IN_PLACE: tuple[Callable[..., Any], ...] = (relu, relu6, leaky_relu, silu)
+
+
+@pytest.mark.parametrize("function", IN_PLACE, ids=lambda function: function.__name__)
+def test_inplace_may_be_false(function: Callable[..., Array]) -> None:
+    x = np.array([-1.0, 2.0])
+    np.testing.assert_array_equal(function(x, inplace=False), function(x))
+
+
 ERRORS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("bool", lambda: relu(np.array([True])), TypeError, "relu takes float16, bfloat16, float32, float64, int8, uint8, int16, int32, int64, got dtype bool"),
     ("unsigned", lambda: relu6(np.ones(2, np.uint16)), TypeError, "got dtype uint16"),
@@ -225,6 +235,8 @@ ERRORS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("complex slope", lambda: leaky_relu(np.ones(2), 1j), TypeError, "must be a real number, got 1j"),
     ("huge slope", lambda: leaky_relu(np.ones(2, np.float32), 1e300), ValueError, "negative_slope must fit float32, got 1e+300"),
     ("huge integer slope", lambda: leaky_relu(np.ones(2), 10**400), ValueError, "negative_slope must fit a float, got 1000"),
+    *((f"{f.__name__} in place", lambda f=f: f(np.ones(2), inplace=True), ValueError, f"{f.__name__}: inplace must be False, got True: inputs are never modified") for f in IN_PLACE),
+    *((f"{f.__name__} in 1 place", lambda f=f: f(np.ones(2), inplace=1), TypeError, f"{f.__name__}: inplace must be a bool, got 1") for f in IN_PLACE),
     ("timedelta slope", lambda: leaky_relu(np.ones(2), np.timedelta64(1, "s")), TypeError, "must be a real number"),
 ]  # fmt: skip
 

@@ -30,6 +30,11 @@ def conv(**changes: Any) -> Callable[[], Any]:
     return lambda: cnnfast.conv2d(**arguments)
 
 
+def local(**changes: Any) -> Callable[[], Any]:
+    arguments: dict[str, Any] = {"input": X, "weight": np.ones((9, 2, 4, 4, 4), np.float32)}
+    return lambda: cnnfast.locally_connected2d(**{**arguments, **changes})
+
+
 def max_pool(**changes: Any) -> Callable[[], Any]:
     arguments: dict[str, Any] = {"input": X, "kernel_size": 2, **changes}
     return lambda: cnnfast.max_pool2d(**arguments)
@@ -109,6 +114,17 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("activation", conv(activation="swish"), ValueError, "activation must be None or one of relu, relu6"),
     ("activation type", conv(activation=[]), TypeError, "activation must be None or a name"),
     ("padding_mode", conv(padding_mode="zeros"), ValueError, "padding_mode must be 'constant'"),
+    ("padding_mode type", conv(padding_mode=np.array(["constant", "reflect"])), TypeError, "conv2d: padding_mode must be a string, got array(['constant', 'reflect']"),
+    ("no padding_mode", conv(padding_mode=None), TypeError, "conv2d: padding_mode must be a string, got None"),
+    ("local padding_mode type", local(padding_mode=0), TypeError, "locally_connected2d: padding_mode must be a string, got 0"),
+    ("local padding_mode", local(padding_mode="zeros"), ValueError, "locally_connected2d: padding_mode must be 'constant'"),
+    ("local padding_value", local(padding_value=1j), TypeError, "locally_connected2d: padding_value must be a real number for float32 inputs, got 1j"),
+    ("local reflect too far", local(weight=np.ones((225, 2, 4, 4, 4), np.float32), padding=6, padding_mode="reflect"), ValueError, "at most 5 on axis H of extent 6, got (6, 6)"),
+    ("local out_dtype", local(out_dtype=np.int32), TypeError, "locally_connected2d: out_dtype must be one of float16"),
+    ("local out overlaps", local(padding=1, padding_value=1, weight=np.ones((25, 4, 4, 4, 4), np.float32), input=SHARED[:144].reshape(1, 4, 6, 6), out=SHARED[100:200].reshape(1, 4, 5, 5)), ValueError, "out must not share memory with an input"),
+    ("depthwise groups", lambda: cnnfast.depthwise_conv2d(X, W[:4, :1], groups=2), ValueError, "depthwise_conv2d: groups must be None or the number of channels 4, got 2"),
+    ("depthwise float groups", lambda: cnnfast.depthwise_conv2d(X, W[:4, :1], groups=4.0), TypeError, "depthwise_conv2d: groups must be an integer, got 4.0"),
+    ("separable groups", lambda: cnnfast.separable_conv2d(X, W[:4, :1], W[:2, :, :1, :1], groups=1), ValueError, "separable_conv2d: groups must be None or the number of channels 4, got 1"),
     ("reflect too far", conv(padding=6, padding_mode="reflect"), ValueError, "at most 5 on axis H of extent 6, got (6, 6)"),
     ("circular too far", conv(padding=7, padding_mode="circular"), ValueError, "at most 6 on axis H"),
     ("padding_value", conv(padding=1, padding_value="0"), TypeError, "padding_value must be a real number for float32 inputs, got '0'"),
@@ -142,7 +158,13 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("pool out overlaps", max_pool(input=SHARED[:144].reshape(1, 4, 6, 6), out=SHARED[:36].reshape(1, 4, 3, 3)), ValueError, "must not share memory"),
     ("pool backend", max_pool(backend="im2col"), cnnfast.BackendUnavailableError, "this version has no such pool kernel"),
     ("linear features", lambda: cnnfast.linear(np.ones((2, 3)), np.ones((4, 5))), ValueError, "must agree in in_features, none of them 0, got shapes (2, 3) and (4, 5)"),
-    ("linear weight", lambda: cnnfast.linear(np.ones(3), np.ones(3)), ValueError, "got shapes (3,) and (3,)"),
+    ("linear weight", lambda: cnnfast.linear(np.ones(3), np.ones((1, 1, 3))), ValueError, "got shapes (3,) and (1, 1, 3)"),
+    ("neuron's features", lambda: cnnfast.linear(np.ones((2, 3)), np.ones(4)), ValueError, "linear: input (..., in_features) and weight (in_features,) must agree in in_features, which isn't 0, got shapes (2, 3) and (4,)"),
+    ("neuron without features", lambda: cnnfast.linear(np.ones((2, 0)), np.ones(0)), ValueError, "got shapes (2, 0) and (0,)"),
+    ("neuron without input", lambda: cnnfast.linear(1.0, np.ones(1)), ValueError, "got shapes () and (1,)"),
+    ("neuron's bias", lambda: cnnfast.linear(np.ones((2, 3)), np.ones(3), np.ones(1)), ValueError, "linear: bias must have shape () beside a weight of one axis, got shape (1,)"),
+    ("neuron's out", lambda: cnnfast.linear(np.ones((2, 3)), np.ones(3), out=np.empty((2, 1))), ValueError, "result's shape (2,), got (2, 1)"),
+    ("gradient of a neuron", lambda: cnnfast.grad.linear_input((2, 3), np.ones(3), np.ones(2)), ValueError, "linear_input: input (..., in_features) and weight (out_features, in_features)"),
     ("linear bias", lambda: cnnfast.linear(np.ones(3), np.ones((4, 3)), np.ones(3)), ValueError, "bias must have shape (4,)"),
     ("linear bias, no rows", lambda: cnnfast.linear(np.ones((0, 3)), np.ones((4, 3)), np.ones(3)), ValueError, "bias must have shape (4,)"),
     ("linear without features", lambda: cnnfast.linear(np.ones((2, 0)), np.ones((4, 0))), ValueError, "none of them 0, got shapes (2, 0) and (4, 0)"),

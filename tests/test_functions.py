@@ -1,136 +1,44 @@
 """Every function that runs a kernel, in every rank, layout, dtype and engine.
 
 Small integers as values, so that results are exact in every dtype: what comes back must equal the
-reference's result in float64 (int64 for integers), rounded once. Complex functions are linear or
-bilinear and are put together from real ones.
+reference's result in float64 (int64 for integers), rounded once. Means and powers aren't exact and
+are held to DESIGN.md's bound. Complex functions are linear or bilinear and are put together from
+real ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
 import cnnfast
-from cnnfast import grad
 from cnnfast.kernels.registry import ENGINES, KERNELS, engine_missing
 
 import conformance as suite
+from functions import (
+    COMPLEX,
+    FLOATS,
+    FUNCTIONS,
+    INTEGERS,
+    Function,
+    arguments_of,
+    dtype_of,
+    placed,
+    spatial,
+    title,
+    values,
+)
 
 Array = np.ndarray[Any, Any]
 
-INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-COMPLEX = ("complex64", "complex128")
 SUMS = {"int8": "int32", "uint8": "int32", "int16": "int64", "int32": "int64", "int64": "int64"}
 
 pytestmark = pytest.mark.filterwarnings("ignore::cnnfast.PerformanceWarning")
 
-
-def dtype_of(name: str) -> np.dtype[Any]:
-    """The dtype; skips where ml_dtypes isn't there to give bfloat16."""
-    if name != "bfloat16":
-        return np.dtype(name)
-    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes isn't installed: no bfloat16")
-    return np.dtype(ml_dtypes.bfloat16)
-
-
-@dataclass(frozen=True)
-class Function:
-    """A function with its arrays' shapes (data axes in NC.. order) and other arguments.
-
-    ``conjugated`` names the arrays that an adjoint of a complex function conjugates.
-    """
-
-    name: str
-    rank: int
-    arrays: dict[str, tuple[int, ...]]
-    options: dict[str, Any] = field(default_factory=dict)
-    dtypes: tuple[str, ...] = (*INTEGERS, *FLOATS, *COMPLEX)
-    conjugated: tuple[str, ...] = ()
-    keeps_integers: bool = False
-    layouts: bool = True
-
-    @property
-    def call(self) -> Callable[..., Any]:
-        """The function itself."""
-        return getattr(cnnfast if hasattr(cnnfast, self.name) else grad, self.name)
-
-
-def spatial(rank: int, *extents: int) -> tuple[int, ...]:
-    return extents[:rank]
-
-
-def convolutions(rank: int) -> list[Function]:
-    x, w = (2, 4, *spatial(rank, 7, 6, 5)), (6, 2, *spatial(rank, 3, 2, 3))
-    y, b = (2, 6, *spatial(rank, 4, 5, 3)), (6,)
-    u, v = (2, 6, *spatial(rank, 3, 4, 2)), (6, 2, *spatial(rank, 3, 2, 3))
-    z = (2, 4, *spatial(rank, 6, 5, 3))
-    window = {"stride": spatial(rank, 2, 1, 2), "padding": spatial(rank, 1, 0, 1), "groups": 2}
-    back = {**window, "output_padding": spatial(rank, 1, 0, 0)}
-    name, transposed = f"conv{rank}d", f"conv_transpose{rank}d"
-    return [
-        Function(name, rank, {"input": x, "weight": w, "bias": b}, window),
-        Function(f"{name}_input", rank, {"weight": w, "grad_output": y}, {**window, "input_size": x}, conjugated=("weight",)),
-        Function(f"{name}_weight", rank, {"input": x, "grad_output": y}, {**window, "weight_size": w}, conjugated=("input",)),
-        Function(transposed, rank, {"input": u, "weight": v, "bias": (4,)}, back),
-        Function(f"{transposed}_input", rank, {"weight": v, "grad_output": z}, {**back, "input_size": u}, conjugated=("weight",)),
-        Function(f"{transposed}_weight", rank, {"input": u, "grad_output": z}, {**back, "weight_size": v}, conjugated=("input",)),
-    ]  # fmt: skip
-
-
-def special_convolutions(rank: int) -> list[Function]:
-    x, taps = (2, 3, *spatial(rank, 5, 4)), spatial(rank, 2, 3)
-    deep = (6, 1, *taps)
-    name = f"locally_connected{rank}d"
-    positions = {1: 4, 2: 8}[rank]
-    w, y = (positions, 4, 3, *taps), (2, 4, *spatial(rank, 4, 2))
-    return [
-        Function(f"depthwise_conv{rank}d", rank, {"input": x, "weight": deep, "bias": (6,)}),
-        Function(name, rank, {"input": x, "weight": w, "bias": (4,)}),
-        Function(f"{name}_input", rank, {"weight": w, "grad_output": y}, {"input_size": x}, conjugated=("weight",)),
-        Function(f"{name}_weight", rank, {"input": x, "grad_output": y}, {"weight_size": w}, conjugated=("input",)),
-    ]  # fmt: skip
-
-
-def poolings(rank: int) -> list[Function]:
-    x, y = (2, 3, *spatial(rank, 7, 6, 5)), (2, 3, *spatial(rank, 4, 3, 3))
-    window = {"kernel_size": 3, "stride": 2, "padding": 1}
-    size = {"output_size": spatial(rank, 4, 3, 3)}
-    real, both = (*INTEGERS, *FLOATS), {"input": x, "grad_output": y}
-    return [
-        Function(f"max_pool{rank}d", rank, {"input": x}, window, real, keeps_integers=True),
-        Function(f"adaptive_max_pool{rank}d", rank, {"input": x}, size, real, keeps_integers=True),
-        Function(f"avg_pool{rank}d", rank, {"input": x}, window),
-        Function(f"adaptive_avg_pool{rank}d", rank, {"input": x}, size),
-        Function(f"lp_pool{rank}d", rank, {"input": x}, {"norm_type": float("inf"), "kernel_size": 2}, FLOATS),
-        Function(f"max_pool{rank}d_backward", rank, both, window, FLOATS),
-        Function(f"avg_pool{rank}d_backward", rank, both, {**window, "count_include_pad": False}, FLOATS),
-        Function(f"adaptive_max_pool{rank}d_backward", rank, both, {}, FLOATS),
-        Function(f"adaptive_avg_pool{rank}d_backward", rank, both, {}, FLOATS),
-        Function(f"lp_pool{rank}d_backward", rank, {"input": x, "grad_output": (2, 3, *spatial(rank, 3, 3, 2))}, {"norm_type": float("inf"), "kernel_size": 2}, FLOATS),
-    ]  # fmt: skip
-
-
-def dense() -> list[Function]:
-    x, w, y = (2, 3, 7), (5, 7), (2, 3, 5)
-    return [
-        Function("linear", 0, {"input": x, "weight": w, "bias": (5,)}, layouts=False),
-        Function("linear_input", 0, {"weight": w, "grad_output": y}, {"input_size": x}, conjugated=("weight",), layouts=False),
-        Function("linear_weight", 0, {"input": x, "grad_output": y}, {"weight_size": w}, conjugated=("input",), layouts=False),
-    ]  # fmt: skip
-
-
-FUNCTIONS = [
-    *(function for rank in (1, 2, 3) for function in (*convolutions(rank), *poolings(rank))),
-    *(function for rank in (1, 2) for function in special_convolutions(rank)),
-    *dense(),
-]
 LAYOUTS = [
-    pytest.param(function, last, id=f"{function.name} {'last' if last else 'first'}")
+    pytest.param(function, last, id=f"{title(function)} {'last' if last else 'first'}")
     for function in FUNCTIONS
     for last in (False, True)[: 1 + function.layouts]
 ]
@@ -145,39 +53,6 @@ BACKENDS = [
     if any(row.engine == folder for row in KERNELS)
 ] + [None]
 
-DATA = ("input", "grad_output", "input_size")
-
-
-def placed(which: str, shape: tuple[int, ...], last: bool) -> tuple[int, ...]:
-    """Data axes in the layout's order; weights are given in theirs by ``weight_layout``."""
-    return (shape[0], *shape[2:], shape[1]) if last and which in DATA else shape
-
-
-def arguments_of(function: Function, last: bool) -> dict[str, Any]:
-    options = {
-        which: placed(which, value, last) if which.endswith("_size") and which in DATA else value
-        for which, value in function.options.items()
-    }
-    if function.layouts:
-        options["layout"] = suite.layout_names(function.rank, last)
-        if "conv" in function.name or "connected" in function.name:
-            letters = "IO" if "transpose" in function.name else "OI"
-            options["weight_layout"] = letters + "DHW"[3 - function.rank :]
-    return options
-
-
-def values(function: Function, dtype: np.dtype[Any], last: bool) -> dict[str, Array]:
-    """Integers from -2 to 2 (0 to 4 unsigned)."""
-    random = np.random.default_rng(7)
-    low = 0 if dtype.kind == "u" else -2
-    made = {}
-    for which, shape in function.arrays.items():
-        parts = random.integers(low, low + 5, placed(which, shape, last)).astype(np.float64)
-        if dtype.kind == "c":
-            parts = parts + 1j * random.integers(-2, 3, parts.shape)
-        made[which] = parts.astype(dtype)
-    return made
-
 
 def reference(function: Function, arrays: dict[str, Array], options: dict[str, Any]) -> Array:
     """The reference's result in the widest dtype."""
@@ -187,7 +62,8 @@ def reference(function: Function, arrays: dict[str, Array], options: dict[str, A
         exact = {which: array.astype(wide) for which, array in arrays.items()}
         result: Array = function.call(**exact, **options, backend="reference")
         return result
-    factors = [which for which in arrays if which != "bias"]
+    factors = [which for which in arrays if which not in ("bias", *function.unread)]
+    unread = {which: arrays[which].real.astype(np.float64) for which in function.unread}
     signs = {which: -1 if which in function.conjugated else 1 for which in factors}
     parts = {which: (arrays[which].real, signs[which] * arrays[which].imag) for which in factors}
     bias = arrays.get("bias")
@@ -195,7 +71,8 @@ def reference(function: Function, arrays: dict[str, Array], options: dict[str, A
     for index in np.ndindex(*(2,) * len(factors)):
         chosen = {which: parts[which][i] for which, i in zip(factors, index, strict=True)}
         exact = {which: array.astype(np.float64) for which, array in chosen.items()}
-        total = total + 1j ** sum(index) * function.call(**exact, **options, backend="reference")
+        part = function.call(**exact, **unread, **options, backend="reference")
+        total = total + 1j ** sum(index) * part
     if bias is not None:
         last = not function.layouts or options["layout"][1] != "C"
         total = total + (bias if last else bias.reshape(-1, *(1,) * function.rank))
@@ -206,6 +83,18 @@ def expected_dtype(function: Function, dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.name in INTEGERS and not function.keeps_integers:
         return np.dtype(SUMS[dtype.name])
     return dtype
+
+
+def within(function: Function, result: Array, expected: Array, absolute: Array) -> None:
+    """``|y - ref| <= eps |ref| + (taps + 2) eps_acc ref(|x|)``, of a reference that rounds too
+    where it isn't wider than the result."""
+    eps = 2.0**-8 if result.dtype.name == "bfloat16" else float(np.finfo(result.dtype).eps)
+    accumulated = float(np.finfo(np.float64 if result.dtype.itemsize == 8 else np.float32).eps)
+    bound = eps * abs(expected) + (function.taps + 2) * accumulated * absolute
+    sides = 2 if result.dtype == np.float64 else 1
+    difference = abs(result.astype(np.float64) - expected)
+    assert result.shape == expected.shape
+    assert (difference <= sides * bound).all(), (difference - sides * bound).max()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -224,10 +113,14 @@ def test_function(function: Function, last: bool, dtype_name: str, backend: str 
     assert result.dtype == expected_dtype(function, dtype)
     assert result.flags.c_contiguous
     assert result.flags.writeable
-    if function.name.startswith(("avg_pool", "adaptive_avg")) and dtype.kind not in "iu":
-        precise = np.float64 if dtype.kind != "c" else np.complex128
-        eps = 2**-8 if dtype_name == "bfloat16" else np.finfo(dtype).eps
-        np.testing.assert_allclose(result.astype(precise), expected, rtol=2 * eps, atol=16 * eps)
+    if function.taps and dtype.kind not in "iu":
+        for part in (np.real, np.imag) if dtype.kind == "c" else (np.asarray,):
+            sizes = {
+                which: abs(np.asarray(part(array)).astype(np.float64))
+                for which, array in arrays.items()
+            }
+            absolute = function.call(**sizes, **options, backend="reference")
+            within(function, np.asarray(part(result)), part(expected), absolute)
     else:
         np.testing.assert_array_equal(result, expected.astype(result.dtype))
     for which, array in arrays.items():
@@ -258,3 +151,73 @@ def test_a_separable_convolution_is_two(rank: int) -> None:
         function(x, deep, point, np.ones(5, np.float32))
     with pytest.raises(ValueError, match="kernel of one tap"):
         function(x, deep, deep)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("name", ["depthwise", "separable"])
+def test_groups_of_a_depthwise_convolution_are_its_channels(name: str, rank: int) -> None:
+    """So that the positional arguments of ``conv`` serve."""
+    x = np.arange(2 * 3 * 5**rank, dtype=np.float32).reshape(2, 3, *(5,) * rank)
+    arrays = [x, np.ones((6, 1, *(2,) * rank), np.float32)]
+    if name == "separable":
+        arrays.append(np.ones((4, 6, *(1,) * rank), np.float32))
+    function = getattr(cnnfast, f"{name}_conv{rank}d")
+    expected = function(*arrays, None, 2, 1, 1)
+    for groups in (None, 3, np.int64(3)):
+        np.testing.assert_array_equal(function(*arrays, None, 2, 1, 1, groups), expected)
+    if name == "depthwise":
+        conv = getattr(cnnfast, f"conv{rank}d")
+        np.testing.assert_array_equal(conv(*arrays, None, 2, 1, 1, 3), expected)
+    for groups in (1, 6):
+        with pytest.raises(
+            ValueError, match=f"groups must be None or the number of channels 3, got {groups}"
+        ):
+            function(*arrays, None, 2, 1, 1, groups)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize(
+    ("mode", "value"),
+    [("constant", 3), ("reflect", 0), ("replicate", 0), ("circular", 0)],
+)
+def test_padding_modes_of_locally_connected_layers(
+    mode: str, value: int, rank: int, last: bool
+) -> None:
+    """As a convolution whose every position has the same weights, and as a padded input."""
+    random = np.random.default_rng(2)
+    layout = suite.layout_names(rank, last)
+    x = random.integers(-3, 4, placed("input", (2, 4, *spatial(rank, 6, 5)), last)).astype("f4")
+    w = random.integers(-3, 4, (6, 2, *spatial(rank, 3, 2))).astype(np.float32)
+    keywords: dict[str, Any] = {
+        "stride": 2, "padding": [(2, 1), (0, 2)][:rank], "groups": 2, "layout": layout,
+        "weight_layout": "OI" + "DHW"[3 - rank :], "padding_mode": mode, "padding_value": value,
+        "activation": "relu", "out_dtype": np.float64,
+    }  # fmt: skip
+    expected = getattr(cnnfast, f"conv{rank}d")(x, w, **keywords)
+    positions = np.prod(expected.shape) // (2 * 6)
+    same = np.broadcast_to(w, (positions, *w.shape))
+    function = getattr(cnnfast, f"locally_connected{rank}d")
+    result = function(x, same, **keywords)
+    assert result.dtype == np.float64
+    np.testing.assert_array_equal(result, expected)
+    out = np.full_like(expected, 77)
+    assert function(x, same, **keywords, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    assert function(x[:0], same, **keywords).shape == (0, *expected.shape[1:])
+
+
+def test_a_neuron_is_a_layer_without_its_axis() -> None:
+    x = np.arange(12.0).reshape(2, 2, 3)
+    w, out = np.array([1.0, -2.0, 4.0]), np.empty((2, 2))
+    expected = cnnfast.linear(x, w[None], np.ones(1), activation="relu")[..., 0]
+    result = cnnfast.linear(x, w, 1.0, activation="relu", out=out)
+    assert result is out
+    np.testing.assert_array_equal(result, expected)
+    np.testing.assert_array_equal(cnnfast.linear(x, w), x @ w)
+    assert cnnfast.linear(x[0, 0], w).shape == ()
+    assert cnnfast.linear(x[:0], w).shape == (0, 2)
+    scalar = np.zeros(())
+    assert cnnfast.linear(x[0, 0], w, out=scalar) is scalar
+    assert scalar == x[0, 0] @ w
+    assert cnnfast.linear(x.astype(np.int8), w.astype(np.int8)).dtype == np.int32

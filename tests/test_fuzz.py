@@ -3,11 +3,11 @@
 1,500 cases by default and 10,000 with ``CNNFAST_FUZZ=10000`` (any number of 100 or more), the same
 ones every time; ``CNNFAST_FUZZ_SEED=7`` makes them others. Each family of functions is a test of
 its own share, and asserts how many cases it has run (``pytest -s`` prints it). A case is right
-(``fuzzing.check``: values by an independent oracle, dtype, memory, threads, ``out``, backends) or
-has one bad argument (``fuzzing.check_refused``). ``python tests/test_fuzz.py`` runs pytest on this
-file in a process of its own, so that a crash is told from a failure; a hang ends the process with
-every thread's stack. On two cores 10,000 cases take about two minutes, and two more where Numba has
-nothing cached.
+(``check`` of fuzz/checking.py: values by an independent oracle, dtype, memory, threads, ``out``,
+backends) or has one bad argument (``check_refused``). ``python tests/test_fuzz.py`` runs pytest on
+this file in a process of its own, so that a crash is told from a failure; a hang ends the process
+with every thread's stack. On two cores 10,000 cases take about two minutes, and two more where
+Numba has nothing cached.
 """
 
 from __future__ import annotations
@@ -24,13 +24,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("hypothesis")
+pytest.importorskip("hypothesis", reason="hypothesis isn't installed")
 
-from fuzz_bad import bad_argument, huge_argument
-from fuzz_cases import bilinear_case
-from fuzz_draws import ints, pick
-from fuzz_pools import lp_case, pool_case, pool_grad_case, unpool_case
-from fuzz_rest import (
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+import cnnfast
+from cnnfast._core import planner
+
+from fuzz.bad import bad_argument, huge_argument
+from fuzz.cases import bilinear_case
+from fuzz.checking import Case, Given, check, check_refused
+from fuzz.draws import ints, pick
+from fuzz.pools import lp_case, pool_case, pool_grad_case, unpool_case
+from fuzz.rest import (
     MAPS,
     columns_case,
     linear_case,
@@ -41,12 +48,9 @@ from fuzz_rest import (
     softmax_case,
     sums_case,
 )
-from fuzzing import Case, Given, check, check_refused
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
 
-import cnnfast
-from cnnfast._core import planner
+#: Without a compiled engine the reference serves where no other row can, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore::cnnfast.PerformanceWarning")
 
 CASES = int(os.environ.get("CNNFAST_FUZZ") or 1500)
 SEED = os.environ.get("CNNFAST_FUZZ_SEED")

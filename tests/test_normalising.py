@@ -66,6 +66,29 @@ def test_softmax_of_large_and_special_values() -> None:
     assert softmax(np.ones((0, 3)), 0).shape == log_softmax(np.ones((3, 0)), 1).shape[::-1]
 
 
+@pytest.mark.parametrize("function", [softmax, log_softmax])
+def test_without_dim_the_axis_is_torchs(function: Callable[..., Array]) -> None:
+    for shape, axis in (((), 0), ((5,), 0), ((2, 3), 1), ((2, 3, 4), 0), ((2, 3, 4, 2), 1)):
+        x = np.asarray(RANDOM.normal(size=shape))
+        np.testing.assert_array_equal(function(x), function(x, axis))
+
+
+@pytest.mark.parametrize("function", [softmax, log_softmax])
+def test_dtype_is_cast_to_first(function: Callable[..., Array]) -> None:
+    x = RANDOM.normal(size=(4, 5))
+    for dtype in (np.float16, np.float32, np.float64, ">f4"):
+        result = function(x, 1, dtype=dtype)
+        cast = x.astype(dtype)
+        assert result.dtype == cast.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(result, function(cast, 1))
+    wide = function(x.astype(np.float16), 0, dtype=np.float64)
+    np.testing.assert_array_equal(wide, function(x.astype(np.float16).astype(np.float64), 0))
+    whole = np.arange(6).reshape(2, 3)
+    np.testing.assert_array_equal(function(whole, 0, dtype="f4"), function(whole.astype("f4"), 0))
+    # 70,000 is infinity as float16.
+    np.testing.assert_array_equal(function([7e4, 0.0], dtype=np.float16), [NAN, NAN])
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 def test_half_precision_is_rounded_once(dtype: Any) -> None:
     x = RANDOM.normal(size=(5, 6)).astype(dtype)
@@ -226,6 +249,13 @@ def test_dtype_of_the_loss() -> None:
     assert cross_entropy(x, x.astype(np.float16)).dtype == np.float32
 
 
+def test_positional_arguments_of_the_loss() -> None:
+    weight = np.array([1.0, 2.0, 4.0])
+    result = cross_entropy(X, Y, weight, None, 2, None, "sum", 0.0)
+    assert result == cross_entropy(X, Y, weight, ignore_index=2, reduction="sum")
+    assert result == pytest.approx(5 * math.log(3), rel=1e-15)
+
+
 def test_inputs_of_the_loss_are_not_modified() -> None:
     arrays = [RANDOM.normal(size=(4, 3)), RANDOM.random((4, 3)), RANDOM.random(3)]
     copies = [array.copy() for array in arrays]
@@ -253,7 +283,11 @@ ERRORS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("dim of no axes", lambda: softmax(1.0, 1), ValueError, "number of axes 1, got 1"),
     ("float dim", lambda: softmax(X, 1.0), TypeError, "softmax: dim must be an integer, got 1.0"),
     ("bool dim", lambda: log_softmax(X, True), TypeError, "log_softmax: dim must be an integer, got True"),
-    ("no dim", lambda: log_softmax(X, None), TypeError, "log_softmax: dim must be an integer, got None"),
+    ("text dim", lambda: log_softmax(X, "1"), TypeError, "log_softmax: dim must be an integer, got '1'"),
+    ("dtype", lambda: softmax(X, 0, dtype="floaty"), TypeError, "softmax: dtype must be a dtype, got 'floaty'"),
+    ("integer dtype", lambda: softmax(X, 0, dtype=np.int64), TypeError, "softmax: dtype must be one of float16, bfloat16, float32, float64, got int64"),
+    ("complex dtype", lambda: log_softmax(X, 0, dtype=complex), TypeError, "log_softmax: dtype must be one of float16, bfloat16, float32, float64, got complex128"),
+    ("complex to a dtype", lambda: softmax(X + 0j, 0, dtype=np.float32), TypeError, "softmax takes int8, uint8, int16, int32, int64, float16, bfloat16, float32, float64, got dtype complex128"),
     ("integers", lambda: softmax(Y), TypeError, "softmax takes float16, bfloat16, float32, float64, got dtype int64"),
     ("complex", lambda: log_softmax(X + 0j), TypeError, "log_softmax takes float16, bfloat16, float32, float64, got dtype complex128"),
     ("integer scores", ce(input=X.astype(int)), TypeError, "cross_entropy takes float16"),
@@ -274,6 +308,8 @@ ERRORS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("shape of weight", ce(weight=np.ones(2)), ValueError, "weight must have shape (3,), one value per class, got (2,)"),
     ("axes of weight", ce(weight=np.ones((1, 3))), ValueError, "weight must have shape (3,), one value per class, got (1, 3)"),
     ("integer weight", ce(weight=Y[:3]), TypeError, "cross_entropy takes float16, bfloat16, float32, float64, got dtype int64"),
+    ("size_average", ce(size_average=True), ValueError, "cross_entropy: size_average must be None, got True: use reduction"),
+    ("reduce", ce(reduce=False), ValueError, "cross_entropy: reduce must be None, got False: use reduction"),
     ("reduction", ce(reduction="avg"), ValueError, "reduction must be 'none', 'mean' or 'sum', got 'avg'"),
     ("no reduction", ce(reduction=None), ValueError, "got None"),
     ("smoothing above 1", ce(label_smoothing=1.5), ValueError, "label_smoothing must be from 0 to 1, got 1.5"),

@@ -1,7 +1,7 @@
 """Every function that runs kernels, and every gradient, against torch over generated arguments.
 
-``torch_cases*.py`` make a case from a function's name and a number, and say what torch answers. A
-failure prints the call that makes the case again.
+``peers/torch_cases*.py`` make a case from a function's name and a number, and say what torch
+answers. A failure prints the call that makes the case again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import pytest
 from cnnfast import functional, grad
 
 torch = pytest.importorskip("torch", reason="torch isn't installed")
+F = torch.nn.functional
 
-from torch_cases import Array, Case, numpy_dtype, seen  # noqa: E402
-from torch_cases_differ import STRICTER, WIDER  # noqa: E402
-from torch_cases_invalid import INVALID, check_invalid  # noqa: E402
-from torch_cases_reference import Expected  # noqa: E402
-from torch_cases_table import TABLE, wrapped  # noqa: E402
+from peers.torch_cases import Array, Case, numpy_dtype, seen  # noqa: E402
+from peers.torch_cases_differ import STRICTER, WIDER  # noqa: E402
+from peers.torch_cases_invalid import INVALID, check_invalid  # noqa: E402
+from peers.torch_cases_reference import Expected  # noqa: E402
+from peers.torch_cases_table import TABLE, wrapped  # noqa: E402
 
 #: Cases of one test; a function's cases are cut into such parts.
 PART = 60
@@ -42,8 +43,25 @@ _MAX = "input kernel_size stride padding dilation ceil_mode return_indices"
 _MEAN = "input kernel_size stride padding ceil_mode count_include_pad"
 _INPUT, _WEIGHT = "input_size weight grad_output", "input weight_size grad_output"
 
-#: torch's positional parameters, from its documentation (most of them are built in).
+_COLUMNS = "kernel_size dilation padding stride"
+_LOSS = "input target weight size_average ignore_index reduce reduction label_smoothing"
+
+#: torch's positional parameters, from its documentation.
 TORCH_ORDER = {
+    "batch_norm": "input running_mean running_var weight bias training momentum eps",
+    "cross_entropy": _LOSS,
+    "fold": f"input output_size {_COLUMNS}",
+    "gelu": "input approximate",
+    "leaky_relu": "input negative_slope inplace",
+    "log_softmax": "input dim",
+    "softmax": "input dim",
+    "unfold": f"input {_COLUMNS}",
+    **dict.fromkeys(("relu", "relu6", "silu"), "input inplace"),
+    **dict.fromkeys(("sigmoid", "tanh"), "input"),
+    **{
+        f"max_unpool{rank}d": "input indices kernel_size stride padding output_size"
+        for rank in (1, 2, 3)
+    },
     "linear": "input weight bias",
     "avg_pool1d": _MEAN,
     **{f"avg_pool{rank}d": f"{_MEAN} divisor_override" for rank in (2, 3)},
@@ -301,23 +319,40 @@ def test_what_torch_refuses_and_cnnfast_takes(entry: Any) -> None:
 
 @pytest.mark.parametrize("name", TORCH_ORDER)
 def test_positional_arguments_come_in_torchs_order(name: str) -> None:
-    found = [
-        parameter.name
+    """... and have its defaults."""
+    found = {
+        parameter.name: parameter.default
         for parameter in inspect.signature(function_of(name)).parameters.values()
         if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    ]
-    assert found == TORCH_ORDER[name].split()
-    for module in (torch.nn.functional, torch.nn.grad):
-        if hasattr(module, name):
-            assert torch_parameters(getattr(module, name)) in (None, found)
+    }
+    assert list(found) == TORCH_ORDER[name].split()
+    modules = [module for module in (F, torch.nn.grad) if hasattr(module, name)]
+    assert modules, f"torch has no {name}"
+    theirs = torch_parameters(getattr(modules[0], name))
+    if theirs is not None:
+        assert list(theirs.items()) == list(found.items())
 
 
-def torch_parameters(function: Any) -> list[str] | None:
-    """The parameters of a torch function that is written in Python; None for a built-in one."""
+def torch_parameters(function: Any) -> dict[str, Any] | None:
+    """The parameters of a torch function with their defaults: by its signature, or by the first
+    line of its documentation where it is built in; None where there is neither."""
+    text = (function.__doc__ or "").strip().partition("\n")[0].partition(" -> ")[0]
     if inspect.isbuiltin(function):
-        return None
-    code = inspect.signature(function).parameters
-    return None if "args" in code else list(code)
+        namespace: dict[str, Any] = {}
+        exec(f"def {text}: pass", namespace)
+        function = namespace[function.__name__]
+    found: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            return None
+        if parameter.name.startswith("_"):
+            break  # for torch's own use, and nobody gives what comes behind it by position
+        found[parameter.name] = parameter.default
+    return found
+
+
+def test_the_order_is_known_of_every_function_that_torch_has() -> None:
+    assert {name for name in functional.__all__ if hasattr(F, name)} <= set(TORCH_ORDER)
 
 
 def test_every_function_with_kernels_is_compared() -> None:

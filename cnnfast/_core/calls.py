@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import axis_letters
+from .arguments import axis_letters, integer
 from .arrays import Array, as_arrays, check_apart, check_out
 from .conv_geometry import ConvGeometry
 from .dtypes import promote
@@ -62,6 +62,7 @@ def convolve_depthwise(
     stride: Any,
     padding: Any,
     dilation: Any,
+    groups: Any,
     *,
     layout: str | None = None,
     **keywords: Any,
@@ -69,6 +70,10 @@ def convolve_depthwise(
     """A convolution with as many groups as channels."""
     (x,) = as_arrays(name, input=input)
     channels = data_operand(name, x, rank, layout).extent("C")
+    if groups is not None and integer(f"{name}: groups", groups, 1) != channels:
+        raise ValueError(
+            f"{name}: groups must be None or the number of channels {channels}, got {groups}"
+        )
     return convolve(
         name, rank, x, weight, bias, stride, padding, dilation, channels, layout=layout, **keywords
     )
@@ -84,6 +89,7 @@ def convolve_separable(
     stride: Any,
     padding: Any,
     dilation: Any,
+    groups: Any,
     *,
     padding_mode: str,
     padding_value: complex,
@@ -111,7 +117,7 @@ def convolve_separable(
 
     def both_steps() -> Array:
         between = convolve_depthwise(
-            name, rank, input, depthwise_weight, None, stride, padding, dilation,
+            name, rank, input, depthwise_weight, None, stride, padding, dilation, groups,
             padding_mode=padding_mode, padding_value=padding_value, **shared,
         )  # fmt: skip
         return convolve(

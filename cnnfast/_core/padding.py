@@ -22,9 +22,11 @@ MODES: dict[str, tuple[str, int]] = {
 
 
 def needs_copy(name: str, mode: Any, value: Any, arithmetic: Arithmetic) -> bool:
-    """Whether padding is other than the kernels' zeros; TypeError or ValueError for a value that
-    the inputs' common dtype can't hold.
+    """Whether padding is other than the kernels' zeros; TypeError for a mode that isn't a string,
+    TypeError or ValueError for a value that the inputs' common dtype can't hold.
     """
+    if not isinstance(mode, str):
+        raise TypeError(f"{name}: padding_mode must be a string, got {shown(mode)}")
     kind, common = arithmetic.kind, arithmetic.common
     allowed: dict[str, tuple[str, Any]] = {
         "integer": ("an integer", numbers.Integral),
@@ -51,7 +53,7 @@ def padding_widths(geometry: ConvGeometry, mode: str) -> list[tuple[int, int]]:
     widths = [pairs.get(letter, (0, 0)) for letter in geometry.input.letters]
     if mode == "constant":
         return widths
-    if not isinstance(mode, str) or mode not in MODES:
+    if mode not in MODES:
         raise ValueError(
             f"{geometry.name}: padding_mode must be 'constant', "
             f"{', '.join(map(repr, MODES))}, got {mode!r}"
@@ -75,11 +77,3 @@ def pad_input(x: Array, geometry: ConvGeometry, mode: str, value: complex) -> Ar
             return np.pad(x, widths, constant_values=np.asarray(value).astype(x.dtype))
     keywords: Any = {"mode": MODES[mode][0]}
     return np.pad(x, widths, **keywords)
-
-
-def padded_shape(geometry: ConvGeometry, mode: str) -> tuple[int, ...]:
-    """The shape of that copy."""
-    pairs = padding_widths(geometry, mode)
-    return tuple(
-        extent + sum(pair) for extent, pair in zip(geometry.input.shape, pairs, strict=True)
-    )

@@ -60,8 +60,8 @@ class BatchNorm:
             for name, value in given.items()
         }
         share, least = finite(f"{NAME}: momentum", momentum), finite(f"{NAME}: eps", eps)
-        if least < 0 or (training and not least):
-            rule = "positive in training" if training else "non-negative"
+        if least < 0 or (wanted and not least):
+            rule = "positive in training" if wanted else "non-negative"
             raise ValueError(f"{NAME}: eps must be {rule}, got {shown(eps)}")
         norm = cls(
             x,

@@ -36,8 +36,8 @@ from .elementwise import (
     silu,
     tanh,
 )
-from .linear import (
-    linear,
+from .linear import linear
+from .local import (
     locally_connected1d,
     locally_connected2d,
 )

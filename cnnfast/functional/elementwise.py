@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._core import activations
-from .._core.arguments import shown
+from .._core.arguments import flag, shown
 from .._core.arrays import Array, as_array
 from .._core.dtypes import converted, promote
 from .._core.reals import real
@@ -30,13 +30,21 @@ def _mapped(
     return converted(result, arithmetic.common)
 
 
-def relu(input: Any) -> Array:
+def _check_not_in_place(name: str, inplace: Any) -> None:
+    """ValueError for torch's ``inplace=True``."""
+    if flag(f"{name}: inplace", inplace):
+        raise ValueError(f"{name}: inplace must be False, got True: inputs are never modified")
+
+
+def relu(input: Any, inplace: bool = False) -> Array:
     """``max(input, 0)``, as ``torch.nn.functional.relu``; NaN and the sign of a zero stay.
 
     Parameters
     ----------
     input : array of any shape and strides
         float16, bfloat16, float32, float64, int8, uint8, int16, int32 or int64.
+    inplace : False
+        As torch has it; inputs are never modified.
 
     Returns
     -------
@@ -45,7 +53,9 @@ def relu(input: Any) -> Array:
     Raises
     ------
     TypeError
-        For other dtypes.
+        For other dtypes, and an ``inplace`` that isn't a bool.
+    ValueError
+        For ``inplace=True``.
 
     Examples
     --------
@@ -53,16 +63,19 @@ def relu(input: Any) -> Array:
     >>> relu(np.array([-1.0, 2.0]))
     array([0., 2.])
     """
+    _check_not_in_place("relu", inplace)
     return _mapped("relu", input, activations.relu, NUMBERS)
 
 
-def relu6(input: Any) -> Array:
+def relu6(input: Any, inplace: bool = False) -> Array:
     """``min(max(input, 0), 6)``, as ``torch.nn.functional.relu6``; NaN and the sign of a zero stay.
 
     Parameters
     ----------
     input : array of any shape and strides
         float16, bfloat16, float32, float64, int8, uint8, int16, int32 or int64.
+    inplace : False
+        As torch has it; inputs are never modified.
 
     Returns
     -------
@@ -71,7 +84,9 @@ def relu6(input: Any) -> Array:
     Raises
     ------
     TypeError
-        For other dtypes.
+        For other dtypes, and an ``inplace`` that isn't a bool.
+    ValueError
+        For ``inplace=True``.
 
     Examples
     --------
@@ -79,10 +94,11 @@ def relu6(input: Any) -> Array:
     >>> relu6(np.array([-1, 2, 7]))
     array([0, 2, 6])
     """
+    _check_not_in_place("relu6", inplace)
     return _mapped("relu6", input, activations.relu6, NUMBERS)
 
 
-def leaky_relu(input: Any, negative_slope: float = 0.01) -> Array:
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Array:
     """``input`` where that is positive, ``input * negative_slope`` elsewhere, as
     ``torch.nn.functional.leaky_relu``.
 
@@ -91,6 +107,8 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Array:
     input : array of any shape and strides, float16, bfloat16, float32 or float64
     negative_slope : real number
         Rounded to the dtype that is computed in (float32 but for float64).
+    inplace : False
+        As torch has it; inputs are never modified.
 
     Returns
     -------
@@ -99,9 +117,9 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Array:
     Raises
     ------
     TypeError
-        For other dtypes, and a slope that isn't a real number.
+        For other dtypes, a slope that isn't a real number, and an ``inplace`` that isn't a bool.
     ValueError
-        For a slope beyond the dtype that is computed in.
+        For a slope beyond the dtype that is computed in, and ``inplace=True``.
 
     Examples
     --------
@@ -109,6 +127,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Array:
     >>> leaky_relu(np.array([-1.0, 2.0]), 0.5)
     array([-0.5,  2. ])
     """
+    _check_not_in_place("leaky_relu", inplace)
     slope = real("leaky_relu: negative_slope", negative_slope)
 
     def change(x: Array) -> None:
@@ -206,12 +225,14 @@ def gelu(input: Any, approximate: str = "none") -> Array:
     return _mapped("gelu", input, forms[approximate])
 
 
-def silu(input: Any) -> Array:
+def silu(input: Any, inplace: bool = False) -> Array:
     """``input * sigmoid(input)``, as ``torch.nn.functional.silu`` (also known as swish).
 
     Parameters
     ----------
     input : array of any shape and strides, float16, bfloat16, float32 or float64
+    inplace : False
+        As torch has it; inputs are never modified.
 
     Returns
     -------
@@ -220,7 +241,9 @@ def silu(input: Any) -> Array:
     Raises
     ------
     TypeError
-        For other dtypes.
+        For other dtypes, and an ``inplace`` that isn't a bool.
+    ValueError
+        For ``inplace=True``.
 
     Examples
     --------
@@ -228,4 +251,5 @@ def silu(input: Any) -> Array:
     >>> silu(np.array([-1.0, 0.0, 1.0])).round(4)
     array([-0.2689,  0.    ,  0.7311])
     """
+    _check_not_in_place("silu", inplace)
     return _mapped("silu", input, activations.silu)

@@ -1,4 +1,4 @@
-"""Fully and locally connected layers."""
+"""Fully connected layers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 from cnnfast._core.arrays import Array, as_arrays, check_out
 from cnnfast._core.calls import multiply_rows
 from cnnfast._core.dtypes import promote
-from cnnfast._core.execute import result_array, run_conv
-from cnnfast._core.local import LocalGeometry, at_least_one
 
 
 def linear(
@@ -25,14 +23,15 @@ def linear(
     Parameters
     ----------
     input : (..., in_features) array
-    weight : (out_features, in_features) array
+    weight : (out_features, in_features) or (in_features,) array
     bias : (out_features,) array, optional
+        Of shape () beside a weight of one axis.
     activation, out, backend
         As for ``conv2d``.
 
     Returns
     -------
-    (..., out_features) array; dtypes as ``conv2d``.
+    (..., out_features) array, without the last axis for a weight of one axis; dtypes as ``conv2d``.
 
     Raises
     ------
@@ -44,142 +43,34 @@ def linear(
     >>> import numpy as np
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0], [0.0, 1.0]]))
     array([11.,  2.])
+    >>> linear(np.array([[1.0, 2.0], [0.0, 1.0]]), np.array([3.0, 4.0]), 1.0)
+    array([12.,  5.])
     """
     x, w, b = as_arrays("linear", input=input, weight=weight, bias=bias)
-    return multiply_rows("linear", x, w, b, activation, out, backend)
+    if w.ndim != 1:
+        return multiply_rows("linear", x, w, b, activation, out, backend)
+    return _neuron(x, w, b, activation, out, backend)
 
 
-def locally_connected1d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    *,
-    layout: str | None = None,
-    weight_layout: str | None = None,
-    activation: str | None = None,
-    out: Array | None = None,
-    backend: str | None = None,
+def _neuron(
+    x: Array, w: Array, b: Array | None, activation: Any, out: Array | None, backend: Any
 ) -> Array:
-    """A convolution whose kernel is another one at every output position, over one axis.
-
-    Parameters
-    ----------
-    input : (N, C, W) or (C, W) array
-        With ``layout="NWC"`` (N, W, C) or (W, C).
-    weight : (Q, K, C / groups, S) array
-        Position q, then a kernel in the order of ``weight_layout``: "OIW" beside NCW, "WIO" beside
-        NWC by default.
-    bias : (K,) or (K, Q) array, optional
-    stride, padding, dilation, groups, activation, out, backend
-        As for ``conv1d``.
-
-    Returns
-    -------
-    (N, K, Q) array in the input's layout; dtypes as ``conv1d``.
-
-    Raises
-    ------
-    ValueError, TypeError, BackendUnavailableError
-        As ``conv1d``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> kernels = np.array([[[[1.0, 0.0]]], [[[0.0, 1.0]]], [[[1.0, 1.0]]]])
-    >>> locally_connected1d(np.array([[[1.0, 2.0, 3.0, 4.0]]]), kernels)
-    array([[[1., 3., 7.]]])
-    """
-    return _locally_connected(
-        1, input, weight, bias, stride, padding, dilation, groups, layout, weight_layout,
-        activation, out, backend,
-    )  # fmt: skip
-
-
-def locally_connected2d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    *,
-    layout: str | None = None,
-    weight_layout: str | None = None,
-    activation: str | None = None,
-    out: Array | None = None,
-    backend: str | None = None,
-) -> Array:
-    """A convolution whose kernel is another one at every output position, over two axes.
-
-    Parameters
-    ----------
-    input : (N, C, H, W) or (C, H, W) array
-        With ``layout="NHWC"`` (N, H, W, C) or (H, W, C).
-    weight : (P Q, K, C / groups, R, S) array
-        Position p Q + q, then a kernel in the order of ``weight_layout``: "OIHW" beside NCHW,
-        "HWIO" beside NHWC by default.
-    bias : (K,) or (K, P, Q) array, optional
-    stride, padding, dilation, groups, activation, out, backend
-        As for ``conv2d``.
-
-    Returns
-    -------
-    (N, K, P, Q) array in the input's layout; dtypes as ``conv2d``.
-
-    Raises
-    ------
-    ValueError, TypeError, BackendUnavailableError
-        As ``conv2d``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> kernels = np.arange(4.0).reshape(4, 1, 1, 1, 1)
-    >>> locally_connected2d(np.ones((1, 1, 2, 2)), kernels)
-    array([[[[0., 1.],
-             [2., 3.]]]])
-    """
-    return _locally_connected(
-        2, input, weight, bias, stride, padding, dilation, groups, layout, weight_layout,
-        activation, out, backend,
-    )  # fmt: skip
-
-
-def _locally_connected(
-    rank: int,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    layout: str | None,
-    weight_layout: str | None,
-    activation: str | None,
-    out: Array | None,
-    backend: str | None,
-) -> Array:
-    name = f"locally_connected{rank}d"
-    x, w, b = as_arrays(name, input=input, weight=weight, bias=bias)
-    arithmetic = promote(name, (x, w, b))
-    local = LocalGeometry.of(
-        name, rank, x, w.shape, stride, padding, dilation, groups, layout, weight_layout
-    )
-    shape, flat_bias = local.windows.out_shape, local.flat_bias(b)
+    """One neuron's output for every row: a layer of one, without its axis."""
+    arithmetic = promote("linear", (x, w, b))
+    if x.shape[-1:] != w.shape or not w.size:
+        raise ValueError(
+            "linear: input (..., in_features) and weight (in_features,) must agree in in_features, "
+            f"which isn't 0, got shapes {x.shape} and {w.shape}"
+        )
+    if b is not None and b.shape != ():
+        raise ValueError(
+            f"linear: bias must have shape () beside a weight of one axis, got shape {b.shape}"
+        )
     if out is not None:
         inputs = [array for array in (x, w, b) if array is not None]
-        check_out(name, out, shape, arithmetic.result, inputs)
-    columns = at_least_one(local.read_columns(x))
-    flat = run_conv(
-        "fprop", columns, local.flat_weight(w), flat_bias, local.grouped, arithmetic, activation,
-        None, backend,
+        check_out("linear", out, x.shape[:-1], arithmetic.result, inputs)
+    result = multiply_rows(
+        "linear", x, w[None], None if b is None else b[None], activation,
+        None if out is None else out[..., None], backend,
     )  # fmt: skip
-    result = result_array(out, shape, arithmetic.result)
-    local.put_output(flat[..., : local.windows.batch], result)
-    return result
+    return result.reshape(result.shape[:-1]) if out is None else out

@@ -7,27 +7,30 @@ from typing import Any
 import numpy as np
 
 from .._core.arguments import INDEX_LIMIT, integer, shown
-from .._core.arrays import Array, as_array
-from .._core.dtypes import converted, kind_of, promote
+from .._core.arrays import Array, Dtype, as_array
+from .._core.dtypes import KINDS, Arithmetic, converted, kind_of, promote
 from .._core.reals import real
 
 FLOATS = ("float",)
 REDUCTIONS = ("none", "mean", "sum")
 
 
-def softmax(input: Any, dim: int = -1) -> Array:
+def softmax(input: Any, dim: int | None = None, *, dtype: Any = None) -> Array:
     """``exp(input) / sum(exp(input))`` along axis ``dim``, computed without overflow, as
     ``torch.nn.functional.softmax``.
 
     Parameters
     ----------
     input : array of any shape and strides, float16, bfloat16, float32 or float64
-    dim : int
-        The axis, counted from the end if negative; 0 or -1 for an array without axes.
+    dim : int, optional
+        The axis, counted from the end if negative; 0 or -1 for an array without axes. Without it
+        torch's implicit choice: axis 0 of none, one or three axes, axis 1 of others.
+    dtype : float16, bfloat16, float32 or float64, optional
+        The input, which may hold integers then, is cast to it first.
 
     Returns
     -------
-    array of the same shape and dtype, C-contiguous.
+    array of the same shape, of the same dtype or ``dtype``, C-contiguous.
 
     Raises
     ------
@@ -40,27 +43,28 @@ def softmax(input: Any, dim: int = -1) -> Array:
     >>> softmax(np.array([0.0, 0.0, 1000.0]))
     array([0., 0., 1.])
     """
-    x = as_array("softmax: input", input)
-    arithmetic = promote("softmax", (x,), kinds=FLOATS)
-    axis = _axis("softmax", dim, x)
+    x, arithmetic, axis = _prepared("softmax", input, dim, dtype)
     result = x.astype(arithmetic.computing(1), order="C")
     _softmax(result, axis)
     return converted(result, arithmetic.common)
 
 
-def log_softmax(input: Any, dim: int = -1) -> Array:
+def log_softmax(input: Any, dim: int | None = None, *, dtype: Any = None) -> Array:
     """``log(softmax(input, dim))``, computed without overflow or loss of digits, as
     ``torch.nn.functional.log_softmax``.
 
     Parameters
     ----------
     input : array of any shape and strides, float16, bfloat16, float32 or float64
-    dim : int
-        The axis, counted from the end if negative; 0 or -1 for an array without axes.
+    dim : int, optional
+        The axis, counted from the end if negative; 0 or -1 for an array without axes. Without it
+        torch's implicit choice: axis 0 of none, one or three axes, axis 1 of others.
+    dtype : float16, bfloat16, float32 or float64, optional
+        The input, which may hold integers then, is cast to it first.
 
     Returns
     -------
-    array of the same shape and dtype, C-contiguous.
+    array of the same shape, of the same dtype or ``dtype``, C-contiguous.
 
     Raises
     ------
@@ -73,15 +77,35 @@ def log_softmax(input: Any, dim: int = -1) -> Array:
     >>> log_softmax(np.array([0.0, 0.0, 1000.0]))
     array([-1000., -1000.,     0.])
     """
-    x = as_array("log_softmax: input", input)
-    arithmetic = promote("log_softmax", (x,), kinds=FLOATS)
-    axis = _axis("log_softmax", dim, x)
+    x, arithmetic, axis = _prepared("log_softmax", input, dim, dtype)
     result = x.astype(arithmetic.computing(1), order="C")
     _log_softmax(result, axis)
     return converted(result, arithmetic.common)
 
 
+def _prepared(name: str, input: Any, dim: Any, dtype: Any) -> tuple[Array, Arithmetic, int]:
+    """The input, cast to ``dtype`` if there is one, its arithmetic, and the axis."""
+    x = as_array(f"{name}: input", input)
+    promote(name, (x,), kinds=FLOATS if dtype is None else ("integer", "float"))
+    axis = _axis(name, dim, x)
+    if dtype is not None:
+        x = converted(x, _float_dtype(name, dtype))
+    return x, promote(name, (x,)), axis
+
+
+def _float_dtype(name: str, dtype: Any) -> Dtype:
+    try:
+        wanted: Dtype = np.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: dtype must be a dtype, got {shown(dtype)}") from None
+    if kind_of(wanted) != "float":
+        raise TypeError(f"{name}: dtype must be one of {', '.join(KINDS['float'])}, got {wanted}")
+    return wanted
+
+
 def _axis(name: str, dim: Any, x: Array) -> int:
+    if dim is None:
+        return 0 if x.ndim in (0, 1, 3) else 1
     axes = max(x.ndim, 1)
     axis = integer(f"{name}: dim", dim, -axes)
     if axis >= axes:
@@ -110,7 +134,9 @@ def cross_entropy(
     input: Any,
     target: Any,
     weight: Any = None,
+    size_average: None = None,
     ignore_index: int = -100,
+    reduce: None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Array:
@@ -125,6 +151,8 @@ def cross_entropy(
         Class indices below C, or a probability for each class.
     weight : (C,) array of floats, optional
         Scales each class's part.
+    size_average, reduce : None
+        Here for torch's order of arguments, which deprecates them in favour of ``reduction``.
     ignore_index : int
         Index of targets that count for nothing; only with indices, negative with probabilities.
     reduction : "mean", "sum" or "none"
@@ -153,6 +181,9 @@ def cross_entropy(
     np.float64(0.4904)
     """
     name = "cross_entropy"
+    for which, value in (("size_average", size_average), ("reduce", reduce)):
+        if value is not None:
+            raise ValueError(f"{name}: {which} must be None, got {shown(value)}: use reduction")
     x, y = as_array(f"{name}: input", input), as_array(f"{name}: target", target)
     w = None if weight is None else as_array(f"{name}: weight", weight)
     indices = y.dtype.kind in "iu"

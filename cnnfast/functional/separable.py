@@ -19,6 +19,7 @@ def depthwise_conv1d(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
+    groups: int | None = None,
     *,
     padding_mode: str = "constant",
     padding_value: complex = 0,
@@ -38,6 +39,8 @@ def depthwise_conv1d(
         In the order of ``weight_layout``, by default "OIW" beside NCW and "WIO" beside NWC;
         out-channels c m ... c m + m - 1 belong to channel c.
     bias : (C m,) array, optional
+    groups : int, optional
+        The number of channels C, nothing else: here for ``conv1d``'s order of arguments.
     stride, padding, dilation and the keywords
         As for ``conv1d``.
 
@@ -59,7 +62,7 @@ def depthwise_conv1d(
             [1., 1.]]])
     """
     return convolve_depthwise(
-        "depthwise_conv1d", 1, input, weight, bias, stride, padding, dilation,
+        "depthwise_conv1d", 1, input, weight, bias, stride, padding, dilation, groups,
         padding_mode=padding_mode, padding_value=padding_value, layout=layout,
         weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
         backend=backend,
@@ -74,6 +77,7 @@ def separable_conv1d(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
+    groups: int | None = None,
     *,
     padding_mode: str = "constant",
     padding_value: complex = 0,
@@ -94,6 +98,8 @@ def separable_conv1d(
     pointwise_weight : (K, C m, 1) array
         Bias and activation come after it.
     bias : (K,) array, optional
+    groups : int, optional
+        The number of channels C, nothing else: here for ``conv1d``'s order of arguments.
     stride, padding, dilation and the keywords
         As for ``conv1d``.
 
@@ -116,9 +122,9 @@ def separable_conv1d(
     """
     return convolve_separable(
         "separable_conv1d", 1, input, depthwise_weight, pointwise_weight, bias, stride,
-        padding, dilation, padding_mode=padding_mode, padding_value=padding_value, layout=layout,
-        weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
-        backend=backend,
+        padding, dilation, groups, padding_mode=padding_mode, padding_value=padding_value,
+        layout=layout, weight_layout=weight_layout, activation=activation, out_dtype=out_dtype,
+        out=out, backend=backend,
     )  # fmt: skip
 
 
@@ -129,6 +135,7 @@ def depthwise_conv2d(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
+    groups: int | None = None,
     *,
     padding_mode: str = "constant",
     padding_value: complex = 0,
@@ -148,6 +155,8 @@ def depthwise_conv2d(
         In the order of ``weight_layout``, by default "OIHW" beside NCHW and "HWIO" beside NHWC;
         out-channels c m ... c m + m - 1 belong to channel c.
     bias : (C m,) array, optional
+    groups : int, optional
+        The number of channels C, nothing else: here for ``conv2d``'s order of arguments.
     stride, padding, dilation and the keywords
         As for ``conv2d``.
 
@@ -168,7 +177,7 @@ def depthwise_conv2d(
     (1, 3, 4, 4)
     """
     return convolve_depthwise(
-        "depthwise_conv2d", 2, input, weight, bias, stride, padding, dilation,
+        "depthwise_conv2d", 2, input, weight, bias, stride, padding, dilation, groups,
         padding_mode=padding_mode, padding_value=padding_value, layout=layout,
         weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
         backend=backend,
@@ -183,6 +192,7 @@ def separable_conv2d(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
+    groups: int | None = None,
     *,
     padding_mode: str = "constant",
     padding_value: complex = 0,
@@ -203,6 +213,8 @@ def separable_conv2d(
     pointwise_weight : (K, C m, 1, 1) array
         Bias and activation come after it.
     bias : (K,) array, optional
+    groups : int, optional
+        The number of channels C, nothing else: here for ``conv2d``'s order of arguments.
     stride, padding, dilation and the keywords
         As for ``conv2d``.
 
@@ -227,7 +239,7 @@ def separable_conv2d(
     """
     return convolve_separable(
         "separable_conv2d", 2, input, depthwise_weight, pointwise_weight, bias, stride,
-        padding, dilation, padding_mode=padding_mode, padding_value=padding_value, layout=layout,
-        weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
-        backend=backend,
+        padding, dilation, groups, padding_mode=padding_mode, padding_value=padding_value,
+        layout=layout, weight_layout=weight_layout, activation=activation, out_dtype=out_dtype,
+        out=out, backend=backend,
     )  # fmt: skip

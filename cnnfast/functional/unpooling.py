@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast.kernels import shapes
+
 from .._core.arguments import (
     INDEX_LIMIT,
     integer,
@@ -159,8 +161,6 @@ def _unpool(
     name = f"max_unpool{rank}d"
     x, places = as_array(f"{name}: input", input), as_array(f"{name}: indices", indices)
     dtype = promote(name, (x,)).common
-    if places.dtype.newbyteorder("=") != np.int64:
-        raise TypeError(f"{name}: indices must be int64, got dtype {places.dtype}")
     operand = data_operand(name, x, rank, layout)
     if places.shape != x.shape:
         raise ValueError(
@@ -171,17 +171,25 @@ def _unpool(
     shape = tuple(extents.get(letter, operand.extent(letter)) for letter in operand.letters)
     if math.prod(shape) >= INDEX_LIMIT:
         raise ValueError(f"{name}: the result's size must be below 2**62, got {math.prod(shape)}")
-    wrong = places[(places < 0) | (places >= math.prod(plane))]
-    if wrong.size:
-        raise ValueError(
-            f"{name}: an index must be from 0 to {math.prod(plane) - 1}, in the output plane "
-            f"{plane}, got {wrong[0]}"
-        )
+    check_indices(name, places, plane)
     result = np.zeros(shape, dtype)
     target = Operand.of(shape, operand.layout, operand.batched)
     # Flat, so that the order, and with it which of equal indices wins, is the plane's.
     result.reshape(-1)[_flat_places(target, places)] = operand.canonical(x).reshape(-1)
     return result
+
+
+def check_indices(name: str, indices: Array, plane: tuple[int, ...]) -> None:
+    """TypeError unless indices are int64 of either byte order, ValueError unless they lie in the
+    plane of these extents."""
+    if indices.dtype.newbyteorder("=") != np.int64:
+        raise TypeError(f"{name}: indices must be int64, got dtype {indices.dtype}")
+    wrong = indices[(indices < 0) | (indices >= math.prod(plane))]
+    if wrong.size:
+        raise ValueError(
+            f"{name}: an index must be from 0 to {math.prod(plane) - 1}, in the output plane "
+            f"{plane}, got {wrong[0]}"
+        )
 
 
 def _flat_places(target: Operand, places: Array) -> Array:
@@ -212,7 +220,10 @@ def _plane(
     pairs = padding_pairs(name, padding, (), window, steps, (1,) * rank)
     sizes = [operand.extent(letter) for letter in CANONICAL_DATA[-rank:]]
     rows = zip(sizes, window, steps, pairs, strict=True)
-    usual = tuple((size - 1) * step - sum(pair) + kernel for size, kernel, step, pair in rows)
+    usual = tuple(
+        shapes.transposed_output_size(size, kernel, step, 1, *pair, 0)
+        for size, kernel, step, pair in rows
+    )
     plane = usual if output_size is None else _given(name, operand, rank, output_size)
     for extent, expected, step in zip(plane, usual, steps, strict=True):
         if output_size is not None and abs(extent - expected) >= step:

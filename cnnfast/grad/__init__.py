@@ -16,9 +16,6 @@ from .adaptive_pool import (
     adaptive_max_pool1d_backward,
     adaptive_max_pool2d_backward,
     adaptive_max_pool3d_backward,
-    lp_pool1d_backward,
-    lp_pool2d_backward,
-    lp_pool3d_backward,
 )
 from .conv import (
     conv1d_input,
@@ -42,11 +39,18 @@ from .linear import (
     linear_bias,
     linear_input,
     linear_weight,
+)
+from .local import (
     locally_connected1d_input,
     locally_connected1d_weight,
     locally_connected2d_input,
     locally_connected2d_weight,
     locally_connected_bias,
+)
+from .lp_pool import (
+    lp_pool1d_backward,
+    lp_pool2d_backward,
+    lp_pool3d_backward,
 )
 from .pooling import (
     avg_pool1d_backward,
@@ -58,10 +62,12 @@ from .pooling import (
 )
 from .unfolding import (
     fold_backward,
+    unfold_backward,
+)
+from .unpooling import (
     max_unpool1d_backward,
     max_unpool2d_backward,
     max_unpool3d_backward,
-    unfold_backward,
 )
 
 __all__ = [

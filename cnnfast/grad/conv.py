@@ -302,9 +302,24 @@ def conv3d_weight(
 def conv_bias(grad_output: Any, *, layout: str | None = None) -> Array:
     """Gradient of a convolution in its bias: the sum over batch and positions.
 
-    ``grad_output`` is (N, K, ...) of one to three spatial axes, or channels last by ``layout``;
-    the result is (K,), summed in float64 (integers in int64). ValueError or TypeError otherwise.
+    Parameters
+    ----------
+    grad_output : (N, K, Q), (N, K, P, Q) or (N, K, O, P, Q) array
+        Of the dtypes that ``conv2d`` takes.
+    layout : "NCHW", "NHWC" or their kin of one and three axes, optional
+        Of ``grad_output``; channels first by default.
 
+    Returns
+    -------
+    (K,) array, summed in float64 (integers in int64), in the dtype of sums that ``conv2d`` gives.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the rule and the values; also for arrays without the batch axis.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> conv_bias(np.ones((2, 3, 4, 5)))
     array([40., 40., 40.])

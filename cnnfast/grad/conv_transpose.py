@@ -311,8 +311,26 @@ def conv_transpose3d_weight(
 
 
 def conv_transpose_bias(grad_output: Any, *, layout: str | None = None) -> Array:
-    """Gradient of a transposed convolution in its bias, as ``conv_bias``.
+    """Gradient of a transposed convolution in its bias: the sum over batch and positions.
 
+    Parameters
+    ----------
+    grad_output : (N, K, Q), (N, K, P, Q) or (N, K, O, P, Q) array
+        Of the dtypes that ``conv2d`` takes.
+    layout : "NCHW", "NHWC" or their kin of one and three axes, optional
+        Of ``grad_output``; channels first by default.
+
+    Returns
+    -------
+    (K,) array, summed in float64 (integers in int64), in the dtype of sums that ``conv2d`` gives.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the rule and the values; also for arrays without the batch axis.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> conv_transpose_bias(np.ones((2, 3, 4)))
     array([8., 8., 8.])

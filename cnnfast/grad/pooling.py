@@ -172,9 +172,9 @@ def avg_pool1d_backward(
 
     Parameters
     ----------
-    grad_output : (N, C, Q) array of floats
+    grad_output : (N, C, Q) array of floats or complex numbers
         Of the shape that the forward call gives.
-    input : (N, C, W) array of floats
+    input : (N, C, W) array of floats or complex numbers
         With ``layout="NWC"`` channels last.
     kernel_size, stride, padding, ceil_mode, count_include_pad
         As for ``avg_pool1d``; padding in numbers.
@@ -183,7 +183,7 @@ def avg_pool1d_backward(
 
     Returns
     -------
-    Array of the input's shape, in the dtype that both promote to.
+    Array of the input's shape, in the dtype that both promote to; complex numbers by parts.
 
     Raises
     ------
@@ -221,9 +221,9 @@ def avg_pool2d_backward(
 
     Parameters
     ----------
-    grad_output : (N, C, P, Q) array of floats
+    grad_output : (N, C, P, Q) array of floats or complex numbers
         Of the shape that the forward call gives.
-    input : (N, C, H, W) array of floats
+    input : (N, C, H, W) array of floats or complex numbers
         With ``layout="NHWC"`` channels last.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         As for ``avg_pool2d``; padding in numbers.
@@ -232,7 +232,7 @@ def avg_pool2d_backward(
 
     Returns
     -------
-    Array of the input's shape, in the dtype that both promote to.
+    Array of the input's shape, in the dtype that both promote to; complex numbers by parts.
 
     Raises
     ------
@@ -270,9 +270,9 @@ def avg_pool3d_backward(
 
     Parameters
     ----------
-    grad_output : (N, C, O, P, Q) array of floats
+    grad_output : (N, C, O, P, Q) array of floats or complex numbers
         Of the shape that the forward call gives.
-    input : (N, C, D, H, W) array of floats
+    input : (N, C, D, H, W) array of floats or complex numbers
         With ``layout="NDHWC"`` channels last.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         As for ``avg_pool3d``; padding in numbers.
@@ -281,7 +281,7 @@ def avg_pool3d_backward(
 
     Returns
     -------
-    Array of the input's shape, in the dtype that both promote to.
+    Array of the input's shape, in the dtype that both promote to; complex numbers by parts.
 
     Raises
     ------

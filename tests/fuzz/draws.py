@@ -8,7 +8,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from fuzz_oracle import (
+from hypothesis import strategies as st
+
+from .checking import OUT_STYLES, STYLES, Given, values_of
+from .oracle import (
     ceil_outputs,
     computed_in,
     epsilon,
@@ -16,8 +19,6 @@ from fuzz_oracle import (
     same_pads,
     sliding,
 )  # fmt: skip
-from fuzzing import OUT_STYLES, STYLES, Given, values_of
-from hypothesis import strategies as st
 
 try:
     from ml_dtypes import bfloat16

@@ -6,8 +6,9 @@ import inspect
 from typing import Any
 
 import numpy as np
-from fuzz_draws import Draw, ints, pick
-from fuzzing import Case, out_memory
+
+from .checking import Case, out_memory
+from .draws import Draw, ints, pick
 
 Array = np.ndarray[Any, Any]
 Values = tuple[Any, ...]
@@ -88,9 +89,13 @@ BAD: dict[str, Values] = {
     "padding_mode": (*NOT_TEXT, None),
     "padding_value": NOT_NUMBERS,
     "out_dtype": NOT_DTYPES,
+    "dtype": (*NOT_DTYPES, np.int32, np.complex64),
+    "inplace": (*NOT_FLAGS, True, np.True_),
+    "size_average": (True, False, 1, "mean", [], Opaque(), LONG),
+    "reduce": (True, False, 0, "sum", (), NAN),
     "reduction": (*NOT_TEXT, None),
     "approximate": (*NOT_TEXT, None),
-    "dim": (1.5, "a", None, (0,), 99, -99, 2**70, -(2**70), True, LONG, NAN),
+    "dim": (1.5, "a", (0,), 99, -99, 2**70, -(2**70), True, LONG, NAN),
     "input_size": NOT_SHAPES,
     "weight_size": NOT_SHAPES,
     "ceil_mode": NOT_FLAGS,
@@ -188,6 +193,8 @@ def bad_argument(draw: Draw, case: Case) -> tuple[dict[str, Any], str]:
     values = BAD[name]
     if name == "stride" and "pool" not in case.name:
         values = (*values, *EMPTY, None)  # which stand for the window of a pool
+    if name == "groups" and case.name.startswith(("depthwise", "separable")):
+        values = tuple(value for value in values if value is not None)
     value = values[draw(ints(0, len(values) - 1))]
     return {name: value}, f"{name}={_shown(value)}"
 

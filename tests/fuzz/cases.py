@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fuzz_draws import (
+from hypothesis import strategies as st
+
+from .checking import Case, Given
+from .draws import (
     ACTIVATIONS,
     BACKENDS,
     COMPLEX,
@@ -31,9 +34,7 @@ from fuzz_draws import (
     to_user,
     value_tolerance,
 )
-from fuzz_oracle import Bilinear, activated, computed_in, kind_of, sum_dtype, widened
-from fuzzing import Case, Given
-from hypothesis import strategies as st
+from .oracle import Bilinear, activated, computed_in, kind_of, sum_dtype, widened
 
 Array = np.ndarray[Any, Any]
 
@@ -118,8 +119,8 @@ def draw_layer(draw: Draw, kind: str, rank: int, role: str, depthwise: bool = Fa
         "dilation": size_argument(draw, window.dilation), "groups": groups,
         "layout": layout, "weight_layout": given_letters,
     }  # fmt: skip
-    if depthwise:
-        del arguments["groups"]
+    if depthwise and draw(st.booleans()):
+        arguments["groups"] = None
     if extra is not None:
         arguments["output_padding"] = size_argument(draw, extra)
     # The axes of w that the user calls I and O: a transposed layer's are exchanged.
@@ -227,10 +228,9 @@ def draw_forward(
 ) -> tuple[Any, str, Any, str | None]:
     """The result's dtype, padding and activation of a forward call; all go to the arguments."""
     result, mode, fill, activation = sum_dtype(common), "constant", 0, None
-    if kind != "local":
-        arguments["out_dtype"] = draw_out_dtype(draw, common)
-        result = np.dtype(arguments["out_dtype"] or result)
-    if kind == "conv":
+    arguments["out_dtype"] = draw_out_dtype(draw, common)
+    result = np.dtype(arguments["out_dtype"] or result)
+    if kind != "conv_transpose":
         mode, fill = draw_padding_mode(draw, layer, common, arguments)
     if kind_of(common) == "integer":
         activation = draw(pick(None, "relu", "relu6"))

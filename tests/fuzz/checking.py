@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fuzz_oracle import epsilon, kind_of, least
 
 import cnnfast
 from cnnfast.kernels import KERNELS
 from cnnfast.kernels.registry import ENGINES, engine_missing
+
+from .oracle import epsilon, kind_of, least
 
 Array = np.ndarray[Any, Any]
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch_cases import COMPLEX, HALVES, INTEGERS, Array, Case, numpy_dtype
+
+from .torch_cases import COMPLEX, HALVES, INTEGERS, Array, Case, numpy_dtype
 
 Function = Callable[..., Any]
 

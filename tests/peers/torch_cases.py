@@ -163,7 +163,9 @@ def data_letters(rank: int, last: bool) -> str:
 
 
 def seen(array: Array, view: str) -> Array:
-    """The same values in other memory."""
+    """The same values in other memory; an array without axes has one kind of memory."""
+    if not array.ndim:
+        return array.copy()
     if view == "sliced":
         buffer = np.zeros([2 * extent + 1 for extent in array.shape], array.dtype)
         result = buffer[(slice(1, None, 2),) * array.ndim]
@@ -303,7 +305,7 @@ def transpose_case(name: str, index: int, rank: int, gradient: bool = False) -> 
 
 
 def linear_case(name: str, index: int, gradient: bool = False) -> Case:
-    """A fully connected layer on 0 to 3 leading axes."""
+    """A fully connected layer on 0 to 3 leading axes, at times of one neuron without its axis."""
     draw = Draw(name, index)
     dtype, tier = drawn_dtype(draw, CONV_DTYPES)
     if gradient and (tier == "special" or dtype in INTEGERS):
@@ -313,7 +315,9 @@ def linear_case(name: str, index: int, gradient: bool = False) -> Case:
     shapes: dict[str, tuple[int, ...]] = {
         "input": (*rows, features), "weight": (outputs, features)
     }  # fmt: skip
-    if not gradient and draw.chance(0.5):
+    if not gradient and draw.chance(0.15):
+        shapes["weight"] = (features,)  # torch takes no bias then
+    elif not gradient and draw.chance(0.5):
         shapes["bias"] = (outputs,)
     arrays = {key: values(draw, shape, dtype, tier) for key, shape in shapes.items()}
     case = Case(name, index, 0, dtype, tier, arrays, {})

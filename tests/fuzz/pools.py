@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from fuzz_draws import (
+from hypothesis import strategies as st
+
+from .checking import Case, Given
+from .draws import (
     BACKENDS,
     COMPLEX,
     FLOATS,
@@ -27,7 +30,7 @@ from fuzz_draws import (
     size_argument,
     to_user,
 )  # fmt: skip
-from fuzz_oracle import (
+from .oracle import (
     adaptive,
     add_back,
     ceil_outputs,
@@ -41,8 +44,6 @@ from fuzz_oracle import (
     sum_dtype,
     widened,
 )  # fmt: skip
-from fuzzing import Case, Given
-from hypothesis import strategies as st
 
 Array = np.ndarray[Any, Any]
 

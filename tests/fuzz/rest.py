@@ -6,8 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from fuzz_cases import draw_layer
-from fuzz_draws import (
+from hypothesis import strategies as st
+
+from .cases import draw_layer
+from .checking import Case, Given
+from .draws import (
     ACTIVATIONS,
     BACKENDS,
     COMPLEX,
@@ -26,7 +29,7 @@ from fuzz_draws import (
     size_argument,
     sum_tolerance,
 )  # fmt: skip
-from fuzz_oracle import (
+from .oracle import (
     Bilinear,
     activated,
     add_back,
@@ -37,9 +40,7 @@ from fuzz_oracle import (
     sum_dtype,
     widened,
 )  # fmt: skip
-from fuzz_pools import positive
-from fuzzing import Case, Given
-from hypothesis import strategies as st
+from .pools import positive
 
 Array = np.ndarray[Any, Any]
 ALL = (*FLOATS, *FLOATS, *INTEGERS, *COMPLEX)
@@ -251,6 +252,9 @@ def softmax_case(draw: Draw, name: str) -> Case:
     if rarely(draw):
         shape[0] = 0
     axis = draw(ints(-len(shape), len(shape) - 1))
+    implicit = rarely(draw)
+    if implicit:
+        axis = 0 if len(shape) in (1, 3) else 1
     dtype = draw(pick(*FLOATS))
     source = given(draw, shape, dtype, draw(pick("small", "full")))
     x = widened(source.values, dtype).astype(np.longdouble)
@@ -264,8 +268,8 @@ def softmax_case(draw: Draw, name: str) -> Case:
     exact = np.exp(logs) if name == "softmax" else logs
     tolerance = rounds * np.exp(logs) if name == "softmax" else rounds * (1 + np.abs(logs))
     return Case(
-        name, {"input": source}, {"dim": axis}, np.dtype(dtype), exact.astype(np.float64),
-        tolerance.astype(np.float64), settings=settings_of(draw),
+        name, {"input": source}, {"dim": None if implicit else axis}, np.dtype(dtype),
+        exact.astype(np.float64), tolerance.astype(np.float64), settings=settings_of(draw),
     )  # fmt: skip
 
 

@@ -8,8 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch_cases import CONV_DTYPES, INTEGERS, VIEWS, Array, Case, Draw, drawn_dtype, values, window
-from torch_cases_reference import Expected, expected_sum, floating, gradient, same
+
+from .torch_cases import (
+    CONV_DTYPES,
+    INTEGERS,
+    VIEWS,
+    Array,
+    Case,
+    Draw,
+    drawn_dtype,
+    values,
+    window,
+)
+from .torch_cases_reference import Expected, expected_sum, floating, gradient, same
 
 ORDER = ("kernel_size", "dilation", "padding", "stride")
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch_cases import (
+
+from .torch_cases import (
     COMPLEX,
     FLOATS,
     INTEGERS,
@@ -24,8 +25,8 @@ from torch_cases import (
     transpose_case,
     values,
 )
-from torch_cases_pools import adaptive_case, lp_case, max_case, mean_case
-from torch_cases_reference import (
+from .torch_cases_pools import adaptive_case, lp_case, max_case, mean_case
+from .torch_cases_reference import (
     EPS,
     EPS64,
     Expected,
@@ -45,7 +46,7 @@ from torch_cases_reference import (
     transposed,
     wide,
 )
-from torch_cases_unfolding import columns_case, expect_columns, expect_unpool, unpool_case
+from .torch_cases_unfolding import columns_case, expect_columns, expect_unpool, unpool_case
 
 
 class Entry(NamedTuple):
@@ -85,7 +86,7 @@ def _transposed(case: Case) -> Expected:
 
 
 def _linear(case: Case) -> Expected:
-    return expected_sum(case, F.linear, _length(case))
+    return expected_sum(case, F.linear, case.arrays["weight"].shape[-1])
 
 
 def _local(case: Case) -> Expected:

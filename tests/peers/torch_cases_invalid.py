@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch_cases import Case, Draw
-from torch_cases_reference import quietly
-from torch_cases_table import TABLE
 
 import cnnfast
+
+from .torch_cases import Case, Draw
+from .torch_cases_reference import quietly
+from .torch_cases_table import TABLE
 
 Mutation = Callable[[Draw, Case], None]
 
@@ -199,7 +200,7 @@ ADAPTIVE = {
     "output_size missing": _argument("output_size", ()),
 }  # fmt: skip
 LINEAR: dict[str, Mutation] = {
-    "features that differ": _axis_extent("weight", 1, _plus(1)),
+    "features that differ": _axis_extent("weight", -1, _plus(1)),
     "weight of three axes": _axes("weight", 1),
     "bias of another shape": _bias((213,), (213, 2)),
     "bool": _dtype("bool"),

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-from torch_cases import (
+
+from .torch_cases import (
     COMPLEX,
     FLOAT_DTYPES,
     HALVES,

@@ -1,0 +1,1 @@
+"""What tests/test_fuzz.py draws its calls from, and what it holds them against."""
