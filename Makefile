@@ -25,7 +25,7 @@ bench: $(VENV)/bench.done
 lint: $(VENV)/lint.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/types && $(INSTALL) --no-deps --target build/types .
+	rm -rf build/types && CNNFAST_NO_EXTENSIONS=1 $(INSTALL) --no-deps --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p cnnfast
 
 # Sizes of the plain install, NumPy and cnnfast alone: downloads and files on disk.

@@ -79,7 +79,13 @@ def stage_sources() -> None:
 
 
 class BuildExtensions(build_ext):
-    """``build_ext`` that translates from the staged tree, after a look at the compiler."""
+    """``build_ext`` that translates from the staged tree, after a look at the compiler, and
+    compiles on all cores."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
 
     def build_extensions(self) -> None:
         self.try_compiler()

@@ -110,12 +110,22 @@ def explain(op: Any, *arguments: Any, dtype: Any = None, **keywords: Any) -> Exp
     for which in ARRAYS & bound.arguments.keys():
         if isinstance(bound.arguments[which], tuple):
             shape = shape_from(f"{name}: {which}", bound.arguments[which])
-            bound.arguments[which] = np.empty(shape, dtype or np.float32)
+            bound.arguments[which] = _array_of(f"{name}: {which}", shape, dtype or np.float32)
     with recorded_steps() as steps:
         functions[name](*bound.args, **bound.kwargs)
     steps.sort(key=lambda step: step.geometry.flops, reverse=True)
     first, *others = (_explanation(name, step) for step in steps)
     return replace(first, besides=tuple(others))
+
+
+def _array_of(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array that no one writes to: memory that is asked for, not used."""
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(
+            f"{name} of shape {shape} is more than this machine has: {error}"
+        ) from None
 
 
 def _explanation(op: str, step: Step) -> Explanation:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .blocking import DIRECT_CHANNELS, TILE_BYTES
-from .problem import ConvProblem, activate
+from .problem import REMEMBERED_TAPS, ConvProblem, activate
 
 Array = np.ndarray[Any, Any]
 Row = Callable[..., None]
@@ -119,13 +119,20 @@ def _members(axes: Iterable[list[_AxisPhases]]) -> int:
     return math.prod(sum(len(part.members) for part in axis) for axis in axes)
 
 
-@lru_cache(maxsize=64)
 def phases_of(problem: ConvProblem, channels: int = 0, columns: bool = False) -> tuple[Phases, ...]:
     """The fprops of a dgrad; no two have a place of the result in common.
 
     ``channels`` is how many out-channels a row computes side by side: if all phases together have
     no more, they are one fprop, and with ``columns`` so are neighbouring columns.
     """
+    find = (
+        _find_phases if math.prod(problem.kernel) <= REMEMBERED_TAPS else _find_phases.__wrapped__
+    )
+    return find(problem, channels, columns)
+
+
+@lru_cache(maxsize=64)
+def _find_phases(problem: ConvProblem, channels: int, columns: bool) -> tuple[Phases, ...]:
     rows = zip(
         problem.size, problem.kernel, problem.output, problem.stride, problem.dilation, problem.pad,
         strict=True,

@@ -157,6 +157,10 @@ def _regions(scratch: Array, cut: Any, dtype: Any, threads: int) -> tuple[Array,
     itemsize = dtype.itemsize
     shared = round_up(cut.shared_elements * itemsize, ALIGNMENT)
     size = round_up(cut.local_elements * itemsize, ALIGNMENT)
+    if scratch.size < shared + threads * size:
+        raise ValueError(
+            f"scratch of {scratch.size} bytes is too small for {cut}, {threads} threads"
+        )
     starts = [shared + i * size for i in range(threads)]
     return scratch[:shared].view(dtype), [scratch[at : at + size].view(dtype) for at in starts]
 

@@ -90,11 +90,20 @@ class ConvProblem(NamedTuple):
         return first, second, third
 
 
-@lru_cache(maxsize=256)
+#: Tables of kernels with more taps are made again for each call instead of kept.
+REMEMBERED_TAPS = 4096
+
+
 def taps_of(problem: ConvProblem) -> Array:
     """A row per tap of each axis: the outputs ``low .. high - 1`` are those whose tap reads inside
     the input. int64 of shape ``(t + r + s, 2)``, read only.
     """
+    find = _find_taps if sum(problem.kernel) <= REMEMBERED_TAPS else _find_taps.__wrapped__
+    return find(problem)
+
+
+@lru_cache(maxsize=256)
+def _find_taps(problem: ConvProblem) -> Array:
     rows = []
     for i in range(3):
         steps = problem.stride[i], problem.dilation[i], problem.pad[i], problem.output[i]

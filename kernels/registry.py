@@ -45,16 +45,22 @@ def _itself(problem: Any, itemsize: int) -> tuple[Any, ...]:
     return (problem,)
 
 
+def _nothing(problem: Any, itemsize: int) -> tuple[Any, ...]:
+    return ()
+
+
 class Algorithm(NamedTuple):
     """What the engines share: ``parts(problem, itemsize)`` gives the problems that a call runs one
     after the other, ``cost(geometry, part)`` estimates nanoseconds on one core,
-    ``cut(part, itemsize)`` gives the blocks (None: a kernel that needs no scratch).
+    ``cut(part, itemsize)`` gives the blocks (None: a kernel that needs no scratch). ``instead`` are
+    the problems that run in place of the parts where gradients aren't finite.
     """
 
     name: str
     cost: Callable[[Any, Any], float]
     cut: Callable[[Any, int], Any] | None = None
     parts: Callable[[Any, int], tuple[Any, ...]] = _itself
+    instead: Callable[[Any, int], tuple[Any, ...]] = _nothing
 
 
 class Kernel(NamedTuple):
@@ -107,17 +113,16 @@ class Kernel(NamedTuple):
         """Bytes of scratch that a call on ``threads`` threads is handed."""
         if self.method.cut is None:
             return 0
-        itemsize = geometry.dtype.itemsize
-        cuts = [
-            self.method.cut(part, itemsize)
-            for part in set(self.method.parts(geometry.problem, geometry.dtype.itemsize))
-        ]
+        problem, itemsize = geometry.problem, geometry.dtype.itemsize
+        parts = {*self.method.parts(problem, itemsize), *self.method.instead(problem, itemsize)}
+        cuts = [self.method.cut(part, itemsize) for part in parts]
         return max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
 
 
 def _dgrad(method: Algorithm, split: adjoints.Split = adjoints.by_itself) -> Algorithm:
     """The dgrad of an fprop algorithm, as ``adjoints.dgrad`` makes it."""
-    return method._replace(parts=adjoints.parts_of(split))
+    alone = adjoints.parts_of(adjoints.by_itself)
+    return method._replace(parts=adjoints.parts_of(split), instead=alone)
 
 
 def _wgrad(method: Algorithm) -> Algorithm:

@@ -169,6 +169,35 @@ def test_infinities_and_nan_go_where_the_reference_says(
     np.testing.assert_array_equal(result, expected)
 
 
+ROWS_WITH_SCRATCH = [row for row in suite.rows_of("dgrad") if row.algorithm != "loop"]
+#: Few channels and wide planes: blocks differ between phases by themselves and side by side.
+WIDE_CASES = (
+    cases.ConvCase("one channel, 7x7", (1, 1, 8, 224), (8, 1, 7, 7), {"padding": 2}),
+    cases.ConvCase("three channels, 1x1", (4, 3, 8, 1000), (64, 3, 1, 1)),
+    cases.ConvCase(
+        "one channel, strided", (1, 1, 57, 129), (64, 1, 7, 7), {"stride": 2, "padding": 3}
+    ),
+)
+
+
+@pytest.mark.parametrize("value", [1.0, np.inf, np.nan])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("case", WIDE_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("row", suite.parameters(ROWS_WITH_SCRATCH))
+def test_gradients_that_are_not_finite_stay_within_their_scratch(
+    row: Kernel, case: cases.ConvCase, dtype: str, value: float
+) -> None:
+    data = suite.conv_data("dgrad", case, dtype, "exact", False)
+    grad = data.first.copy()
+    grad.reshape(-1)[0] = value
+    expected = suite.reference_conv(
+        "dgrad", grad, data.second, data.bias, data.geometry, data.activation
+    )
+    for threads in (1, 2):
+        result = suite.run_conv(load_row(row), row, data, threads, first=grad)
+        np.testing.assert_array_equal(result, expected)
+
+
 def _off_by_one_tap(function: Callable[..., None]) -> Callable[..., None]:
     def broken(x: Any, weight: Any, *rest: Any) -> None:
         function(np.roll(x, 1, axis=-1), weight, *rest)

@@ -49,9 +49,6 @@ from fuzz.rest import (
     sums_case,
 )
 
-#: Without a compiled engine the reference serves where no other row can, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore::cnnfast.PerformanceWarning")
-
 CASES = int(os.environ.get("CNNFAST_FUZZ") or 1500)
 SEED = os.environ.get("CNNFAST_FUZZ_SEED")
 

@@ -139,6 +139,44 @@ def test_a_forked_child_after_the_parent_used_threads(engine: str) -> None:
     assert exit_code(child) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_child_forked_while_other_threads_are_in_calls() -> None:
+    """Their locks stay locked in it for ever (functools.cached_property had one, for instance)."""
+    x, size = random((2, 8, 40, 50), "float32"), (2, 8, 20, 25)
+    calls = [
+        lambda: cnnfast.max_pool2d(x, 3, 2, 1),
+        lambda: cnnfast.grad.avg_pool2d_backward(np.ones(size, np.float32), x, 3, 2, 1),
+        lambda: cnnfast.grad.conv2d_weight(x, (8, 8, 3, 3), x, padding=1),
+    ]
+    for call in calls:
+        call()
+    stop = threading.Event()
+
+    def work(call: Any) -> None:
+        while not stop.is_set():
+            call()
+
+    threads = [threading.Thread(target=work, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    try:
+        for call in calls * 3:
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    call()
+                    code = 0
+                finally:
+                    os._exit(code)
+            assert exit_code(child) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
 def exit_code(child: int, seconds: float = 60) -> int:
     """The child's exit code; one that takes longer is killed."""
     stop = time.monotonic() + seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from cnnfast.kernels.problem import ConvProblem
 
 from .arguments import axis_letters, integer
 from .axes import Axes
-from .geometry import Geometry, dtype_of
+from .geometry import Geometry, dtype_of, remembered
 from .operand import CANONICAL_DATA, Array, Operand, Shape, data_operand, shape_of
 
 
@@ -172,7 +171,7 @@ class ConvGeometry(Geometry):
         shapes_moved = (self.input.shape, self.weight.shape, self.out_shape)
         return sum(map(math.prod, shapes_moved)) * self.dtype.itemsize
 
-    @cached_property
+    @remembered
     def problem(self) -> ConvProblem:
         """The ints that kernels take."""
         return ConvProblem(

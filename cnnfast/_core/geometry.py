@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from .arguments import INDEX_LIMIT, SIZE_LIMIT, Pairs, Triple
 from .axes import Axes
 from .operand import Operand, Shape
+
+T = TypeVar("T")
+
+
+class remembered(Generic[T]):
+    """``functools.cached_property`` without the lock that it has before Python 3.12, one for all
+    instances: a child forked while another thread held it would wait for ever."""
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: Any = None) -> T:
+        # What stands in the instance's own dictionary is found before this descriptor.
+        value = instance.__dict__[self.function.__name__] = self.function(instance)
+        return value
 
 
 @dataclass(frozen=True)

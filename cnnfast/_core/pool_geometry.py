@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from .arguments import (
     shown,
 )
 from .axes import Axes
-from .geometry import Geometry, dtype_of
+from .geometry import Geometry, dtype_of, remembered
 from .operand import CANONICAL_DATA, Array, Operand, data_operand
 
 #: Reduction -> how functions are called that do it.
@@ -142,14 +141,14 @@ class PoolGeometry(Geometry):
         """Least bytes to and from memory: input and output once each."""
         return (math.prod(self.input.shape) + math.prod(self.out_shape)) * self.dtype.itemsize
 
-    @cached_property
+    @remembered
     def problem(self) -> PoolProblem:
         """The ints that kernels take."""
         return PoolProblem(
             self.batch, self.in_channels, *self.size, *self.output, *self.dilation, self.divisor
         )
 
-    @cached_property
+    @remembered
     def windows(self) -> Array:
         """Per output of each axis: first tap inside the input, end, extent for a mean."""
         rows = [

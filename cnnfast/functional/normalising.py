@@ -288,7 +288,11 @@ def _index_loss(
     if reduction == "none":
         return parts
     total: Array = parts.sum()
-    return total if reduction == "sum" else total / np.where(kept, counts, 0).sum()
+    if reduction == "sum":
+        return total
+    share = np.where(kept, counts, 0).sum()
+    # Smoothing may leave a loss where no weight is: a mean of nothing all the same.
+    return np.asarray(total / share if share else np.nan, total.dtype)
 
 
 def _probability_loss(
