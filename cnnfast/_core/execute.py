@@ -191,28 +191,39 @@ def run_pool(
     chosen = _planned("pool", geometry, backend)
     if chosen is None:
         return np.empty(geometry.out_shape, result), indices
-    if result.kind == "c":
-        # Real and imaginary parts are arrays of their own, of twice the stride.
-        whole = np.empty(geometry.out_shape, result)
-        for part, values in ((whole.real, x.real), (whole.imag, x.imag)):
-            _call_pool(chosen, values, part, None, geometry)
-        return deliver(whole, out, result), None
-    target = _target(out, geometry.out_shape, geometry.dtype, result)
-    _call_pool(chosen, x, target, indices, geometry)
+    target = _pool_target(out, geometry.out_shape, geometry, result)
+    _call_pool("pool", chosen, x, target, indices, geometry)
     if result.kind in "iu" and geometry.reduction == "max":
         # A window wholly in padding has the least value of the result's own dtype.
         np.maximum(target, np.iinfo(result).min, out=target)
     return deliver(target, out, result), indices
 
 
+def _pool_target(out: Array | None, shape: Shape, geometry: PoolGeometry, result: Dtype) -> Array:
+    return _target(out, shape, result if result.kind == "c" else geometry.dtype, result)
+
+
 def _call_pool(
-    chosen: Plan, x: Array, target: Array, indices: Array | None, geometry: PoolGeometry
+    family: str,
+    chosen: Plan,
+    source: Array,
+    target: Array,
+    indices: Array | None,
+    geometry: PoolGeometry,
 ) -> None:
-    if target.size:
+    """Fill ``target``: of complex numbers the real parts and then the imaginary ones, which are
+    arrays of their own, of twice the stride."""
+    if target.dtype.kind == "c":
+        _call_pool(family, chosen, source.real, target.real, None, geometry)
+        _call_pool(family, chosen, source.imag, target.imag, None, geometry)
+    elif target.size:
         flat = None if indices is None else geometry.canonical(indices)
-        ready = geometry.canonical(kernel_ready(x, geometry.dtype))
-        threads = chosen.threads_for(geometry)
-        chosen.function(ready, geometry.canonical(target), flat, geometry, threads)
+        read = geometry.canonical(kernel_ready(source, geometry.dtype))
+        written, threads = geometry.canonical(target), chosen.threads_for(geometry)
+        if family == "pool":
+            chosen.function(read, written, flat, geometry, threads)
+        else:
+            chosen.function(read, flat, written, geometry, threads)
 
 
 def run_pool_grad(
@@ -230,24 +241,9 @@ def run_pool_grad(
     chosen = _planned("pool_grad", geometry, backend)
     if chosen is None:
         return np.empty(geometry.input.shape, result)
-    if result.kind == "c":
-        whole = np.empty(geometry.input.shape, result)
-        for part, values in ((whole.real, grad_output.real), (whole.imag, grad_output.imag)):
-            _call_pool_grad(chosen, values, part, None, geometry)
-        return deliver(whole, out, result)
-    target = _target(out, geometry.input.shape, geometry.dtype, result)
-    _call_pool_grad(chosen, grad_output, target, indices, geometry)
+    target = _pool_target(out, geometry.input.shape, geometry, result)
+    _call_pool("pool_grad", chosen, grad_output, target, indices, geometry)
     return deliver(target, out, result)
-
-
-def _call_pool_grad(
-    chosen: Plan, grad_output: Array, target: Array, indices: Array | None, geometry: PoolGeometry
-) -> None:
-    if target.size:
-        flat = None if indices is None else geometry.canonical(indices)
-        grad = geometry.canonical(kernel_ready(grad_output, geometry.dtype))
-        threads = chosen.threads_for(geometry)
-        chosen.function(grad, flat, geometry.canonical(target), geometry, threads)
 
 
 def _target(out: Array | None, shape: Shape, computing: Dtype, result: Dtype) -> Array:

@@ -35,15 +35,21 @@ def shape_from(name: str, value: Any) -> Shape:
 def _geometry(
     name: str, rank: int, transposed: bool, input: Any, weight: Any, padding: Any, **rest: Any
 ) -> ConvGeometry:
-    """The convolution's geometry; gradients take batched arrays and numeric padding alone."""
+    """The convolution's geometry."""
+    check_batched(name, rank, input, padding)
+    made = ConvGeometry.of_transpose if transposed else ConvGeometry.of
+    keywords: dict[str, Any] = {"rank": rank, "name": name, "dtype": np.float32, **rest}
+    return made(input, weight, padding=padding, **keywords)
+
+
+def check_batched(name: str, rank: int, input: Any, padding: Any) -> None:
+    """ValueError unless ``input``, an array or a shape, has a batch axis and ``padding`` is
+    numbers: gradients take nothing else."""
     if isinstance(padding, str):
         raise ValueError(f"{name}: padding must be numbers, got {shown(padding)}")
     shape = input if isinstance(input, tuple) else input.shape
     if len(shape) != rank + 2:
         raise ValueError(f"{name}: input must have {rank + 2} axes, got shape {shape}")
-    made = ConvGeometry.of_transpose if transposed else ConvGeometry.of
-    keywords: dict[str, Any] = {"rank": rank, "name": name, "dtype": np.float32, **rest}
-    return made(input, weight, padding=padding, **keywords)
 
 
 def check_gradient(name: str, grad_output: Array, shape: Shape) -> None:
@@ -201,11 +207,7 @@ def _local(
     name: str, rank: int, input: Any, weight: Shape, grad: Array, *, stride: Any, padding: Any,
     dilation: Any, groups: Any, layout: str | None, weight_layout: str | None,
 ) -> LocalGeometry:  # fmt: skip
-    if isinstance(padding, str):
-        raise ValueError(f"{name}: padding must be numbers, got {shown(padding)}")
-    shape = input if isinstance(input, tuple) else input.shape
-    if len(shape) != rank + 2:
-        raise ValueError(f"{name}: input must have {rank + 2} axes, got shape {shape}")
+    check_batched(name, rank, input, padding)
     local = LocalGeometry.of(
         name, rank, input, weight, stride, padding, dilation, groups, layout, weight_layout
     )

@@ -10,7 +10,7 @@ import numpy as np
 from .arrays import Array, as_arrays, check_out
 from .dtypes import Arithmetic, converted, promote
 from .execute import deliver, run_pool, run_pool_grad
-from .gradients import check_gradient
+from .gradients import check_batched, check_gradient
 from .operand import data_operand
 from .pool_geometry import PoolGeometry
 from .pools import power_of
@@ -23,10 +23,7 @@ def _prepare(
     """Both arrays, their arithmetic and the forward pooling's geometry."""
     grad, x = as_arrays(name, grad_output=grad_output, input=input)
     arithmetic = promote(name, (grad, x), kinds=kinds)
-    if x.ndim != rank + 2:
-        raise ValueError(f"{name}: input must have {rank + 2} axes, got shape {x.shape}")
-    if isinstance(window.get("padding"), str):
-        raise ValueError(f"{name}: padding must be numbers, got {window['padding']!r}")
+    check_batched(name, rank, x, window.get("padding"))
     keywords: dict[str, Any] = {
         "rank": rank, "layout": layout, "dtype": arithmetic.computing(1), "name": name,
     }  # fmt: skip
