@@ -57,7 +57,8 @@ ADD_UP = 1.0
 #: A row of the direct wgrad for the taps of a kernel row: its start, a vector for one tap.
 DOT_START = 10.0
 DOT_STEP = 0.5
-#: Kernels as large as a plane leave the caches: 3 to 9 times the estimate, measured.
+#: Kernels as large as a plane leave the caches: 1.2 to 7.6 times the estimate for ``conv2d_weight``
+#: with ``backend="im2col/cython"`` on one thread, on five layers of the benchmark.
 LARGE_KERNEL = 5.0
 #: A window tap of a pooling kernel, and of whole-plane NumPy operations.
 POOL_TAP = 0.2
