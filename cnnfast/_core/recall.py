@@ -11,6 +11,7 @@ single operations on a dictionary are atomic, and a lost entry is made again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from . import config
-from .recording import recording
+from .recording import recorder, recording
+from .request import Request
 
 #: Calls that are remembered; the oldest makes room for a new one.
 KEPT_CALLS = 512
@@ -40,8 +42,10 @@ def find(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Callable[..., Any] | None:
     """What an earlier, equal call prepared, if it is remembered."""
+    if recording():
+        return None
     key = _key(make, name, arrays, arguments)
-    return None if key is None or recording() else _calls.get(key)
+    return None if key is None else _calls.get(key)
 
 
 def prepare(
@@ -66,14 +70,24 @@ def prepare(
 def _key(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Hashable | None:
+    return signature(make, name, arrays, arguments, *config.planning_settings())
+
+
+def _described(
+    make: Make,
+    name: str,
+    arrays: tuple[Any, ...],
+    arguments: tuple[Any, ...],
+    backend: Request | None,
+    limit: int,
+) -> Hashable | None:
     """What equal calls have in common; None for what isn't remembered."""
+    request = os.environ.get("CNNFAST_BACKEND") if backend is None else backend
     try:
-        return (
-            make, name, *map(_array_key, arrays), *map(_argument_key, arguments),
-            *config.planning_settings(),
-        )  # fmt: skip
+        described = (*map(_array_key, arrays), *map(_argument_key, arguments))
     except _Unusual:
         return None
+    return make, name, described, request, limit
 
 
 def _array_key(array: Any) -> Hashable:
@@ -99,3 +113,14 @@ def _argument_key(value: Any, depth: int = 2) -> Hashable:
     if isinstance(value, np.dtype) or (kind is type and issubclass(value, np.generic)):
         return kind, value
     raise _Unusual
+
+
+try:
+    from cnnfast.kernels.cython_cpu import _signature as compiled
+except ImportError:
+    signature = _described
+else:
+    signature = compiled.signature
+    find = compiled.Finder(
+        globals(), "_calls", vars(config), "_workspace", recorder, config.backend_in_force
+    )

@@ -1,0 +1,63 @@
+"""Prepared calls of compiled rows, run without Python in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cnnfast.kernels.drivers import compiled_of, reads_padding
+from cnnfast.kernels.problem import taps_of
+
+from .arrays import Array, kernel_ready
+from .planner import SERIAL_FLOPS
+from .prepared import PreparedConv
+
+#: Scratch up to this is a launcher's own (``_launch.STACK_BYTES``).
+LAUNCHED_SCRATCH = 32768
+
+
+def launched_conv(
+    call: PreparedConv, arrays: tuple[Array, Array, Array | None, Array | None]
+) -> Callable[..., Array]:
+    """A prepared call's launcher, if its row has one that can take such arrays, else the call."""
+    geometry, delivery, row = call.geometry, call.delivery, call.running.plan.row
+    compiled = compiled_of(call.running.function)
+    first, second, bias, out = arrays
+    if compiled is None or call.family != "fprop" or geometry.flops >= SERIAL_FLOPS:
+        return call
+    if delivery.computing != delivery.result or (out is not None and not delivery.into_out):
+        return call
+    if row.scratch_bytes(geometry) > LAUNCHED_SCRATCH:
+        return call
+    result = np.empty(delivery.shape, delivery.result) if out is None else out
+    given = [array for array in (first, second, bias, result) if array is not None]
+    if not result.size or any(not _as_it_is(array, geometry.dtype) for array in given):
+        return call
+    pairs = zip(call.views, (first, second, result), strict=True)
+    views = [view.of(array) for view, array in pairs]
+    if not all(map(np.may_share_memory, views, (first, second, result))):
+        return call
+    from cnnfast.kernels.cython_cpu._launch import ConvLauncher
+
+    name, padded = geometry.dtype.name, reads_padding(call.problem)
+    launcher: Callable[..., Array] = ConvLauncher(
+        call,
+        (first, second, bias, result, out is not None),
+        views,
+        call.problem,
+        compiled.cut_of(call.problem, geometry.dtype.itemsize),
+        taps_of(call.problem),
+        compiled.tasks[name],
+        None if compiled.packing is None else compiled.packing[name],
+        call.code,
+        call.following,
+        compiled.skips_padding and padded and geometry.dtype.kind == "f",
+        geometry.flops,
+    )
+    return launcher
+
+
+def _as_it_is(array: Array, dtype: np.dtype[np.generic]) -> bool:
+    """Whether a kernel can take an array without any conversion."""
+    return type(array) is np.ndarray and kernel_ready(array, dtype) is array
