@@ -76,23 +76,23 @@ def fprop(
         threads: int,
     ) -> None:
         cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
-        finished = pack_weight is None or weight.ndim == 1
+        pack = pack_weight if weight.ndim > 1 else None
         threads = min(threads, cut.tasks)
-        shared = 0 if finished else cut.shared_elements
+        shared = cut.shared_elements if pack else 0
         packed, local = _regions(scratch, shared, cut.local_elements, x.dtype, threads)
         queue = parallel.queue_of(cut.tasks, threads)
 
         def run_tiles(worker: int) -> None:
             tiles(x, weight, bias, out, problem, taps, cut, local[worker], activation, queue)
 
-        if finished:
+        if pack is None:
             parallel.run(run_tiles, threads)
             return
         array, weight = weight, packed
         panels = parallel.queue_of(cut.weight_panels, threads)
 
         def pack_and_run_tiles(worker: int) -> None:
-            pack_weight(array, packed, problem, cut.width, panels)
+            pack(array, packed, problem, cut.width, panels)
             parallel.wait_for(panels)
             run_tiles(worker)
 
