@@ -92,7 +92,8 @@ def _convolution(
         wider = pad_input(x.astype(arithmetic.common), geometry, padding_mode, padding_value)
         return convolve(
             name, rank, wider, w, b, stride, 0, dilation, groups, layout=layout,
-            weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out, backend=backend,
+            weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
+            backend=backend,
         )  # fmt: skip
 
     return padded
