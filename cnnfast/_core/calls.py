@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from .conv_geometry import ConvGeometry
 from .dtypes import promote
 from .execute import prepare_conv
 from .operand import data_operand
+from .packed import PackedWeight
 from .padding import needs_copy, pad_input
 from .recall import find, prepare
 from .recording import recorded_steps
@@ -39,15 +41,18 @@ def convolve(
     backend: str | None = None,
 ) -> Array:
     """A convolution of any rank; ``name`` is what errors say."""
+    given = weight
+    if packed := isinstance(weight, PackedWeight):
+        weight = weight.array
     arguments = (
         rank, stride, padding, dilation, groups, padding_mode, padding_value, layout, weight_layout,
-        activation, out_dtype, backend,
+        activation, out_dtype, backend, packed,
     )  # fmt: skip
     call = find(_convolution, name, (input, weight, bias, out), arguments)
     if call is None:
         input, weight, bias = as_arrays(name, input=input, weight=weight, bias=bias)
         call = prepare(_convolution, name, (input, weight, bias, out), arguments)
-    result: Array = call(input, weight, bias, out)
+    result: Array = call(input, given if packed else weight, bias, out)
     return result
 
 
@@ -66,6 +71,7 @@ def _convolution(
     activation: str | None,
     out_dtype: Any,
     backend: str | None,
+    packed: bool,
 ) -> Callable[..., Array]:
     x, w, b, out = arrays
     arithmetic = promote(name, (x, w, b), out_dtype)
@@ -73,19 +79,21 @@ def _convolution(
         x, w, stride, padding, dilation, groups, rank=rank, layout=layout,
         weight_layout=weight_layout, name=name, dtype=np.float32,
     )  # fmt: skip
+    geometry = replace(geometry, prepared=packed)
     if not needs_copy(name, padding_mode, padding_value, arithmetic):
         return prepare_conv("fprop", arrays, geometry, arithmetic, activation, backend)
     # The user's ``out`` must not overlap the input itself, of which the kernel sees a copy.
     if out is not None:
         check_out(name, out, geometry.out_shape, arithmetic.result, [x])
 
-    def padded(x: Array, w: Array, b: Array | None, out: Array | None) -> Array:
+    def padded(x: Array, w: Any, b: Array | None, out: Array | None) -> Array:
         if out is not None:
             check_apart(name, out, [x])
+        wider = pad_input(x.astype(arithmetic.common), geometry, padding_mode, padding_value)
         return convolve(
-            name, rank, pad_input(x.astype(arithmetic.common), geometry, padding_mode, padding_value),
-            w, b, stride, 0, dilation, groups, layout=layout, weight_layout=weight_layout,
-            activation=activation, out_dtype=out_dtype, out=out, backend=backend,
+            name, rank, wider, w, b, stride, 0, dilation, groups, layout=layout,
+            weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
+            backend=backend,
         )  # fmt: skip
 
     return padded
@@ -235,16 +243,18 @@ def _transposed(
 def multiply_rows(
     name: str,
     rows: Array,
-    weight: Array,
+    weight: Array | PackedWeight,
     bias: Array | None = None,
     activation: str | None = None,
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
     """``rows @ weight.T + bias``: the rows are the pixels of a 1x1 convolution, channels last."""
-    arrays, arguments = (rows, weight, bias, out), (activation, backend)
+    packed = isinstance(weight, PackedWeight)
+    arrays = rows, np.asarray(weight), bias, out
+    arguments = activation, backend, packed
     call = find(_product, name, arrays, arguments) or prepare(_product, name, arrays, arguments)
-    result: Array = call(*arrays)
+    result: Array = call(rows, weight, bias, out)
     return result
 
 
@@ -253,10 +263,12 @@ def _product(
     arrays: tuple[Array, Array, Array | None, Array | None],
     activation: str | None,
     backend: str | None,
+    packed: bool,
 ) -> Callable[..., Array]:
     rows, weight, bias, _ = arrays
     arithmetic = promote(name, (rows, weight, bias))
     geometry = ConvGeometry.of_linear(rows.shape, weight.shape, np.float32, name)
+    geometry = replace(geometry, prepared=packed)
     one, two, three = (operand.shape for operand in geometry.operands("fprop"))
     shaped = (*rows.shape[:-1], weight.shape[0]), (one, two, three)
     return prepare_conv("fprop", arrays, geometry, arithmetic, activation, backend, shaped)

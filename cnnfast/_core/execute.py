@@ -18,7 +18,14 @@ from .launching import launched_conv
 from .operand import Shape
 from .planner import Plan, plan, warn
 from .pool_geometry import PoolGeometry
-from .prepared import Delivery, PreparedComplex, PreparedConv, PreparedPool, PreparedPoolGrad
+from .prepared import (
+    Delivery,
+    PreparedComplex,
+    PreparedConv,
+    PreparedPacked,
+    PreparedPool,
+    PreparedPoolGrad,
+)
 from .recording import note, recording
 
 
@@ -82,8 +89,10 @@ def prepare_conv(
     if out is not None:
         inputs = [array for array in (first, second, bias) if array is not None]
         check_out(geometry.name, out, shape, arithmetic.result, inputs)
-    kind, lowered, filled = PreparedConv, geometry, computing
+    kind: type[PreparedConv] = PreparedPacked if geometry.prepared else PreparedConv
+    lowered, filled = geometry, computing
     if arithmetic.kind == "complex":
+        geometry = replace(geometry, prepared=False)
         kind, lowered = PreparedComplex, complexes.real_geometry(geometry)
         filled = np.result_type(computing, np.complex64)
     chosen = _planned(family, lowered, backend)

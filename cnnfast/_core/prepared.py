@@ -92,7 +92,8 @@ class Delivery:
     def check(self, out: Array | None, *inputs: Array | None) -> None:
         """ValueError if ``out`` shares memory with an input."""
         if out is not None:
-            check_apart(self.name, out, (array for array in inputs if array is not None))
+            arrays = (array for array in inputs if isinstance(array, np.ndarray))
+            check_apart(self.name, out, arrays)
 
     def deliver(self, target: Array, out: Array | None) -> Array:
         """The result in its dtype; the user's ``out`` if there is one."""
@@ -158,6 +159,19 @@ class PreparedConv:
             )
 
 
+class PreparedPacked(PreparedConv):
+    """The same with a ``PackedWeight`` as second array."""
+
+    def fill(self, first: Array, second: Any, bias: Array | None, target: Array) -> None:
+        """Compute ``target`` from an array of any dtype."""
+        geometry, (one, _, three) = self.geometry, self.views
+        if not self.running.plan.row.packs_once(geometry):
+            super().fill(first, second.array, bias, target)
+            return
+        read = one.of(kernel_ready(first, geometry.dtype))
+        self.run(read, second.panels(geometry), bias, three.of(target))
+
+
 class PreparedComplex(PreparedConv):
     """The same of complex numbers, by the kernel for the real problem that it is lowered to."""
 
@@ -169,6 +183,7 @@ class PreparedComplex(PreparedConv):
         if bias is not None:
             added = complexes.real_data(bias[None].astype(np.complex128), dtype)[0]
         real = np.empty(self.geometry.operands(self.family)[2].shape, dtype)
+        second = np.asarray(second)
         self.run(
             complexes.real_data(one.of(first), dtype), of_second(two.of(second), dtype), added, real
         )
