@@ -14,7 +14,7 @@ from .activations import split_activation
 from .arrays import Array, Dtype, check_out
 from .conv_geometry import ConvGeometry
 from .dtypes import Arithmetic, converted
-from .launching import launched_conv
+from .launching import launched_conv, launched_pool
 from .operand import Shape
 from .planner import Plan, plan, warn
 from .pool_geometry import PoolGeometry
@@ -142,7 +142,7 @@ def prepare_pool(
         dtypes = (result, np.dtype(np.int64)) if return_indices else (result,)
         return _not_run(shape, *dtypes)
     delivery = _pool_delivery(geometry, shape, result, out)
-    return PreparedPool(chosen, geometry, delivery, return_indices)
+    return launched_pool(PreparedPool(chosen, geometry, delivery, return_indices), x, out)
 
 
 def prepare_pool_grad(

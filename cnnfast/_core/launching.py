@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from cnnfast.kernels.problem import taps_of
 
 from .arrays import Array, kernel_ready
 from .planner import SERIAL_FLOPS
-from .prepared import PreparedConv
+from .prepared import PreparedConv, PreparedPool
 
 #: Scratch up to this is a launcher's own (``_launch.STACK_BYTES``).
 LAUNCHED_SCRATCH = 32768
@@ -25,6 +26,8 @@ def launched_conv(
     compiled = compiled_of(call.running.function)
     first, second, bias, out = arrays
     if compiled is None or call.family != "fprop" or geometry.flops >= SERIAL_FLOPS:
+        return call
+    if geometry.prepared:
         return call
     if delivery.computing != delivery.result or (out is not None and not delivery.into_out):
         return call
@@ -53,6 +56,36 @@ def launched_conv(
         call.code,
         call.following,
         compiled.skips_padding and padded and geometry.dtype.kind == "f",
+        geometry.flops,
+    )
+    return launcher
+
+
+def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[..., Any]:
+    """The same for a pooling."""
+    geometry, delivery = call.geometry, call.delivery
+    compiled = compiled_of(call.running.function)
+    if compiled is None or geometry.flops >= SERIAL_FLOPS or not call.lasting:
+        return call
+    if delivery.computing != delivery.result or (out is not None and not delivery.into_out):
+        return call
+    result = np.empty(delivery.shape, delivery.result) if out is None else out
+    if call.least is not None or not result.size:
+        return call
+    if not (_as_it_is(x, geometry.dtype) and _as_it_is(result, geometry.dtype)):
+        return call
+    from cnnfast.kernels.cython_cpu._launch import PoolLauncher
+
+    read, written = call.views
+    launcher: Callable[..., Any] = PoolLauncher(
+        call,
+        (x, result, out is not None),
+        (read.of(x), written.of(result), written),
+        geometry.problem,
+        geometry.windows,
+        compiled.tasks[geometry.dtype.name],
+        compiled.codes["argmax" if call.with_indices else geometry.reduction],
+        call.with_indices,
         geometry.flops,
     )
     return launcher

@@ -13,8 +13,8 @@ from libc.string cimport memcmp, memset
 
 cimport numpy as cnp
 
-from cnnfast.kernels.cython_cpu._call cimport ConvCall, RunConv, RunPacking
-from cnnfast.kernels.cython_cpu._problem cimport WeightStrides, read_fields
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, PoolCall, RunConv, RunPacking, RunPool
+from cnnfast.kernels.cython_cpu._problem cimport read_fields
 
 cnp.import_array()
 
@@ -57,6 +57,18 @@ cdef bint read_like(Like* like, cnp.ndarray array) except -1:
         else:
             like.behind += reach
     return alike(like, array)
+
+
+cdef bint read_view(Like* like, cnp.ndarray array, cnp.ndarray view, void* strides) except -1:
+    """Note what an array is like, and where its view begins and how it strides."""
+    cdef bint good = read_like(like, array)
+    cdef int axis
+    like.start = <char*>cnp.PyArray_DATA(view) - <char*>cnp.PyArray_DATA(array)
+    for axis in range(5):
+        (<int64_t*>strides)[axis] = (
+            cnp.PyArray_STRIDE(view, axis) // cnp.PyArray_ITEMSIZE(array)
+        )
+    return good
 
 
 cdef inline bint alike(const Like* like, object given) noexcept:
@@ -155,23 +167,14 @@ cdef class ConvLauncher:
         self.call.activation = activation
         self.call.taps = &table[0, 0]
         if not (
-            self.read(&self.first, first, views[0], &self.call.x_strides)
-            and self.read(&self.second, second, views[1], &self.call.weight_strides)
-            and self.read(&self.out, result, views[2], &self.call.out_strides)
+            read_view(&self.first, first, views[0], &self.call.x_strides)
+            and read_view(&self.second, second, views[1], &self.call.weight_strides)
+            and read_view(&self.out, result, views[2], &self.call.out_strides)
             and (bias is None or read_like(&self.bias, bias))
         ):
             raise ValueError("a launcher takes plain, aligned arrays in the machine's byte order")
         for i in range(5):
             self.weight_shape[i] = views[1].shape[i]
-
-    cdef bint read(self, Like* like, cnp.ndarray array, cnp.ndarray view, void* strides) except -1:
-        """Note what an array is like, and the strides of its view."""
-        cdef bint good = read_like(like, array)
-        cdef int axis
-        like.start = <char*>cnp.PyArray_DATA(view) - <char*>cnp.PyArray_DATA(array)
-        for axis in range(5):
-            (<int64_t*>strides)[axis] = cnp.PyArray_STRIDE(view, axis) // self.itemsize
-        return good
 
     def __call__(self, first, second, bias=None, out=None):
         """The result, or what ``otherwise`` gives."""
@@ -227,6 +230,68 @@ cdef class ConvLauncher:
             call.weight = memory
         queue[0], queue[1], queue[2], queue[3] = 0, 1, self.tasks, 0
         self.run(call, memory + self.shared_bytes, queue)
+
+
+cdef class PoolLauncher:
+    """``launcher(x, out)``, a prepared call of a pooling row on one thread; the result, and the
+    indices if they are wanted."""
+
+    cdef PoolCall call
+    cdef Like first, out
+    cdef bint has_out, with_indices, letting_go
+    cdef RunPool run
+    cdef int64_t tasks
+    cdef object otherwise, windows
+
+    def __init__(
+        self, otherwise, arrays, views, problem, windows, tasks, reduction, with_indices, flops
+    ):
+        """``arrays``: x, the result, whether that is given; ``views``: both with five axes;
+        ``tasks``: the row's function; ``reduction``: its code."""
+        cdef const int64_t[:, ::1] table = windows
+        x, result, has_out = arrays
+        self.otherwise, self.windows, self.has_out = otherwise, windows, has_out
+        self.run = <RunPool>PyCapsule_GetPointer(tasks, NULL)
+        self.tasks = problem.n * problem.c * problem.o * problem.p
+        self.with_indices, self.letting_go = with_indices, flops > HOLDING_FLOPS
+        memset(&self.call, 0, sizeof(PoolCall))
+        read_fields(problem, &self.call.problem)
+        self.call.windows, self.call.reduction = &table[0, 0], reduction
+        if not (
+            read_view(&self.first, x, views[0], &self.call.x_strides)
+            and read_view(&self.out, result, views[1], &self.call.out_strides)
+        ):
+            raise ValueError("a launcher takes plain, aligned arrays in the machine's byte order")
+        fresh = cnp.PyArray_EMPTY(self.out.axes, self.out.shape, cnp.NPY_INT64, 0)
+        view = views[2].of(fresh)
+        for i in range(5):
+            (<int64_t*>&self.call.indices_strides)[i] = view.strides[i] // 8
+
+    def __call__(self, x, out=None):
+        """The result, or what ``otherwise`` gives."""
+        cdef PoolCall call
+        cdef int64_t queue[4]
+        if not alike(&self.first, x) or (out is not None) != self.has_out:
+            return self.otherwise(x, out)
+        result, indices = out, None
+        if out is None:
+            result = cnp.PyArray_EMPTY(self.out.axes, self.out.shape, self.out.number, 0)
+        elif not alike(&self.out, out) or not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out) or not (
+            apart(&self.out, out, &self.first, x)
+        ):
+            return self.otherwise(x, out)
+        call = self.call
+        call.x, call.out = data_of(&self.first, x), data_of(&self.out, result)
+        if self.with_indices:
+            indices = cnp.PyArray_EMPTY(self.out.axes, self.out.shape, cnp.NPY_INT64, 0)
+            call.indices = <int64_t*>cnp.PyArray_DATA(<cnp.ndarray>indices)
+        queue[0], queue[1], queue[2], queue[3] = 0, 1, self.tasks, 0
+        if self.letting_go:
+            with nogil:
+                self.run(&call, call.x, queue)
+        else:
+            self.run(&call, call.x, queue)
+        return (result, indices) if self.with_indices else result
 
 
 cdef int64_t aligned(int64_t size):
