@@ -10,7 +10,7 @@ import numpy as np
 from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.problem import taps_of
 
-from .arrays import Array, kernel_ready
+from .arrays import Array, is_ready
 from .planner import SERIAL_FLOPS
 from .prepared import PreparedConv, PreparedPool
 
@@ -36,6 +36,8 @@ def launched_conv(
     result = np.empty(delivery.shape, delivery.result) if out is None else out
     given = [array for array in (first, second, bias, result) if array is not None]
     if not result.size or any(not _as_it_is(array, geometry.dtype) for array in given):
+        return call
+    if bias is not None and not bias.flags.c_contiguous:
         return call
     pairs = zip(call.views, (first, second, result), strict=True)
     views = [view.of(array) for view, array in pairs]
@@ -93,4 +95,4 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
 
 def _as_it_is(array: Array, dtype: np.dtype[np.generic]) -> bool:
     """Whether a kernel can take an array without any conversion."""
-    return type(array) is np.ndarray and kernel_ready(array, dtype) is array
+    return type(array) is np.ndarray and is_ready(array, dtype)

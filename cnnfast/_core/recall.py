@@ -38,7 +38,7 @@ class _Unusual(Exception):
     """An argument that no key is made of; its call is prepared each time."""
 
 
-def find(
+def look_up(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Callable[..., Any] | None:
     """What an earlier, equal call prepared, if it is remembered."""
@@ -73,7 +73,7 @@ def _key(
     return signature(make, name, arrays, arguments, *config.planning_settings())
 
 
-def _described(
+def described(
     make: Make,
     name: str,
     arrays: tuple[Any, ...],
@@ -84,10 +84,10 @@ def _described(
     """What equal calls have in common; None for what isn't remembered."""
     request = os.environ.get("CNNFAST_BACKEND") if backend is None else backend
     try:
-        described = (*map(_array_key, arrays), *map(_argument_key, arguments))
+        given = (*map(_array_key, arrays), *map(_argument_key, arguments))
     except _Unusual:
         return None
-    return make, name, described, request, limit
+    return make, name, given, request, limit
 
 
 def _array_key(array: Any) -> Hashable:
@@ -116,9 +116,9 @@ def _argument_key(value: Any, depth: int = 2) -> Hashable:
 
 
 try:
-    from cnnfast.kernels.cython_cpu import _signature as compiled
+    import cnnfast.kernels.cython_cpu._signature as compiled
 except ImportError:
-    signature = _described
+    signature, find = described, look_up
 else:
     signature = compiled.signature
     find = compiled.Finder(
