@@ -76,12 +76,12 @@ def aligned(size: int) -> Array:
     return raw[start : start + size]
 
 
-def empty_for(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[..., Array]:
-    """``np.empty``, or what stands for it where results of that size use memory again."""
+def large_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[..., Array] | None:
+    """What makes results of that size in memory that is used again; None for ``np.empty``."""
     if _memory is None or math.prod(shape) * dtype.itemsize < LARGE_RESULT:
-        return np.empty
-    large: Callable[..., Array] = _memory.empty
-    return large
+        return None
+    empty: Callable[..., Array] = _memory.empty
+    return empty
 
 
 def release_scratch() -> None:
