@@ -77,7 +77,7 @@ def _draw_roofs(axes: Any, shown: Sequence[Contest], threads: int) -> None:
     axes.plot(corners, np.minimum(top, bandwidth * corners) / 1e9, "k-", linewidth=1)
     axes.text(high, top / 1e9 * 1.03, f"FMA peak {top / 1e9:.0f} GFLOP/s", ha="right", va="bottom")
     label = f"copy {bandwidth / 1e9:.0f} GB/s"
-    axes.text(low, bandwidth * low / 1e9 * 1.3, label, ha="left", va="bottom")
+    axes.text(low * 1.4, bandwidth * low / 1e9, label, ha="left", va="top")
 
 
 def _draw_group(

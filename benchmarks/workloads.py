@@ -230,7 +230,7 @@ class PoolWorkload(Workload):
     @property
     def reduction_length(self) -> int:
         """Values of a window, or windows of a value."""
-        return self.kernel**self.rank
+        return math.prod([self.kernel] * self.rank)
 
     @property
     def geometry(self) -> PoolGeometry:
@@ -244,7 +244,7 @@ class PoolWorkload(Workload):
         """The gradient of a maximum reads the input besides, to find it."""
         again = self.family == "pool_grad" and self.reduction == "max"
         itemsize = np.dtype(self.dtype).itemsize
-        return int(self.geometry.bytes_moved + again * math.prod(self.input) * itemsize)
+        return self.geometry.bytes_moved + again * math.prod(self.input) * itemsize
 
     def arrays(self) -> tuple[Array, ...]:
         """(input,), for the gradient (gradient, input)."""
