@@ -19,7 +19,7 @@ from cnnfast.kernels.cython_cpu._microkernel cimport (
     TILE_PIXELS, micro_kernel_panel, pack_pixels, store_tile,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, Im2colCut, InputStrides, OutputStrides, read_fields, read_strides,
+    ConvProblem, Im2colCut, InputStrides, OutputStrides, next_tasks, read_fields, read_strides,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -87,7 +87,9 @@ cdef void pack_columns(
                 (d[m] + step_d) * x_strides.d + (h[m] + step_h) * x_strides.h
                 + (w[m] + step_w) * x_strides.w
             )
-        pack_pixels(columns, x + channel * x_strides.c, offset, inside, x_strides.c, channels)
+        pack_pixels(
+            columns, x + channel * x_strides.c, offset, inside, TILE_PIXELS, x_strides.c, channels
+        )
         columns += channels * TILE_PIXELS
         begin += channels
 
@@ -132,8 +134,8 @@ cdef void tile(
             sums = all_sums + (panel - first_panel) * tiles_per_panel * tile_elements
             for i in range(tiles_per_panel):
                 micro_kernel_panel(
-                    sums + i * tile_elements, local + i * TILE_PIXELS * depth, depth, weights,
-                    begin > 0,
+                    sums + i * tile_elements, TILE_PIXELS, local + i * TILE_PIXELS * depth, depth,
+                    weights, begin > 0,
                 )
         begin += depth
 
@@ -148,7 +150,7 @@ cdef void tile(
             k = g * problem.k + panel * cut.width
             store_tile(
                 all_sums + ((panel - first_panel) * tiles_per_panel + i) * tile_elements,
-                min(TILE_PIXELS, pixels - i * TILE_PIXELS),
+                cut.width, min(TILE_PIXELS, pixels - i * TILE_PIXELS),
                 min(cut.width, problem.k - panel * cut.width), bias + k if bias else NULL,
                 activation, out + k * out_strides.k, to_pixel, out_strides.k,
             )
@@ -157,25 +159,26 @@ cdef void tile(
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
     floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int activation, int64_t begin, int64_t end,
+    int activation, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef ConvProblem problem_fields
     cdef Im2colCut cut_fields
     cdef InputStrides x_strides
     cdef OutputStrides out_strides
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(x.strides, sizeof(floating), &x_strides)
     read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
-        for task in range(begin, end):
-            tile(
-                &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
-                &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
+                    &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
+                )
 
 
 fprop = drivers.fprop(im2col_cut, tiles, pack_weight)

@@ -11,15 +11,26 @@ output plane. Assumes a validated ConvGeometry; raises nothing.
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, WeightStrides, number, read_fields, read_strides,
+    ConvProblem, InputStrides, OutputStrides, WeightStrides, next_tasks, number, read_fields,
+    read_strides,
 )
 
 from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import plain_cut
 
 
-cdef number activate(number y, int activation) noexcept nogil:
-    """The activation's code is one of ``problem.ACTIVATION_CODES``; NaN stays NaN."""
+cdef extern from *:
+    """
+    #define apply(value, activation) ((void (*)(void *, int64_t))(activation))(value, 1)
+    """
+    void apply(void* value, int64_t activation) noexcept nogil
+
+
+cdef number activate(number y, int64_t activation) noexcept nogil:
+    """The activation as in ``vectors.h``."""
+    if activation > 2:
+        apply(&y, activation)
+        return y
     if activation >= 1 and y < 0:
         y = 0
     if activation == 2 and y > 6:
@@ -30,7 +41,7 @@ cdef number activate(number y, int activation) noexcept nogil:
 cdef void tile(
     const number* x, const InputStrides* x_strides, const number* weight,
     const WeightStrides* weight_strides, const number* bias, number* out,
-    const OutputStrides* out_strides, const ConvProblem* problem, int activation, int64_t task,
+    const OutputStrides* out_strides, const ConvProblem* problem, int64_t activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t k = task % (problem.g * problem.k)
@@ -70,25 +81,26 @@ cdef void tile(
 def tiles(
     const number[:, :, :, :, :] x, const number[:, :, :, :, :] weight,
     const number[::1] bias, number[:, :, :, :, :] out, problem, taps, cut, local,
-    int activation, int64_t begin, int64_t end,
+    int64_t activation, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef ConvProblem fields
     cdef InputStrides x_strides
     cdef WeightStrides weight_strides
     cdef OutputStrides out_strides
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     cdef const number* bias_or_null = &bias[0] if bias.shape[0] else NULL
     read_fields(problem, &fields)
     read_strides(x.strides, sizeof(number), &x_strides)
     read_strides(weight.strides, sizeof(number), &weight_strides)
     read_strides(out.strides, sizeof(number), &out_strides)
     with nogil:
-        for task in range(begin, end):
-            tile(
-                &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
-                bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &fields, activation, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
+                    bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &fields, activation, task,
+                )
 
 
 _skipping = drivers.fprop(plain_cut, tiles)

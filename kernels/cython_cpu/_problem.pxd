@@ -43,7 +43,7 @@ cdef struct TiledCut:
     int64_t width, panels, k_blocks
     int64_t rows, row_blocks
     int64_t columns, column_blocks
-    int64_t halo_rows, halo_columns, halo_elements
+    int64_t halo_rows, halo_columns, halo_channels, halo_elements
     int64_t tasks, weight_panels, shared_elements, local_elements
 
 
@@ -115,6 +115,27 @@ cdef inline Stretch stretch_at(
         elif at < low:
             stretch.end = min(stretch.end, low)
     return stretch
+
+
+cdef extern from *:
+    """
+    /* Lets go of the tasks before, and gives the next ones; 0 when there are none. */
+    static inline int next_tasks(int64_t *queue, int64_t *begin, int64_t *end)
+    {
+        if (*begin < *end)
+            __atomic_fetch_add(&queue[3], 1, __ATOMIC_RELEASE);
+        const int64_t chunk = __atomic_fetch_add(&queue[0], 1, __ATOMIC_RELAXED);
+        const int64_t chunks = queue[1], tasks = queue[2];
+        if (chunk >= chunks)
+            return 0;
+        *begin = chunk * tasks / chunks;
+        *end = (chunk + 1) * tasks / chunks;
+        return 1;
+    }
+    """
+    #: Takes the next tasks ``begin .. end-1`` of a queue (``parallel.queue_of``) until there are
+    #: none; ``begin`` and ``end`` are equal at first.
+    bint next_tasks(int64_t* queue, int64_t* begin, int64_t* end) noexcept nogil
 
 
 cdef inline int read_fields(values, void* fields) except -1:

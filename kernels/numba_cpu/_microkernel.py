@@ -128,11 +128,11 @@ def _step(
 
 
 @task_range
-def _repeat(a: Any, w: Any, local: Any, depth: int, begin: int, end: int) -> None:
+def _repeat(a: Any, w: Any, local: Any, depth: int, count: int) -> None:
     pixels = six_offsets()
     for m in range(TILE_PIXELS):
         pixels[m] = m
-    for _ in range(begin, end):
+    for _ in range(count):
         micro_kernel(a, pixels, w, 0, local, 0, (1, 1, 1), (0, 0, 0), depth, TILE_PIXELS, False)
 
 
@@ -142,9 +142,9 @@ def fma_peak(dtype: Any, seconds: float = 0.05) -> float:
     width = TILE_BYTES // dtype.itemsize
     a, w = np.ones(depth * TILE_PIXELS, dtype), np.ones(depth * width, dtype)
     sums = np.zeros(TILE_PIXELS * width, dtype)
-    _repeat(a, w, sums, depth, 0, 1)
+    _repeat(a, w, sums, depth, 1)
     best, stop = float("inf"), time.perf_counter() + seconds
     while (start := time.perf_counter()) < stop:
-        _repeat(a, w, sums, depth, 0, repeats)
+        _repeat(a, w, sums, depth, repeats)
         best = min(best, time.perf_counter() - start)
     return 2.0 * repeats * depth * TILE_PIXELS * width / best

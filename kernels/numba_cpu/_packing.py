@@ -13,6 +13,7 @@ from typing import Any
 
 from ..blocking import TILE_PIXELS
 from ._compile import task_range, tile, whole_tile
+from ._queue import next_tasks
 from ._vector import element_stride, lanes, load, store, transpose_block, transpose_six
 
 #: In-channels of a panel that are packed together: 16 x 3 x 3 x 16 float32 (9 KiB) stay in L1.
@@ -48,10 +49,13 @@ def pack_panel(weight, packed, problem, width, index):
 
 
 @task_range
-def pack_weight(weight: Any, packed: Any, problem: Any, width: int, begin: int, end: int) -> None:
-    """Write the panels ``begin .. end-1``."""
-    for index in range(begin, end):
-        pack_panel(weight, packed, problem, width, index)
+def pack_weight(weight: Any, packed: Any, problem: Any, width: int, queue: Any) -> None:
+    """Write the panels of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for index in range(begin, end):
+            pack_panel(weight, packed, problem, width, index)
+        begin, end = next_tasks(queue, begin, end)
 
 
 @tile
