@@ -20,7 +20,7 @@ import numpy as np
 
 from . import config
 from .recording import recorder, recording
-from .request import Request
+from .scalar_functions import is_scalar_function
 
 #: Calls that are remembered; the oldest makes room for a new one.
 KEPT_CALLS = 512
@@ -44,7 +44,7 @@ def look_up(
     """What an earlier, equal call prepared, if it is remembered."""
     if recording():
         return None
-    key = _key(make, name, arrays, arguments)
+    key = signature(make, name, arrays, arguments)
     return None if key is None else _calls.get(key)
 
 
@@ -52,13 +52,13 @@ def prepare(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Callable[..., Any]:
     """``make(name, arrays, *arguments)``, remembered for the next call."""
-    key = None if recording() else _key(make, name, arrays, arguments)
+    key = None if recording() else signature(make, name, arrays, arguments)
     found = None if key is None else _calls.get(key)
     if found is not None:
         return found
     made = make(name, arrays, *arguments)
     # Settings that another thread has changed meanwhile are not those that the key names.
-    if key is not None and key == _key(make, name, arrays, arguments):
+    if key is not None and key == signature(make, name, arrays, arguments):
         while len(_calls) >= KEPT_CALLS:
             # Another thread may change the table in between.
             with suppress(RuntimeError, StopIteration):
@@ -67,21 +67,11 @@ def prepare(
     return made
 
 
-def _key(
+def described(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Hashable | None:
-    return signature(make, name, arrays, arguments, *config.planning_settings())
-
-
-def described(
-    make: Make,
-    name: str,
-    arrays: tuple[Any, ...],
-    arguments: tuple[Any, ...],
-    backend: Request | None,
-    limit: int,
-) -> Hashable | None:
     """What equal calls have in common; None for what isn't remembered."""
+    backend, limit = config.planning_settings()
     request = os.environ.get("CNNFAST_BACKEND") if backend is None else backend
     try:
         given = (*map(_array_key, arrays), *map(_argument_key, arguments))
@@ -112,15 +102,19 @@ def _argument_key(value: Any, depth: int = 2) -> Hashable:
         return kind, value.hex()
     if isinstance(value, np.dtype) or (kind is type and issubclass(value, np.generic)):
         return kind, value
+    if is_scalar_function(value):
+        # The key keeps it alive, and with it what it was compiled to.
+        return value  # type: ignore[no-any-return]
     raise _Unusual
 
 
 try:
-    import cnnfast.kernels.cython_cpu._signature as compiled
+    from cnnfast.kernels.cython_cpu._signature import Finder
 except ImportError:
     signature, find = described, look_up
 else:
-    signature = compiled.signature
-    find = compiled.Finder(
-        globals(), "_calls", vars(config), "_workspace", recorder, config.backend_in_force
-    )
+    find = Finder(
+        globals(), "_calls", vars(config), "_workspace", recorder, config.backend_in_force,
+        is_scalar_function,
+    )  # fmt: skip
+    signature = find.signature

@@ -42,7 +42,7 @@ cdef extern from *:
     ) noexcept nogil
     void store_row(
         void* out, int64_t stride, const void* sums, int64_t columns, const void* bias,
-        int activation
+        int64_t activation
     ) noexcept nogil
 
 
@@ -50,7 +50,7 @@ cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* weight,
     const WeightStrides* weight_strides, const floating* bias, floating* out,
     const OutputStrides* out_strides, const ConvProblem* problem, const int64_t* taps,
-    const DirectCut* cut, floating* local, int activation, int64_t task,
+    const DirectCut* cut, floating* local, int64_t activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t row = task // problem.p, p = task % problem.p
@@ -114,14 +114,14 @@ cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexc
                 <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
                 &call.weight_strides, <const floating*>call.bias, <floating*>call.out,
                 &call.out_strides, &call.problem, call.taps, <const DirectCut*>call.cut, local,
-                <int>call.activation, task,
+                call.activation, task,
             )
 
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight,
     const floating[::1] bias, floating[:, :, :, :, :] out, problem, const int64_t[:, ::1] taps,
-    cut, floating[::1] local, int activation, int64_t[::1] queue,
+    cut, floating[::1] local, int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
     cdef ConvCall call

@@ -88,7 +88,9 @@ cdef void pack_columns(
                 (d[m] + step_d) * x_strides.d + (h[m] + step_h) * x_strides.h
                 + (w[m] + step_w) * x_strides.w
             )
-        pack_pixels(columns, x + channel * x_strides.c, offset, inside, x_strides.c, channels)
+        pack_pixels(
+            columns, x + channel * x_strides.c, offset, inside, TILE_PIXELS, x_strides.c, channels
+        )
         columns += channels * TILE_PIXELS
         begin += channels
 
@@ -96,7 +98,7 @@ cdef void pack_columns(
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
     floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const Im2colCut* cut, floating* local, int activation, int64_t task,
+    const Im2colCut* cut, floating* local, int64_t activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t place = task // cut.k_blocks, k_block = task % cut.k_blocks
@@ -133,8 +135,8 @@ cdef void tile(
             sums = all_sums + (panel - first_panel) * tiles_per_panel * tile_elements
             for i in range(tiles_per_panel):
                 micro_kernel_panel(
-                    sums + i * tile_elements, local + i * TILE_PIXELS * depth, depth, weights,
-                    begin > 0,
+                    sums + i * tile_elements, TILE_PIXELS, local + i * TILE_PIXELS * depth, depth,
+                    weights, begin > 0,
                 )
         begin += depth
 
@@ -149,7 +151,7 @@ cdef void tile(
             k = g * problem.k + panel * cut.width
             store_tile(
                 all_sums + ((panel - first_panel) * tiles_per_panel + i) * tile_elements,
-                min(TILE_PIXELS, pixels - i * TILE_PIXELS),
+                cut.width, min(TILE_PIXELS, pixels - i * TILE_PIXELS),
                 min(cut.width, problem.k - panel * cut.width), bias + k if bias else NULL,
                 activation, out + k * out_strides.k, to_pixel, out_strides.k,
             )
@@ -163,14 +165,14 @@ cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexc
             tile(
                 <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
                 <const floating*>call.bias, <floating*>call.out, &call.out_strides, &call.problem,
-                <const Im2colCut*>call.cut, local, <int>call.activation, task,
+                <const Im2colCut*>call.cut, local, call.activation, task,
             )
 
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
     floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int activation, int64_t[::1] queue,
+    int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
     cdef ConvCall call

@@ -52,6 +52,7 @@ cdef enum Tag:
     DTYPE
     TYPE
     ARRAY
+    OBJECT
 
 
 cdef struct Text:
@@ -145,8 +146,12 @@ cdef bint put_argument(Text* text, object value, int depth) except -1:
     return False
 
 
-cdef bytes signature_of(make, str name, tuple arrays, tuple arguments, backend, int64_t limit):
+cdef object signature_of(
+    make, str name, tuple arrays, tuple arguments, backend, int64_t limit, by_identity
+):
     cdef Text text
+    cdef tuple objects = None
+    cdef bytes described
     cdef const char* variable
     text.size = 0
     if not put(&text, <int64_t><void*>make) or not put_argument(&text, name, 0):
@@ -159,7 +164,9 @@ cdef bytes signature_of(make, str name, tuple arrays, tuple arguments, backend, 
             return None
     for value in arguments:
         if not put_argument(&text, value, DEEPEST):
-            return None
+            if not by_identity(value) or not put(&text, OBJECT):
+                return None
+            objects = (value,) if objects is None else (*objects, value)
     if backend is None:
         variable = getenv("CNNFAST_BACKEND")
         if not put(&text, NONE) or (variable and not put_raw(&text, variable, strlen(variable))):
@@ -170,38 +177,40 @@ cdef bytes signature_of(make, str name, tuple arrays, tuple arguments, backend, 
                 return None
     if not put(&text, limit):
         return None
-    return PyBytes_FromStringAndSize(<const char*>text.bytes, text.size)
-
-
-def signature(make, str name, tuple arrays, tuple arguments, backend, int64_t limit):
-    """What a call is remembered by; None if it can't be.
-
-    ``make`` is the function that prepares it, which lives as long as the process; ``backend`` the
-    request in force, or None for that of the environment.
-    """
-    return signature_of(make, name, arrays, arguments, backend, limit)
+    described = PyBytes_FromStringAndSize(<const char*>text.bytes, text.size)
+    return described if objects is None else (described, *objects)
 
 
 cdef class Finder:
     """``find(make, name, arrays, arguments)``: what a dictionary has under the call's signature.
 
-    ``place`` is the dictionary's name among ``names``, ``limit`` the workspace limit's among
-    ``settings``; nothing is found while the context variable ``recorder`` has a value.
+    ``make`` is the function that prepares the call, and lives as long as the process. ``place`` is
+    the dictionary's name among ``names``, ``limit`` the workspace limit's among ``settings``;
+    nothing is found while the context variable ``recorder`` has a value. ``backend`` has the
+    request in force, or None for that of the environment. ``by_identity`` says which arguments are
+    themselves part of a signature, and kept alive by it.
     """
 
     cdef dict names, settings
     cdef str place, limit
-    cdef object recorder, backend
+    cdef object recorder, backend, by_identity
 
-    def __init__(self, dict names, str place, dict settings, str limit, recorder, backend):
+    def __init__(
+        self, dict names, str place, dict settings, str limit, recorder, backend, by_identity
+    ):
         self.names, self.place, self.settings, self.limit = names, place, settings, limit
-        self.recorder, self.backend = recorder, backend
+        self.recorder, self.backend, self.by_identity = recorder, backend, by_identity
+
+    def signature(self, make, str name, tuple arrays, tuple arguments):
+        """What a call is remembered by; None if it can't be."""
+        return signature_of(
+            make, name, arrays, arguments, get_value(self.backend), self.settings[self.limit],
+            self.by_identity,
+        )
 
     def __call__(self, make, str name, tuple arrays, tuple arguments):
         """What an earlier, equal call prepared, or None."""
         if get_value(self.recorder) is not None:
             return None
-        key = signature_of(
-            make, name, arrays, arguments, get_value(self.backend), self.settings[self.limit]
-        )
+        key = self.signature(make, name, arrays, arguments)
         return None if key is None else (<dict>self.names[self.place]).get(key)
