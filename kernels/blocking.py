@@ -181,7 +181,7 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
         tasks=strips * row_blocks * k_blocks,
         weight_panels=problem.g * panels,
         shared_elements=problem.g * panels * reduction_length(problem) * width,
-        local_elements=halo_rows * row_elements + TILE_PIXELS * width,
+        local_elements=halo_rows * row_elements + 12 * 2 * width,
     )
 
 

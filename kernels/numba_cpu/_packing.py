@@ -11,9 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..blocking import TILE_PIXELS
 from ._compile import task_range, tile, whole_tile
-from ._vector import element_stride, lanes, load, store, transpose_block, transpose_six
+from ._vector import (
+    element_stride,
+    finish_tile,
+    lanes,
+    load,
+    store,
+    transpose_block,
+    transpose_four,
+)
 
 #: In-channels of a panel that are packed together: 16 x 3 x 3 x 16 float32 (9 KiB) stay in L1.
 PACKED_CHANNELS = 16
@@ -106,40 +113,37 @@ def activate(value, code):
 
 @tile
 def store_tile(
-    sums, at, width, out, pixels, count, stride_k, channels, bias, first_channel, activation,
+    sums, at, pitch, out, pixels, count, stride_k, channels, bias, first_channel, activation,
 ):  # fmt: skip
-    """Finish a register tile and write its first ``count`` pixels and ``channels`` channels.
+    """Finish a register tile of ``count`` pixels and write its first ``channels`` channels.
 
     ``pixels`` are the offsets in ``out`` of the tile's pixels and the first channel.
     """
     if bias.size > 0 or activation != 0:
-        for m in range(TILE_PIXELS):
-            row = at + m * width
-            for k in range(channels):
-                value = load(sums, row + k)
-                if bias.size > 0:
-                    value += load(bias, first_channel + k)
-                store(sums, row + k, activate(value, activation))
+        finish_tile(sums, at, pitch, count, channels, bias, first_channel, activation)
     if stride_k == 1:
         for m in range(count):
             for k in range(channels):
-                store(out, pixels[m] + k, load(sums, at + m * width + k))
-    elif count == TILE_PIXELS and pixel_step(pixels) == 1:
-        half = width // 2
-        for k in range(0, channels, half):
-            target = pixels[0] + k * stride_k
-            transpose_six(sums, at + k, width, out, target, stride_k, channels - k)
+                store(out, pixels[m] + k, load(sums, at + m * pitch + k))
+    elif count >= 4 and pixel_step(pixels, count) == 1:
+        for k in range(0, channels, lanes(sums)):
+            for first in range(0, count, 4):
+                # The last four overlap the ones before and write the same values again.
+                m = min(first, count - 4)
+                target = pixels[m] + k * stride_k
+                source = at + m * pitch + k
+                transpose_four(sums, source, pitch, out, target, stride_k, channels - k)
     else:
         for m in range(count):
             for k in range(channels):
-                store(out, pixels[m] + k * stride_k, load(sums, at + m * width + k))
+                store(out, pixels[m] + k * stride_k, load(sums, at + m * pitch + k))
 
 
 @tile
-def pixel_step(pixels):
-    """The distance from each of the six pixels to the next, or 0 if it isn't always the same."""
+def pixel_step(pixels, count):
+    """The distance from each of some pixels to the next, or 0 if it isn't always the same."""
     step = pixels[1] - pixels[0]
-    for m in range(2, TILE_PIXELS):
+    for m in range(2, count):
         if pixels[m] - pixels[m - 1] != step:
             return 0
     return step
@@ -147,14 +151,14 @@ def pixel_step(pixels):
 
 @tile
 def set_pixels(
-    pixels, origin, first, last, rows, columns, plane_stride, row_stride, column_stride,
+    pixels, count, origin, first, last, rows, columns, plane_stride, row_stride, column_stride,
 ):  # fmt: skip
-    """Set the offsets from ``origin`` of the pixels ``first``, ``first + 1``, ... of flat planes of
-    rows x columns; those from ``last`` on repeat the one before, so that all are valid."""
+    """Set the offsets from ``origin`` of the ``count`` pixels ``first``, ``first + 1``, ... of flat
+    planes of rows x columns; those from ``last`` on repeat the one before, so that all are valid."""
     row, column = first // columns, first % columns
     plane, row = row // rows, row % rows
     offset = origin + plane * plane_stride + row * row_stride + column * column_stride
-    for m in range(TILE_PIXELS):
+    for m in range(count):
         pixels[m] = offset
         if first + m + 1 < last:
             column += 1

@@ -7,6 +7,8 @@ element and do nothing else. LLVM legalises the vectors here for whatever the ma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -14,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-#: Bytes of the vectors that intrinsics are written in (AVX2's); a register tile is two wide.
+#: Bytes of the vectors that most intrinsics are written in (AVX2's).
 VECTOR_BYTES = 32
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
@@ -30,6 +32,42 @@ def vector_type(context: Any, array: types.Array) -> ir.VectorType:
     return ir.VectorType(context.get_data_type(array.dtype), lanes_of(array))
 
 
+def widest(context: Any) -> int:
+    """Bytes of the widest vectors that pay on the machine (or that ``NUMBA_CPU_FEATURES`` names):
+    AVX-512's, else AVX2's. The cache of compiled functions is kept apart by these features."""
+    features = context.codegen().magic_tuple()[-1]
+    return 64 if "+avx512f" in features.split(",") else VECTOR_BYTES
+
+
+def widest_vector(context: Any, array: types.Array) -> ir.VectorType:
+    """The LLVM vector of the array's dtype that is as wide as the machine's."""
+    return ir.VectorType(
+        context.get_data_type(array.dtype), widest(context) * 8 // array.dtype.bitwidth
+    )
+
+
+@contextmanager
+def loop(builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
+    """A loop that LLVM doesn't unroll: its body is long enough, and compiled once."""
+    before = builder.block
+    head, body = builder.append_basic_block("head"), builder.append_basic_block("body")
+    after = builder.append_basic_block("after")
+    builder.branch(head)
+    builder.position_at_end(head)
+    index = builder.phi(INT64)
+    index.add_incoming(begin, before)
+    builder.cbranch(builder.icmp_signed("<", index, end), body, after)
+    builder.position_at_end(body)
+    yield index
+    index.add_incoming(builder.add(index, step), builder.block)
+    kept = builder.module.add_metadata([builder.module.add_metadata(["llvm.loop.unroll.disable"])])
+    if kept.operands[0] is not kept:
+        # What LLVM knows a loop by begins with itself.
+        kept.operands = (kept, *kept.operands)
+    builder.branch(head).set_metadata("llvm.loop", kept)
+    builder.position_at_end(after)
+
+
 def pointer(context: Any, builder: Any, array: types.Array, value: Any, offset: Any) -> Any:
     """The address of the element ``offset`` elements from an array's first one."""
     data = context.make_array(array)(context, builder, value).data
@@ -39,7 +77,7 @@ def pointer(context: Any, builder: Any, array: types.Array, value: Any, offset: 
 def load_vector(builder: Any, vector: ir.VectorType, address: Any) -> Any:
     """Load a vector from an address aligned to an element."""
     return builder.load(
-        builder.bitcast(address, vector.as_pointer()), align=_element_bytes(vector.element)
+        builder.bitcast(address, vector.as_pointer()), align=element_bytes(vector.element)
     )
 
 
@@ -48,23 +86,25 @@ def store_vector(builder: Any, value: Any, address: Any) -> None:
     builder.store(
         value,
         builder.bitcast(address, value.type.as_pointer()),
-        align=_element_bytes(value.type.element),
+        align=element_bytes(value.type.element),
     )
 
 
-def load_masked(builder: Any, vector: ir.VectorType, address: Any, mask: Any) -> Any:
-    """Load the lanes that a mask allows, and zeros for the others, which aren't touched."""
+def load_masked(
+    builder: Any, vector: ir.VectorType, address: Any, mask: Any, other: Any = None
+) -> Any:
+    """Load the lanes that a mask allows; the others aren't touched, they are ``other`` or zeros."""
     kind = vector.as_pointer()
-    bits = 8 * _element_bytes(vector.element)
+    bits = 8 * element_bytes(vector.element)
     letter = "i" if isinstance(vector.element, ir.IntType) else "f"
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(vector, [kind, INT32, mask.type, vector]),
         f"llvm.masked.load.v{vector.count}{letter}{bits}.p0",
     )
-    alignment = INT32(_element_bytes(vector.element))
-    zero = ir.Constant(vector, None)
-    return builder.call(function, [builder.bitcast(address, kind), alignment, mask, zero])
+    alignment = INT32(element_bytes(vector.element))
+    other = other or ir.Constant(vector, None)
+    return builder.call(function, [builder.bitcast(address, kind), alignment, mask, other])
 
 
 def load_gathered(
@@ -72,7 +112,7 @@ def load_gathered(
 ) -> Any:
     """Load the elements at a vector of offsets that a mask allows, and zeros for the others, which
     aren't touched."""
-    size = _element_bytes(vector.element)
+    size = element_bytes(vector.element)
     first = splat(builder, offsets.type, builder.ptrtoint(address, INT64))
     places = builder.add(first, builder.mul(offsets, splat(builder, offsets.type, INT64(size))))
     pointers = builder.inttoptr(places, ir.VectorType(vector.element.as_pointer(), vector.count))
@@ -114,7 +154,7 @@ def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
     scalar = kind.element if isinstance(kind, ir.VectorType) else kind
     if isinstance(scalar, ir.IntType):
         return builder.add(builder.mul(a, b), c)
-    bits = 8 * _element_bytes(scalar)
+    bits = 8 * element_bytes(scalar)
     suffix = f"v{kind.count}f{bits}" if isinstance(kind, ir.VectorType) else f"f{bits}"
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.{suffix}"
@@ -122,7 +162,7 @@ def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
-def _element_bytes(element: ir.Type) -> int:
+def element_bytes(element: ir.Type) -> int:
     return 4 if isinstance(element, ir.FloatType) else 8
 
 
@@ -210,15 +250,15 @@ def copy_six(typing_context: Any, source: Any, source_at: Any, target: Any, targ
     return types.void(source, types.int64, target, types.int64), generate
 
 
-@intrinsic
-def six_offsets(typing_context: Any) -> Any:
-    """Room for the offsets of a register tile's six pixels, on the stack of the calling function
+@intrinsic(prefer_literal=True)
+def pixel_offsets(typing_context: Any, count: Any) -> Any:
+    """Room for the offsets of a register tile's pixels, on the stack of the calling function
     (which is why it must not be returned)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return cgutils.alloca_once(builder, INT64, size=INT64(6))
+        return cgutils.alloca_once(builder, INT64, size=INT64(count.literal_value))
 
-    return types.CPointer(types.int64)(), generate
+    return types.CPointer(types.int64)(count), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -245,18 +285,83 @@ def element_stride(typing_context: Any, array: Any, axis: Any) -> Any:
     return types.int64(array, axis), generate
 
 
-def _interleave(builder: Any, rows: list[Any]) -> list[Any]:
-    """Transpose a square of vectors: interleaving row i with row i + n/2, log2(n) times over."""
+@intrinsic
+def finish_tile(
+    typing_context: Any,
+    sums: Any,
+    sums_at: Any,
+    pitch: Any,
+    count: Any,
+    channels: Any,
+    bias: Any,
+    first_channel: Any,
+    activation: Any,
+) -> Any:
+    """Add the bias to ``count`` rows of sums, ``pitch`` apart, and apply the activation of a code:
+    0 none, 1 relu, 2 relu6; NaN stays NaN. (Rows are as long as whole vectors.)"""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, at, gap, rows, used, bias_value, bias_at, code = arguments
+        vector = widest_vector(context, sums)
+        real, indices = vector.element, ir.VectorType(INT64, vector.count)
+        infinite = [builder.icmp_signed("<", code, INT64(limit)) for limit in (1, 2)]
+        low = builder.select(infinite[0], real(float("-inf")), real(0.0))
+        high = builder.select(infinite[1], real(float("inf")), real(6.0))
+        low, high = splat(builder, vector, low), splat(builder, vector, high)
+        size = cgutils.unpack_tuple(
+            builder, context.make_array(bias)(context, builder, bias_value).shape
+        )[0]
+        end = builder.select(builder.icmp_signed(">", size, INT64(0)), used, INT64(0))
+        lanes = ir.Constant(indices, list(range(vector.count)))
+        # y + -0.0 is y, whatever y is: no bias is the bias -0.0.
+        none = ir.Constant(vector, [-0.0] * vector.count)
+        with loop(builder, INT64(0), used, INT64(vector.count)) as k:
+            place = pointer(context, builder, bias, bias_value, builder.add(bias_at, k))
+            left = splat(builder, indices, builder.sub(end, k))
+            added = load_masked(builder, vector, place, builder.icmp_signed("<", lanes, left), none)
+            with loop(builder, INT64(0), rows, INT64(1)) as m:
+                at_m = builder.add(builder.add(at, k), builder.mul(gap, m))
+                place = pointer(context, builder, sums, value, at_m)
+                y = builder.fadd(load_vector(builder, vector, place), added)
+                y = builder.select(builder.fcmp_ordered("<", y, low), low, y)
+                y = builder.select(builder.fcmp_ordered(">", y, high), high, y)
+                store_vector(builder, y, place)
+        return context.get_dummy_value()
+
+    integers = [types.int64] * 4
+    return types.void(sums, *integers, bias, types.int64, activation), generate
+
+
+def _interleaved(lanes: int, near: int, group: int, half: int) -> list[int]:
+    """Of each ``near`` lanes of two vectors one half, ``group`` by turns from either."""
+    return [
+        first + lanes * (i // group % 2) + half * near // 2 + i // (2 * group) * group + i % group
+        for first in range(0, lanes, near)
+        for i in range(near)
+    ]
+
+
+def _transpose(builder: Any, rows: list[Any]) -> list[Any]:
+    """Transpose a square of vectors: within 16 bytes first, which is what machines do fastest, then
+    the 16 bytes."""
     lanes = len(rows)
-    half = lanes // 2
-    pairs = [lane + side for lane in range(lanes) for side in (0, lanes)]
-    for _ in range(lanes.bit_length() - 1):
+    near = 16 // element_bytes(rows[0].type.element)
+    size = 1
+    while size < near:
+        chosen = [_interleaved(lanes, near, size, half) for half in (0, 1)]
         rows = [
-            shuffle(builder, rows[row // 2], rows[row // 2 + half], pairs[part : part + lanes])
-            for row in range(lanes)
-            for part in ((row % 2) * lanes,)
+            shuffle(builder, rows[row], rows[row + size], part)
+            for first in range(0, lanes, 2 * size)
+            for row in range(first, first + size)
+            for part in chosen
         ]
-    return rows
+        size *= 2
+    chosen = [[first + i for first in (at, lanes + at) for i in range(near)] for at in (0, near)]
+    return [
+        shuffle(builder, rows[row], rows[row + near], part)
+        for part in chosen
+        for row in range(near)
+    ]
 
 
 def _make_transpose(rows: int | None) -> Any:
@@ -287,15 +392,23 @@ def _make_transpose(rows: int | None) -> Any:
                 )
                 for row in range(height)
             ]
+            parts = []
             for first in range(0, height, lanes):
                 group = loaded[first : first + lanes]
                 valid = list(range(len(group)))
                 group += [ir.Constant(vector, ir.Undefined)] * (lanes - len(group))
-                for row, values in enumerate(_interleave(builder, group)):
-                    part = shuffle(builder, values, values, valid)
+                for row, values in enumerate(_transpose(builder, group)):
                     at = builder.add(builder.mul(write_stride, INT64(row)), INT64(first))
-                    with builder.if_then(builder.icmp_signed("<", INT64(row), limit)):
+                    parts.append((row, shuffle(builder, values, values, valid), at))
+            whole = builder.icmp_signed(">=", limit, INT64(lanes))
+            with builder.if_else(whole) as (then, otherwise):
+                with then:
+                    for _, part, at in parts:
                         store_vector(builder, part, builder.gep(write_to, [at]))
+                with otherwise:
+                    for row, part, at in parts:
+                        with builder.if_then(builder.icmp_signed("<", INT64(row), limit)):
+                            store_vector(builder, part, builder.gep(write_to, [at]))
             return context.get_dummy_value()
 
         return types.void(source, *[types.int64] * 2, target, *[types.int64] * 3), generate
@@ -303,6 +416,7 @@ def _make_transpose(rows: int | None) -> Any:
     return transpose
 
 
-#: Lanes rows of a vector each; and the six rows of a register tile.
+#: Lanes rows of a vector each; the six rows of a tile; four of one.
 transpose_block = _make_transpose(None)
 transpose_six = _make_transpose(6)
+transpose_four = _make_transpose(4)

@@ -21,9 +21,9 @@ from .. import adjoints, blocking, drivers
 from ..blocking import TILE_PIXELS
 from . import loop
 from ._compile import task_range, tile, whole_tile
-from ._microkernel import micro_kernel
+from ._microkernel import register_tile
 from ._packing import pack_weight, pixel_step, set_pixels, store_tile
-from ._vector import copy_six, element_stride, lanes, load, six_offsets, store, transpose_six
+from ._vector import copy_six, element_stride, lanes, load, pixel_offsets, store, transpose_six
 
 
 @tile
@@ -70,14 +70,22 @@ def pack_columns(
     p, q, c = problem.p, problem.q, problem.c
     stride_c, stride_d = element_stride(x, 1), element_stride(x, 2)
     stride_h, stride_w = element_stride(x, 3), element_stride(x, 4)
-    d_first, h_first, w_first = six_offsets(), six_offsets(), six_offsets()
-    starts, pixels, inside = six_offsets(), six_offsets(), six_offsets()
-    set_pixels(d_first, -problem.pad_d, first, last, p, q, problem.stride_d, 0, 0)
-    set_pixels(h_first, -problem.pad_h, first, last, p, q, 0, problem.stride_h, 0)
-    set_pixels(w_first, -problem.pad_w, first, last, p, q, 0, 0, problem.stride_w)
+    d_first, h_first, w_first = (
+        pixel_offsets(TILE_PIXELS),
+        pixel_offsets(TILE_PIXELS),
+        pixel_offsets(TILE_PIXELS),
+    )
+    starts, pixels, inside = (
+        pixel_offsets(TILE_PIXELS),
+        pixel_offsets(TILE_PIXELS),
+        pixel_offsets(TILE_PIXELS),
+    )
+    set_pixels(d_first, TILE_PIXELS, -problem.pad_d, first, last, p, q, problem.stride_d, 0, 0)
+    set_pixels(h_first, TILE_PIXELS, -problem.pad_h, first, last, p, q, 0, problem.stride_h, 0)
+    set_pixels(w_first, TILE_PIXELS, -problem.pad_w, first, last, p, q, 0, 0, problem.stride_w)
     for m in range(TILE_PIXELS):
         starts[m] = origin + d_first[m] * stride_d + h_first[m] * stride_h + w_first[m] * stride_w
-    step = pixel_step(starts)
+    step = pixel_step(starts, TILE_PIXELS)
     interior = True
     for m in range(TILE_PIXELS):
         d_last = d_first[m] + (problem.t - 1) * problem.dilation_d
@@ -137,7 +145,7 @@ def im2col_tile(
     stride_p, stride_q = element_stride(out, 3), element_stride(out, 4)
     tile_size = TILE_PIXELS * width
     panel_sums = cut.pixels // TILE_PIXELS * tile_size
-    inputs, outputs = six_offsets(), six_offsets()
+    inputs, outputs = pixel_offsets(TILE_PIXELS), pixel_offsets(TILE_PIXELS)
     for depth_first in range(0, length, cut.depth):
         depth_last = min(depth_first + cut.depth, length)
         for pixel in range(first, last, TILE_PIXELS):
@@ -151,12 +159,23 @@ def im2col_tile(
             for pixel in range(first, last, TILE_PIXELS):
                 for m in range(TILE_PIXELS):
                     inputs[m] = (pixel - first) * cut.depth + m
-                micro_kernel(
-                    local, inputs, packed, weights, local, sums,
+                register_tile(
+                    TILE_PIXELS, 1, local, inputs, 0, packed, weights, 0, local, sums, width,
                     (1, 1, 1), (0, 0, 0), depth_last - depth_first, TILE_PIXELS, depth_first > 0,
                 )  # fmt: skip
                 if depth_last == length:
-                    set_pixels(outputs, origin, pixel, last, p, q, stride_o, stride_p, stride_q)
+                    set_pixels(
+                        outputs,
+                        TILE_PIXELS,
+                        origin,
+                        pixel,
+                        last,
+                        p,
+                        q,
+                        stride_o,
+                        stride_p,
+                        stride_q,
+                    )
                     store_tile(
                         local, sums, width, out, outputs, min(last - pixel, TILE_PIXELS), stride_k,
                         min(problem.k - panel * width, width), bias, first_channel, activation,

@@ -18,12 +18,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import adjoints, blocking, drivers
-from ..blocking import TILE_PIXELS
 from . import loop
 from ._compile import task_range, tile, whole_tile
-from ._microkernel import micro_kernel
+from ._microkernel import MOST_PANELS, MOST_PIXELS, micro_kernel
 from ._packing import copy_matrix, fill_zero, pack_weight, set_pixels, store_tile
-from ._vector import element_stride, six_offsets
+from ._vector import element_stride, pixel_offsets
 
 
 @tile
@@ -83,29 +82,34 @@ def tiled_tile(
     plane += first_row * stride_p + first_column * stride_q
     panels = (problem.k + width - 1) // width
     panel_size = problem.t * problem.r * problem.s * c * width
-    inputs, outputs = six_offsets(), six_offsets()
-    for panel in range(k_block * cut.panels, min((k_block + 1) * cut.panels, panels)):
+    panel_last = min((k_block + 1) * cut.panels, panels)
+    pixels = rows * columns
+    inputs, outputs = pixel_offsets(MOST_PIXELS), pixel_offsets(MOST_PIXELS)
+    for panel in range(k_block * cut.panels, panel_last, MOST_PANELS):
+        beside = min(panel_last - panel, MOST_PANELS)
         first_channel = g * problem.k + panel * width
-        channels = min(problem.k - panel * width, width)
+        channels = min(problem.k - panel * width, beside * width)
         weights = (g * panels + panel) * panel_size
-        for first in range(0, rows * columns, TILE_PIXELS):
+        first = 0
+        for tiles_left in range((pixels + MOST_PIXELS - 1) // MOST_PIXELS, 0, -1):
+            count = (pixels - first + tiles_left - 1) // tiles_left
             set_pixels(
-                inputs, 0, first, rows * columns, rows, columns,
+                inputs, count, 0, first, pixels, rows, columns,
                 0, problem.stride_h * halo_row, problem.stride_w * c,
             )  # fmt: skip
             set_pixels(
-                outputs, plane + first_channel * stride_k, first, rows * columns, rows, columns,
+                outputs, count, plane + first_channel * stride_k, first, pixels, rows, columns,
                 0, stride_p, stride_q,
             )  # fmt: skip
             micro_kernel(
-                local, inputs, packed, weights, local, cut.halo_elements,
-                runs, run_steps, run_length, 1, False,
+                count, beside, local, inputs, packed, weights, panel_size,
+                local, cut.halo_elements, width, runs, run_steps, run_length, 1, False,
             )  # fmt: skip
             store_tile(
-                local, cut.halo_elements, width, out, outputs,
-                min(rows * columns - first, TILE_PIXELS), stride_k, channels,
+                local, cut.halo_elements, beside * width, out, outputs, count, stride_k, channels,
                 bias, first_channel, activation,
             )  # fmt: skip
+            first += count
 
 
 @task_range
