@@ -11,8 +11,11 @@ problem     a ConvProblem
 scratch     uint8, contiguous, 64-byte aligned, at least ``scratch_bytes(...)`` long
 activation  a code of ``problem.ACTIVATION_CODES``
 
-A body is called from several threads at once, each with a range of tasks and scratch of its own:
-``tiles(x, weight, bias, out, problem, taps, cut, local, activation, begin, end)``.
+A loop body is called from several threads at once, each with scratch of its own, and takes tasks
+from the queue that they share (``parallel.queue_of``):
+``tiles(x, weight, bias, out, problem, taps, cut, local, activation, queue)``.
+
+A row that packs weights takes them finished as well: a 1-d array of panels.
 
 Rows of dgrad and wgrad take the same arguments: ``dgrad(grad_output, weight, bias, out, ...)``
 fills (N, C, D, H, W), ``wgrad(x, grad_output, bias, out, ...)`` fills (K, C/G, T, R, S) and looks
@@ -59,7 +62,7 @@ def fprop(
 ) -> Fprop:
     """The callable of a row: pack the weights if the algorithm does, then run all tasks.
 
-    ``pack_weight(weight, packed, problem, width, begin, end)`` writes the panels begin .. end-1.
+    ``pack_weight(weight, packed, problem, width, queue)`` writes the queue's panels.
     """
 
     def run_fprop(
@@ -75,18 +78,23 @@ def fprop(
         cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
         threads = min(threads, cut.tasks)
         packed, local = _regions(scratch, cut, x.dtype, threads)
-        if pack_weight is not None:
+        queue = parallel.queue_of(cut.tasks, threads)
 
-            def pack(begin: int, end: int, worker: int) -> None:
-                pack_weight(weight, packed, problem, cut.width, begin, end)
+        def run_tiles(worker: int) -> None:
+            tiles(x, weight, bias, out, problem, taps, cut, local[worker], activation, queue)
 
-            parallel.run(pack, cut.weight_panels, threads)
-            weight = packed
+        if pack_weight is None or weight.ndim == 1:
+            parallel.run(run_tiles, threads)
+            return
+        array, weight = weight, packed
+        panels = parallel.queue_of(cut.weight_panels, threads)
 
-        def body(begin: int, end: int, worker: int) -> None:
-            tiles(x, weight, bias, out, problem, taps, cut, local[worker], activation, begin, end)
+        def pack_and_run_tiles(worker: int) -> None:
+            pack_weight(array, packed, problem, cut.width, panels)
+            parallel.wait_for(panels)
+            run_tiles(worker)
 
-        parallel.run(body, cut.tasks, threads)
+        parallel.run(pack_and_run_tiles, threads)
 
     return run_fprop
 
@@ -118,9 +126,9 @@ def _reads_padding(problem: ConvProblem) -> bool:
 def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) -> Fprop:
     """The callable of a wgrad row: partial sums of the tasks, then their sum into ``out``.
 
-    ``tiles(x, grad_output, sums, problem, cut, local, begin, end)`` runs tasks,
-    ``finish(sums, out, problem, cut, begin, end)`` adds up the slices of the panels begin .. end-1
-    in order. ``sums`` is the cut's shared scratch.
+    ``tiles(x, grad_output, sums, problem, cut, local, queue)`` runs tasks,
+    ``finish(sums, out, problem, cut, queue)`` adds up the slices of panels in order. ``sums`` is
+    the cut's shared scratch.
     """
 
     def run_wgrad(
@@ -140,14 +148,14 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
         threads = min(threads, cut.tasks)
         sums, local = _regions(scratch, cut, x.dtype, threads)
 
-        def body(begin: int, end: int, worker: int) -> None:
-            tiles(x, grad_output, sums, problem, cut, local[worker], begin, end)
+        queue, panels = (parallel.queue_of(n, threads) for n in (cut.tasks, cut.weight_panels))
 
-        def add_up(begin: int, end: int, worker: int) -> None:
-            finish(sums, out, problem, cut, begin, end)
+        def body(worker: int) -> None:
+            tiles(x, grad_output, sums, problem, cut, local[worker], queue)
+            parallel.wait_for(queue)
+            finish(sums, out, problem, cut, panels)
 
-        parallel.run(body, cut.tasks, threads)
-        parallel.run(add_up, cut.weight_panels, threads)
+        parallel.run(body, threads)
 
     return run_wgrad
 
@@ -173,8 +181,8 @@ def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
     indices  (N, C, O, P, Q)    int64, any strides, overwritten, or None      OUT
 
     ``bodies`` maps a reduction to its body: ``"max"`` and ``"mean"`` are called with
-    ``(x, out, problem, windows, begin, end)``, ``"argmax"`` with ``(x, out, indices, problem,
-    windows, begin, end)``. Task = (n, c, o, p): one output row.
+    ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
+    queue)``. Task = (n, c, o, p): one output row.
     """
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
@@ -182,10 +190,14 @@ def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
         tiles = bodies[geometry.reduction if indices is None else "argmax"]
         arrays = (x, out) if indices is None else (x, out, indices)
 
-        def body(begin: int, end: int, worker: int) -> None:
-            tiles(*arrays, problem, windows, begin, end)
+        tasks = problem.n * problem.c * problem.o * problem.p
+        threads = min(threads, tasks)
+        queue = parallel.queue_of(tasks, threads)
 
-        parallel.run(body, problem.n * problem.c * problem.o * problem.p, threads)
+        def body(worker: int) -> None:
+            tiles(*arrays, problem, windows, queue)
+
+        parallel.run(body, threads)
 
     return run_pool
 
@@ -198,9 +210,9 @@ def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
     indices      (N, C, O, P, Q)    int64, any strides: where maxima were, or None  IN
     out          (N, C, D, H, W)    any strides, overwritten                        OUT
 
-    ``bodies``: ``"scatter"(grad_output, indices, out, problem, begin, end)`` adds each gradient to
+    ``bodies``: ``"scatter"(grad_output, indices, out, problem, queue)`` adds each gradient to
     its maximum's place (none for an index outside of the plane),
-    ``"spread"(grad_output, out, problem, windows, begin, end)`` adds it by the divisor to all of
+    ``"spread"(grad_output, out, problem, windows, queue)`` adds it by the divisor to all of
     its window. Task = (n, c): a whole plane of ``out``,
     which the body clears first, so no two tasks add to one place.
     """
@@ -210,12 +222,15 @@ def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
     ) -> None:
         problem, windows = geometry.problem, geometry.windows
 
-        def scatter(begin: int, end: int, worker: int) -> None:
-            bodies["scatter"](grad_output, indices, out, problem, begin, end)
+        threads = min(threads, problem.n * problem.c)
+        queue = parallel.queue_of(problem.n * problem.c, threads)
 
-        def spread(begin: int, end: int, worker: int) -> None:
-            bodies["spread"](grad_output, out, problem, windows, begin, end)
+        def body(worker: int) -> None:
+            if indices is None:
+                bodies["spread"](grad_output, out, problem, windows, queue)
+            else:
+                bodies["scatter"](grad_output, indices, out, problem, queue)
 
-        parallel.run(spread if indices is None else scatter, problem.n * problem.c, threads)
+        parallel.run(body, threads)
 
     return run_pool_grad

@@ -1,8 +1,9 @@
-"""One pool of Python threads for every engine.
+"""One pool of Python threads for every engine, and the queues that they take tasks from.
 
-A kernel body is a function ``body(begin, end, worker)`` that runs the tasks ``begin .. end-1`` one
-after the other with the GIL released; tasks write to disjoint places, so neither their order nor
-the number of threads can change a bit of the result. Threads take chunks from a shared counter.
+A call's ``body(worker)`` runs on the calling thread and on helpers, each once. Inside, compiled
+loops take tasks from a queue by an atomic add, with the GIL released, until there are none. Tasks
+write to disjoint places, so neither their order nor the number of threads can change a bit of the
+result.
 
 Why not OpenMP or ``prange``: there is no runtime that aborts in a forked child (GNU OpenMP) or on
 concurrent use (Numba's workqueue), nothing to oversubscribe, and no second, parallel compilation of
@@ -13,36 +14,47 @@ wait for itself. ``SimpleQueue`` is made for that.
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
 
-Body = Callable[[int, int, int], None]
+import numpy as np
 
-#: Chunks a thread takes on average: enough to even out a busy core, few enough to cost nothing.
-CHUNKS_PER_THREAD = 8
+Array = np.ndarray[Any, Any]
+Body = Callable[[int], None]
+
+#: Chunks of tasks that a thread takes on average: enough to even out a busy core.
+CHUNKS_PER_THREAD = 16
+
+
+def queue_of(tasks: int, threads: int) -> Array:
+    """A queue of tasks as loop bodies take them: the next chunk, chunks, tasks, finished chunks.
+
+    >>> queue_of(100, 2).tolist()
+    [0, 32, 100, 0]
+    """
+    chunks = 1 if threads == 1 else min(tasks, threads * CHUNKS_PER_THREAD)
+    return np.array((0, min(chunks, tasks), tasks, 0))
+
+
+def wait_for(queue: Array) -> None:
+    """Return when all tasks of a queue, each of them taken by now, are done."""
+    while queue[3] < queue[1]:
+        time.sleep(0)
 
 
 class _Job:
-    """The chunks of one call, and who is at work on them."""
+    """A call, and who is at work on it."""
 
-    def __init__(self, body: Body, tasks: int, chunks: int) -> None:
+    def __init__(self, body: Body) -> None:
         self.body = body
-        self.tasks = tasks
-        self.chunks = chunks
-        self.counter = itertools.count()
         self.gate = threading.Lock()
         self.closed = False
         self.helping = 0
         self.reports: SimpleQueue[BaseException | None] = SimpleQueue()
-
-    def work(self, worker: int) -> None:
-        """Run chunks until there are none left."""
-        while not self.closed and (chunk := next(self.counter)) < self.chunks:
-            begin, end = (at * self.tasks // self.chunks for at in (chunk, chunk + 1))
-            self.body(begin, end, worker)
 
     def help(self, worker: int) -> None:
         """What a thread of the pool does; nothing if it comes after the call has closed."""
@@ -52,7 +64,7 @@ class _Job:
             self.helping += 1
         report: BaseException | None = None
         try:
-            self.work(worker)
+            self.body(worker)
         except BaseException as error:
             report = error
         self.reports.put(report)
@@ -65,22 +77,20 @@ class _Job:
         return [error for error in reports if error is not None]
 
 
-def run(body: Body, tasks: int, threads: int) -> None:
-    """Run ``tasks`` tasks of ``body`` on the calling thread and up to ``threads - 1`` others.
+def run(body: Body, threads: int) -> None:
+    """Run ``body(worker)`` on the calling thread (worker 0) and on up to ``threads - 1`` others.
 
-    An exception in a body, or an interrupt, ends the run after the chunks that are under way, and
-    is raised once no thread is at work any more.
+    How many others come, and when, is open: a body takes what work there is from queues. An
+    exception in a body, or an interrupt, is raised once no thread is at work any more.
     """
-    threads = min(threads, tasks)
     if threads <= 1:
-        if tasks > 0:
-            body(0, tasks, 0)
+        body(0)
         return
-    job = _Job(body, tasks, min(tasks, threads * CHUNKS_PER_THREAD))
+    job = _Job(body)
     for worker in range(1, min(threads, _pool.grow(threads - 1) + 1)):
         _pool.queue.put((job, worker))
     try:
-        job.work(0)
+        body(0)
     except BaseException:
         job.close()
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import os
 import signal
 import threading
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 import cnnfast
+from cnnfast import ConvGeometry
 from cnnfast.kernels import KERNELS, Kernel, parallel
 from cnnfast.kernels.registry import engine_missing
 
@@ -226,22 +229,22 @@ def test_a_call_goes_on_where_no_thread_can_be_started(monkeypatch: pytest.Monke
     monkeypatch.setattr(threading.Thread, "start", refuse)
     monkeypatch.setattr(parallel, "_pool", parallel._Pool())
     done: list[int] = []
-    parallel.run(lambda begin, end, worker: done.extend(range(begin, end)), 10, 3)
-    assert sorted(done) == list(range(10))
+    parallel.run(done.append, 3)
+    assert sorted(done)[0] == 0
 
 
 def test_an_interrupt_leaves_no_thread_at_work() -> None:
     at_work: set[int] = set()
 
-    def body(begin: int, end: int, worker: int) -> None:
+    def body(worker: int) -> None:
         at_work.add(worker)
-        time.sleep(0.02)
+        time.sleep(0.02 * (worker + 1))
         at_work.discard(worker)
         if worker == 0:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        parallel.run(body, 1000, 3)
+        parallel.run(body, 3)
     assert at_work == set()
 
 
@@ -257,43 +260,53 @@ def test_tiled_im2col_and_direct_agree_bit_for_bit_on_both_engines(dtype: str) -
         assert len(results) == 1
 
 
-def test_every_task_runs_exactly_once() -> None:
+def test_a_queue_has_every_task_once() -> None:
     for tasks in (0, 1, 2, 7, 100, 1001):
         for threads in (1, 2, 5, 200):
-            counts = np.zeros(tasks, int)
-            workers: set[int] = set()
-
-            def body(begin: int, end: int, worker: int) -> None:
-                counts[begin:end] += 1  # noqa: B023 - called before the loop goes on
-                workers.add(worker)  # noqa: B023
-
-            parallel.run(body, tasks, threads)
-            assert (counts == 1).all()
-            assert workers <= set(range(threads))
+            _, chunks, count, finished = parallel.queue_of(tasks, threads).tolist()
+            ends = [chunk * count // max(chunks, 1) for chunk in range(chunks + 1)]
+            assert (ends[0], ends[-1], count, finished) == (0, tasks, tasks, 0)
+            assert all(begin < end for begin, end in itertools.pairwise(ends))
 
 
-def test_a_worker_number_is_one_threads_at_a_time() -> None:
-    """Local scratch is told apart by the worker's number."""
-    busy: set[int] = set()
-    clashes: list[int] = []
+@pytest.mark.parametrize("engine", ["cython_cpu", "numba_cpu"])
+def test_compiled_loops_take_every_task_once(engine: str) -> None:
+    if reason := engine_missing(engine):
+        pytest.skip(f"{engine}: {reason}")
+    packing = importlib.import_module(f"cnnfast.kernels.{engine}._packing")
+    weight = random((1000, 1, 1, 1, 1), "float32")
+    problem = ConvGeometry.of(np.zeros((1, 1, 4, 4), np.float32), weight[:, 0]).problem
+    packed = np.zeros(1008, np.float32)
+    panels = parallel.queue_of(63, 3)
 
-    def body(begin: int, end: int, worker: int) -> None:
-        if worker in busy:
-            clashes.append(worker)
-        busy.add(worker)
-        threading.Event().wait(0.001)
-        busy.discard(worker)
+    def body(worker: int) -> None:
+        packing.pack_weight(weight, packed, problem, 16, panels)
+        parallel.wait_for(panels)
+        assert np.array_equal(packed[:1000], weight.ravel())
 
-    parallel.run(body, 50, 6)
-    assert clashes == []
+    parallel.run(body, 3)
+    assert (panels[1:] == [48, 63, 48]).all()
+
+
+def test_workers_have_numbers_of_their_own() -> None:
+    """Local scratch is told apart by them."""
+    workers: list[int] = []
+
+    def body(worker: int) -> None:
+        workers.append(worker)
+        time.sleep(0.01)
+
+    parallel.run(body, 6)
+    assert len(workers) == len(set(workers))
+    assert set(workers) <= set(range(6))
 
 
 def test_an_error_in_a_body_is_raised_and_the_pool_goes_on() -> None:
-    def body(begin: int, end: int, worker: int) -> None:
+    def body(worker: int) -> None:
         raise ZeroDivisionError(worker)
 
     with pytest.raises(ZeroDivisionError):
-        parallel.run(body, 10, 3)
+        parallel.run(body, 3)
     done: list[int] = []
-    parallel.run(lambda begin, end, worker: done.extend(range(begin, end)), 10, 3)
-    assert sorted(done) == list(range(10))
+    parallel.run(done.append, 3)
+    assert sorted(done)[0] == 0

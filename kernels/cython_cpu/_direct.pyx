@@ -17,8 +17,8 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, DirectCut, InputStrides, OutputStrides, Stretch, WeightStrides, read_fields,
-    read_strides, stretch_at,
+    ConvProblem, DirectCut, InputStrides, OutputStrides, Stretch, WeightStrides, next_tasks,
+    read_fields, read_strides, stretch_at,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -107,15 +107,15 @@ cdef void tile(
 def tiles(
     const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight,
     const floating[::1] bias, floating[:, :, :, :, :] out, problem, const int64_t[:, ::1] taps,
-    cut, floating[::1] local, int activation, int64_t begin, int64_t end,
+    cut, floating[::1] local, int activation, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef ConvProblem problem_fields
     cdef DirectCut cut_fields
     cdef InputStrides x_strides
     cdef WeightStrides weight_strides
     cdef OutputStrides out_strides
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
@@ -123,12 +123,13 @@ def tiles(
     read_strides(weight.strides, sizeof(floating), &weight_strides)
     read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
-        for task in range(begin, end):
-            tile(
-                &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
-                bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &taps[0, 0],
-                &cut_fields, &local[0], activation, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
+                    bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &taps[0, 0],
+                    &cut_fields, &local[0], activation, task,
+                )
 
 
 _skipping = drivers.fprop(direct_cut, tiles)

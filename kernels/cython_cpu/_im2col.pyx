@@ -19,7 +19,7 @@ from cnnfast.kernels.cython_cpu._microkernel cimport (
     TILE_PIXELS, micro_kernel_panel, pack_pixels, store_tile,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, Im2colCut, InputStrides, OutputStrides, read_fields, read_strides,
+    ConvProblem, Im2colCut, InputStrides, OutputStrides, next_tasks, read_fields, read_strides,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -157,25 +157,26 @@ cdef void tile(
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
     floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int activation, int64_t begin, int64_t end,
+    int activation, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef ConvProblem problem_fields
     cdef Im2colCut cut_fields
     cdef InputStrides x_strides
     cdef OutputStrides out_strides
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(x.strides, sizeof(floating), &x_strides)
     read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
-        for task in range(begin, end):
-            tile(
-                &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
-                &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
+                    &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
+                )
 
 
 fprop = drivers.fprop(im2col_cut, tiles, pack_weight)

@@ -11,7 +11,8 @@ output plane. Assumes a validated ConvGeometry; raises nothing.
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, WeightStrides, number, read_fields, read_strides,
+    ConvProblem, InputStrides, OutputStrides, WeightStrides, next_tasks, number, read_fields,
+    read_strides,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -70,25 +71,26 @@ cdef void tile(
 def tiles(
     const number[:, :, :, :, :] x, const number[:, :, :, :, :] weight,
     const number[::1] bias, number[:, :, :, :, :] out, problem, taps, cut, local,
-    int activation, int64_t begin, int64_t end,
+    int activation, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef ConvProblem fields
     cdef InputStrides x_strides
     cdef WeightStrides weight_strides
     cdef OutputStrides out_strides
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     cdef const number* bias_or_null = &bias[0] if bias.shape[0] else NULL
     read_fields(problem, &fields)
     read_strides(x.strides, sizeof(number), &x_strides)
     read_strides(weight.strides, sizeof(number), &weight_strides)
     read_strides(out.strides, sizeof(number), &out_strides)
     with nogil:
-        for task in range(begin, end):
-            tile(
-                &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
-                bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &fields, activation, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
+                    bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &fields, activation, task,
+                )
 
 
 _skipping = drivers.fprop(plain_cut, tiles)

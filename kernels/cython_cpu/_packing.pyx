@@ -13,7 +13,7 @@ from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, WeightStrides, read_fields, read_strides,
+    ConvProblem, WeightStrides, next_tasks, read_fields, read_strides,
 )
 
 
@@ -55,14 +55,15 @@ cdef void pack_panel(
 
 def pack_weight(
     const floating[:, :, :, :, :] weight, floating[::1] packed, problem,
-    int64_t width, int64_t begin, int64_t end,
+    int64_t width, int64_t[::1] queue,
 ):
-    """Write the panels begin .. end-1."""
+    """Write the panels of the queue."""
     cdef ConvProblem fields
     cdef WeightStrides strides
-    cdef int64_t panel
+    cdef int64_t panel, begin = 0, end = 0
     read_fields(problem, &fields)
     read_strides(weight.strides, sizeof(floating), &strides)
     with nogil:
-        for panel in range(begin, end):
-            pack_panel(&weight[0, 0, 0, 0, 0], &strides, &packed[0], &fields, width, panel)
+        while next_tasks(&queue[0], &begin, &end):
+            for panel in range(begin, end):
+                pack_panel(&weight[0, 0, 0, 0, 0], &strides, &packed[0], &fields, width, panel)

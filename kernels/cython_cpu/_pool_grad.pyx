@@ -19,7 +19,7 @@ from cnnfast.kernels.cython_cpu._pooling cimport (
     Stretch, Window, longest_stretch, spread_row, taps_of,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    InputStrides, OutputStrides, PoolProblem, read_fields, read_strides,
+    InputStrides, OutputStrides, PoolProblem, next_tasks, read_fields, read_strides,
 )
 
 from cnnfast.kernels import drivers
@@ -123,45 +123,47 @@ cdef void spread_plane(
 
 def scatter(
     const floating[:, :, :, :, :] grad_output, const int64_t[:, :, :, :, :] indices,
-    floating[:, :, :, :, :] out, problem, int64_t begin, int64_t end,
+    floating[:, :, :, :, :] out, problem, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef PoolProblem fields
     cdef OutputStrides grad_strides, indices_strides
     cdef InputStrides out_strides
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     read_fields(problem, &fields)
     read_strides(grad_output.strides, sizeof(floating), &grad_strides)
     read_strides(indices.strides, sizeof(int64_t), &indices_strides)
     read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
-        for task in range(begin, end):
-            scatter_plane(
-                &grad_output[0, 0, 0, 0, 0], &grad_strides, &indices[0, 0, 0, 0, 0],
-                &indices_strides, &out[0, 0, 0, 0, 0], &out_strides, &fields, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                scatter_plane(
+                    &grad_output[0, 0, 0, 0, 0], &grad_strides, &indices[0, 0, 0, 0, 0],
+                    &indices_strides, &out[0, 0, 0, 0, 0], &out_strides, &fields, task,
+                )
 
 
 def spread(
     const floating[:, :, :, :, :] grad_output, floating[:, :, :, :, :] out, problem,
-    const int64_t[:, ::1] windows, int64_t begin, int64_t end,
+    const int64_t[:, ::1] windows, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef PoolProblem fields
     cdef OutputStrides grad_strides
     cdef InputStrides out_strides
     cdef Stretch inner
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     read_fields(problem, &fields)
     read_strides(grad_output.strides, sizeof(floating), &grad_strides)
     read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
         inner = longest_stretch(&windows[fields.o + fields.p, 0], fields.q)
-        for task in range(begin, end):
-            spread_plane(
-                &grad_output[0, 0, 0, 0, 0], &grad_strides, &out[0, 0, 0, 0, 0], &out_strides,
-                &fields, &windows[0, 0], &inner, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                spread_plane(
+                    &grad_output[0, 0, 0, 0, 0], &grad_strides, &out[0, 0, 0, 0, 0], &out_strides,
+                    &fields, &windows[0, 0], &inner, task,
+                )
 
 
 pool_grad = drivers.pool_grad({"scatter": scatter, "spread": spread})

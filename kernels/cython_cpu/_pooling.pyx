@@ -16,7 +16,7 @@ reduced at once; those at the borders, and adaptive ones, go one by one.
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    InputStrides, OutputStrides, PoolProblem, number, read_fields, read_strides,
+    InputStrides, OutputStrides, PoolProblem, next_tasks, number, read_fields, read_strides,
 )
 
 from cnnfast.kernels import drivers
@@ -107,15 +107,15 @@ cdef void tile(
 def reduce_rows(
     Reduction reduction, const number[:, :, :, :, :] x, number[:, :, :, :, :] out,
     int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows,
-    int64_t begin, int64_t end,
+    int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1; ``indices`` is None for all but argmax."""
+    """Run the tasks of the queue; ``indices`` is None for all but argmax."""
     cdef PoolProblem fields
     cdef InputStrides x_strides
     cdef OutputStrides out_strides, indices_strides
     cdef int64_t* first_index = NULL
     cdef Stretch inner
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     read_fields(problem, &fields)
     read_strides(x.strides, sizeof(number), &x_strides)
     read_strides(out.strides, sizeof(number), &out_strides)
@@ -124,26 +124,27 @@ def reduce_rows(
         first_index = &indices[0, 0, 0, 0, 0]
     with nogil:
         inner = longest_stretch(&windows[fields.o + fields.p, 0], fields.q)
-        for task in range(begin, end):
-            tile(
-                reduction, &x[0, 0, 0, 0, 0], &x_strides, &out[0, 0, 0, 0, 0], &out_strides,
-                first_index, &indices_strides, &fields, &windows[0, 0], &inner, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    reduction, &x[0, 0, 0, 0, 0], &x_strides, &out[0, 0, 0, 0, 0], &out_strides,
+                    first_index, &indices_strides, &fields, &windows[0, 0], &inner, task,
+                )
 
 
-def max_rows(x, out, problem, windows, begin, end):
-    """Maxima of the tasks begin .. end-1."""
-    reduce_rows(MAX, x, out, None, problem, windows, begin, end)
+def max_rows(x, out, problem, windows, queue):
+    """Maxima of the queue's tasks."""
+    reduce_rows(MAX, x, out, None, problem, windows, queue)
 
 
-def mean_rows(x, out, problem, windows, begin, end):
-    """Means of the tasks begin .. end-1."""
-    reduce_rows(MEAN, x, out, None, problem, windows, begin, end)
+def mean_rows(x, out, problem, windows, queue):
+    """Means of the queue's tasks."""
+    reduce_rows(MEAN, x, out, None, problem, windows, queue)
 
 
-def argmax_rows(x, out, indices, problem, windows, begin, end):
-    """Maxima and their indices of the tasks begin .. end-1."""
-    reduce_rows(ARGMAX, x, out, indices, problem, windows, begin, end)
+def argmax_rows(x, out, indices, problem, windows, queue):
+    """Maxima and their indices of the queue's tasks."""
+    reduce_rows(ARGMAX, x, out, indices, problem, windows, queue)
 
 
 pool = drivers.pool({"max": max_rows, "mean": mean_rows, "argmax": argmax_rows})

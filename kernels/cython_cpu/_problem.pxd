@@ -117,6 +117,27 @@ cdef inline Stretch stretch_at(
     return stretch
 
 
+cdef extern from *:
+    """
+    /* Lets go of the tasks before, and gives the next ones; 0 when there are none. */
+    static inline int next_tasks(int64_t *queue, int64_t *begin, int64_t *end)
+    {
+        if (*begin < *end)
+            __atomic_fetch_add(&queue[3], 1, __ATOMIC_RELEASE);
+        const int64_t chunk = __atomic_fetch_add(&queue[0], 1, __ATOMIC_RELAXED);
+        const int64_t chunks = queue[1], tasks = queue[2];
+        if (chunk >= chunks)
+            return 0;
+        *begin = chunk * tasks / chunks;
+        *end = (chunk + 1) * tasks / chunks;
+        return 1;
+    }
+    """
+    #: Takes the next tasks ``begin .. end-1`` of a queue (``parallel.queue_of``) until there are
+    #: none; ``begin`` and ``end`` are equal at first.
+    bint next_tasks(int64_t* queue, int64_t* begin, int64_t* end) noexcept nogil
+
+
 cdef inline int read_fields(values, void* fields) except -1:
     """Copy a named tuple of ints into the struct of its name."""
     cdef Py_ssize_t i

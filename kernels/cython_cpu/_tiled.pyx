@@ -22,7 +22,8 @@ from cnnfast.kernels.cython_cpu._microkernel cimport (
     TILE_PIXELS, Runs, copy_transposed, micro_kernel, store_tile,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, read_fields, read_strides,
+    ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, next_tasks, read_fields,
+    read_strides,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -128,25 +129,26 @@ cdef void tile(
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
     floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int activation, int64_t begin, int64_t end,
+    int activation, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef ConvProblem problem_fields
     cdef TiledCut cut_fields
     cdef InputStrides x_strides
     cdef OutputStrides out_strides
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(x.strides, sizeof(floating), &x_strides)
     read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
-        for task in range(begin, end):
-            tile(
-                &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
-                &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
+                    &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
+                )
 
 
 fprop = drivers.fprop(tiled_cut, tiles, pack_weight)

@@ -23,8 +23,8 @@ from cnnfast.kernels.cython_cpu._microkernel cimport (
     TILE_PIXELS, Runs, copy_transposed, micro_kernel,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, Range, WeightStrides, WgradCut, inside, read_fields,
-    read_strides,
+    ConvProblem, InputStrides, OutputStrides, Range, WeightStrides, WgradCut, inside, next_tasks,
+    read_fields, read_strides,
 )
 
 from cnnfast.kernels import drivers
@@ -241,42 +241,44 @@ cdef void finish_panel(
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] grad_output,
-    floating[::1] sums, problem, cut, floating[::1] local, int64_t begin, int64_t end,
+    floating[::1] sums, problem, cut, floating[::1] local, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef ConvProblem problem_fields
     cdef WgradCut cut_fields
     cdef InputStrides x_strides
     cdef OutputStrides grad_strides
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(x.strides, sizeof(floating), &x_strides)
     read_strides(grad_output.strides, sizeof(floating), &grad_strides)
     with nogil:
-        for task in range(begin, end):
-            tile(
-                &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
-                &sums[0], &problem_fields, &cut_fields, &local[0], task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
+                    &sums[0], &problem_fields, &cut_fields, &local[0], task,
+                )
 
 
 def finish(
-    floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, int64_t begin, int64_t end,
+    floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, int64_t[::1] queue,
 ):
-    """Write the panels begin .. end-1."""
+    """Write the panels of the queue."""
     cdef ConvProblem problem_fields
     cdef WgradCut cut_fields
     cdef WeightStrides strides
-    cdef int64_t panel
+    cdef int64_t panel, begin = 0, end = 0
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(out.strides, sizeof(floating), &strides)
     with nogil:
-        for panel in range(begin, end):
-            finish_panel(
-                &sums[0], &out[0, 0, 0, 0, 0], &strides, &problem_fields, &cut_fields, panel
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for panel in range(begin, end):
+                finish_panel(
+                    &sums[0], &out[0, 0, 0, 0, 0], &strides, &problem_fields, &cut_fields, panel
+                )
 
 
 wgrad = drivers.wgrad(wgrad_cut, tiles, finish)

@@ -19,8 +19,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, Stretch, WeightStrides, WgradDirectCut, read_fields,
-    read_strides, stretch_at,
+    ConvProblem, InputStrides, OutputStrides, Stretch, WeightStrides, WgradDirectCut, next_tasks,
+    read_fields, read_strides, stretch_at,
 )
 
 from cnnfast.kernels import drivers
@@ -148,44 +148,45 @@ cdef void finish_filter(
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] grad_output,
-    floating[::1] sums, problem, cut, floating[::1] local, int64_t begin, int64_t end,
+    floating[::1] sums, problem, cut, floating[::1] local, int64_t[::1] queue,
 ):
-    """Run the tasks begin .. end-1."""
+    """Run the tasks of the queue."""
     cdef ConvProblem problem_fields
     cdef WgradDirectCut cut_fields
     cdef InputStrides x_strides
     cdef OutputStrides grad_strides
     cdef const int64_t[:, ::1] taps = taps_of(problem)
-    cdef int64_t task
+    cdef int64_t task, begin = 0, end = 0
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(x.strides, sizeof(floating), &x_strides)
     read_strides(grad_output.strides, sizeof(floating), &grad_strides)
     with nogil:
-        for task in range(begin, end):
-            tile(
-                &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
-                &sums[0], &problem_fields, &taps[0, 0], &cut_fields, &local[0], task,
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for task in range(begin, end):
+                tile(
+                    &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
+                    &sums[0], &problem_fields, &taps[0, 0], &cut_fields, &local[0], task,
+                )
 
 
 def finish(
-    const floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, int64_t begin,
-    int64_t end,
+    const floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, int64_t[::1] queue,
 ):
-    """Write the out-channels begin .. end-1."""
+    """Write the out-channels of the queue."""
     cdef ConvProblem problem_fields
     cdef WgradDirectCut cut_fields
     cdef WeightStrides strides
-    cdef int64_t k
+    cdef int64_t k, begin = 0, end = 0
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(out.strides, sizeof(floating), &strides)
     with nogil:
-        for k in range(begin, end):
-            finish_filter(
-                &sums[0], &out[0, 0, 0, 0, 0], &strides, &problem_fields, &cut_fields, k
-            )
+        while next_tasks(&queue[0], &begin, &end):
+            for k in range(begin, end):
+                finish_filter(
+                    &sums[0], &out[0, 0, 0, 0, 0], &strides, &problem_fields, &cut_fields, k
+                )
 
 
 _skipping = drivers.wgrad(wgrad_direct_cut, tiles, finish)

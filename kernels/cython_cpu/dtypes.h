@@ -2,15 +2,15 @@
 
 #define DTYPE f32
 #define REAL float
-#define VECTOR vector_f32
-#define HALF half_f32
-#define MASK mask_f32
-#define HALF_MASK half_mask_f32
+#define VECTOR OF_BYTES(vector_f32, VECTOR_BYTES)
+#define HALF OF_BYTES(vector_f32, HALF_BYTES)
+#define MASK OF_BYTES(mask_f32, VECTOR_BYTES)
+#define HALF_MASK OF_BYTES(mask_f32, HALF_BYTES)
 #define LANE int32_t
-#define LANES 8
+#define LANES (VECTOR_BYTES / 4)
 #define LEAST -INFINITY
-#define FUSED _mm256_fmadd_ps
-#define MASKED _mm256_maskload_ps
+#define SUFFIX ps
+#define AS_INTRINSIC(vector) (vector)
 #include "vectors.h"
 #include LOOPS
 #undef DTYPE
@@ -22,20 +22,20 @@
 #undef LANE
 #undef LANES
 #undef LEAST
-#undef FUSED
-#undef MASKED
+#undef SUFFIX
+#undef AS_INTRINSIC
 
 #define DTYPE f64
 #define REAL double
-#define VECTOR vector_f64
-#define HALF half_f64
-#define MASK mask_f64
-#define HALF_MASK half_mask_f64
+#define VECTOR OF_BYTES(vector_f64, VECTOR_BYTES)
+#define HALF OF_BYTES(vector_f64, HALF_BYTES)
+#define MASK OF_BYTES(mask_f64, VECTOR_BYTES)
+#define HALF_MASK OF_BYTES(mask_f64, HALF_BYTES)
 #define LANE int64_t
-#define LANES 4
+#define LANES (VECTOR_BYTES / 8)
 #define LEAST -INFINITY
-#define FUSED _mm256_fmadd_pd
-#define MASKED _mm256_maskload_pd
+#define SUFFIX pd
+#define AS_INTRINSIC(vector) (vector)
 #include "vectors.h"
 #include LOOPS
 #undef DTYPE
@@ -47,19 +47,21 @@
 #undef LANE
 #undef LANES
 #undef LEAST
-#undef FUSED
-#undef MASKED
+#undef SUFFIX
+#undef AS_INTRINSIC
 
 #ifdef WITH_INT64
 #define DTYPE i64
 #define REAL int64_t
-#define VECTOR mask_f64
-#define HALF half_mask_f64
-#define MASK mask_f64
-#define HALF_MASK half_mask_f64
+#define VECTOR OF_BYTES(mask_f64, VECTOR_BYTES)
+#define HALF OF_BYTES(mask_f64, HALF_BYTES)
+#define MASK OF_BYTES(mask_f64, VECTOR_BYTES)
+#define HALF_MASK OF_BYTES(mask_f64, HALF_BYTES)
 #define LANE int64_t
-#define LANES 4
+#define LANES (VECTOR_BYTES / 8)
 #define LEAST INT64_MIN
+#define SUFFIX epi64
+#define AS_INTRINSIC(vector) ((INTEGERS)(vector))
 #define IS_INTEGER
 #include "vectors.h"
 #include LOOPS
@@ -72,5 +74,7 @@
 #undef LANE
 #undef LANES
 #undef LEAST
+#undef SUFFIX
+#undef AS_INTRINSIC
 #undef IS_INTEGER
 #endif

@@ -2,17 +2,20 @@
  * well, and for every instruction set, and lets SELECT(function, pointer) name the one for the
  * pointer's dtype and this processor.
  *
- * Loops are written once, in GCC/Clang vector types of 32 bytes, in these words:
+ * Loops are written once, in GCC/Clang vector types, in these words:
  *   REAL      an element of the dtype     LANES    elements of a vector
  *   VECTOR    a vector of them            HALF     a vector of half as many
- *   LEAST     the dtype's least value     FUSED    its fused multiply-add, if there is one
- *   IS_INTEGER           defined if it is      MASKED   its masked load, if there is one
+ *   LEAST     the dtype's least value     LANE     an element of a MASK
  *   MASK, HALF_MASK      as many integers, such as comparisons give
  *   LOOP      begins a function           NAME(f)  its name, with dtype and instruction set added
- *   INLINE    begins a helper of one      LANE     an element of a MASK
- * No -march flag is involved: the compiler may use AVX2 and FMA inside the functions that say so
- * and nowhere else. Off x86 the baseline is all there is (NEON on aarch64).
- * The environment variable CNNFAST_INSTRUCTION_SET=baseline keeps to it, for tests.
+ *   INLINE    begins a helper of one      SUFFIX   ends the names of the dtype's intrinsics
+ *   IS_INTEGER           defined if the dtype is an integer
+ *   HAS_AVX2, HAS_AVX512 1 where those instructions may be used, else 0
+ * A vector has 32 bytes. Loops that take vectors of any size say WITH_AVX512 and are compiled for
+ * vectors of 64 bytes as well.
+ * No -march flag is involved: the compiler may use an instruction set inside the functions that say
+ * so and nowhere else. Off x86 the baseline is all there is (NEON on aarch64).
+ * The environment variable CNNFAST_INSTRUCTION_SET keeps to "baseline" or "avx2", for tests.
  */
 #ifndef CNNFAST_INSTRUCTION_SETS_H
 #define CNNFAST_INSTRUCTION_SETS_H
@@ -38,51 +41,96 @@
 /* Vectors never cross a call that isn't inlined, so how the ABI would pass them doesn't matter. */
 #pragma GCC diagnostic ignored "-Wpsabi"
 
-typedef float vector_f32 __attribute__((vector_size(32)));
-typedef double vector_f64 __attribute__((vector_size(32)));
-typedef float half_f32 __attribute__((vector_size(16)));
-typedef double half_f64 __attribute__((vector_size(16)));
-typedef int32_t half_mask_f32 __attribute__((vector_size(16)));
-typedef int64_t half_mask_f64 __attribute__((vector_size(16)));
-typedef int32_t mask_f32 __attribute__((vector_size(32)));
-typedef int64_t mask_f64 __attribute__((vector_size(32)));
+#define VECTOR_TYPES(bytes)                                              \
+    typedef float vector_f32_##bytes __attribute__((vector_size(bytes))); \
+    typedef double vector_f64_##bytes __attribute__((vector_size(bytes))); \
+    typedef int32_t mask_f32_##bytes __attribute__((vector_size(bytes))); \
+    typedef int64_t mask_f64_##bytes __attribute__((vector_size(bytes)));
+VECTOR_TYPES(16)
+VECTOR_TYPES(32)
+VECTOR_TYPES(64)
+#define OF_BYTES_(type, bytes) type##_##bytes
+#define OF_BYTES(type, bytes) OF_BYTES_(type, bytes)
+#define JOIN_WORDS_(first, second) first##second
+#define JOIN_WORDS(first, second) JOIN_WORDS_(first, second)
 
+enum { BASELINE, AVX2, AVX512 };
+
+#define VECTOR_BYTES 32
+#define HALF_BYTES 16
 #define SET baseline
 #define TARGET
-#define HAS_FMA 0
+#define HAS_AVX2 0
+#define HAS_AVX512 0
 #include "dtypes.h"
 #undef SET
 #undef TARGET
-#undef HAS_FMA
+#undef HAS_AVX2
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #define SET avx2
 #define TARGET __attribute__((target("avx2,fma")))
-#define HAS_FMA 1
+#define HAS_AVX2 1
+#define INTRINSIC(name) JOIN_WORDS(_mm256_##name##_, SUFFIX)
+#define INTEGERS __m256i
 #include "dtypes.h"
 #undef SET
 #undef TARGET
-#undef HAS_FMA
+#undef INTRINSIC
+#undef INTEGERS
 
-static int use_avx2;
+#ifdef WITH_AVX512
+#undef VECTOR_BYTES
+#undef HALF_BYTES
+#undef HAS_AVX512
+#define VECTOR_BYTES 64
+#define HALF_BYTES 32
+#define SET avx512
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
+#define HAS_AVX512 1
+#define INTRINSIC(name) JOIN_WORDS(_mm512_##name##_, SUFFIX)
+#define INTEGERS __m512i
+#include "dtypes.h"
+#undef SET
+#undef TARGET
+#undef INTRINSIC
+#undef INTEGERS
+#define SELECT_DTYPE(function, dtype)                                    \
+    (instruction_set == AVX512 ? function##_##dtype##_avx512             \
+     : instruction_set == AVX2 ? function##_##dtype##_avx2               \
+                               : function##_##dtype##_baseline)
+#else
+#define SELECT_DTYPE(function, dtype) \
+    (instruction_set >= AVX2 ? function##_##dtype##_avx2 : function##_##dtype##_baseline)
+#endif
+
+/* What the loops above are run with. */
+static int instruction_set;
 
 /* Runs once, when the extension is loaded. */
 __attribute__((constructor)) static void choose_instruction_set(void)
 {
     const char *wanted = getenv("CNNFAST_INSTRUCTION_SET");
     __builtin_cpu_init();
-    use_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-        && !(wanted && strcmp(wanted, "baseline") == 0);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        instruction_set = AVX2;
+    if (instruction_set == AVX2 && __builtin_cpu_supports("avx512f")
+        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")
+        && __builtin_cpu_supports("avx512dq"))
+        instruction_set = AVX512;
+    if (wanted && strcmp(wanted, "baseline") == 0)
+        instruction_set = BASELINE;
+    if (wanted && strcmp(wanted, "avx2") == 0 && instruction_set == AVX512)
+        instruction_set = AVX2;
 }
 
-#define SELECT_DTYPE(function, dtype) \
-    (use_avx2 ? function##_##dtype##_avx2 : function##_##dtype##_baseline)
-#define INSTRUCTION_SET (use_avx2 ? "avx2" : "baseline")
 #else
 #define SELECT_DTYPE(function, dtype) function##_##dtype##_baseline
-#define INSTRUCTION_SET "baseline"
+static const int instruction_set = BASELINE;
 #endif
+
+#define INSTRUCTION_SET ((const char *const[]){"baseline", "avx2", "avx512"}[instruction_set])
 
 #ifdef WITH_INT64
 #define SELECT_INT64(function) , int64_t: SELECT_DTYPE(function, i64)

@@ -21,8 +21,8 @@ INLINE VECTOR NAME(splat)(REAL value)
  * later would split it in two on purpose ("avoid FMA chains"). */
 INLINE VECTOR NAME(multiply_add)(VECTOR x, VECTOR y, VECTOR sum)
 {
-#if HAS_FMA && defined(FUSED)
-    return FUSED(x, y, sum);
+#if HAS_AVX2 && !defined(IS_INTEGER)
+    return INTRINSIC(fmadd)(x, y, sum);
 #else
     return sum + x * y;
 #endif
@@ -57,7 +57,9 @@ INLINE VECTOR NAME(choose)(MASK mask, VECTOR yes, VECTOR no)
 /* The elements 0, 2, 4 ... of two vectors whose loads are LANES - 1 apart. */
 INLINE VECTOR NAME(every_second)(VECTOR low, VECTOR high)
 {
-#if LANES == 8
+#if LANES == 16
+    return SHUFFLE(MASK, low, high, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif LANES == 8
     return SHUFFLE(MASK, low, high, 0, 2, 4, 6, 9, 11, 13, 15);
 #else
     return SHUFFLE(MASK, low, high, 0, 2, 5, 7);
@@ -74,11 +76,53 @@ INLINE VECTOR NAME(load_strided)(const REAL *from, int64_t stride)
         return NAME(load)(from);
     if (stride == 2)
         return NAME(every_second)(NAME(load)(from), NAME(load)(from + LANES - 1));
-#if LANES == 8
+#if LANES == 16
+    REAL element[LANES];
+    for (int lane = 0; lane < LANES; lane++)
+        element[lane] = from[lane * stride];
+    return NAME(load)(element);
+#elif LANES == 8
     return (VECTOR){from[0], from[stride], from[2 * stride], from[3 * stride],
                     from[4 * stride], from[5 * stride], from[6 * stride], from[7 * stride]};
 #else
     return (VECTOR){from[0], from[stride], from[2 * stride], from[3 * stride]};
+#endif
+}
+
+/* The first `count` lanes of a mask are set, the others aren't. */
+INLINE MASK NAME(first_lanes)(int64_t count)
+{
+    MASK lane;
+    for (int i = 0; i < LANES; i++)
+        lane[i] = i;
+    return lane < (LANE)count;
+}
+
+/* The first `count` elements, 0 to LANES of them, and zeros in the other lanes, which aren't read. */
+INLINE VECTOR NAME(load_first)(const REAL *from, int64_t count)
+{
+#if HAS_AVX512
+    return (VECTOR)INTRINSIC(maskz_loadu)((1u << count) - 1, from);
+#elif HAS_AVX2
+    return (VECTOR)INTRINSIC(maskload)((const void *)from, (__m256i)NAME(first_lanes)(count));
+#else
+    REAL element[LANES] = {0};
+    for (int64_t i = 0; i < count; i++)
+        element[i] = from[i];
+    return NAME(load)(element);
+#endif
+}
+
+/* Write the first `count` elements, 0 to LANES of them, and nothing else. */
+INLINE void NAME(store_first)(REAL *to, VECTOR vector, int64_t count)
+{
+#if HAS_AVX512
+    INTRINSIC(mask_storeu)((void *)to, (1u << count) - 1, AS_INTRINSIC(vector));
+#elif HAS_AVX2
+    INTRINSIC(maskstore)((void *)to, (__m256i)NAME(first_lanes)(count), AS_INTRINSIC(vector));
+#else
+    for (int64_t i = 0; i < count; i++)
+        to[i] = vector[i];
 #endif
 }
 

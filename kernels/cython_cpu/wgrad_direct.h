@@ -30,9 +30,9 @@ typedef struct {
 /* The elements from[i * stride] for the lanes i of the mask; zeros for others, unread. */
 INLINE VECTOR NAME(load_masked)(const REAL *from, int64_t stride, MASK mask)
 {
-#if HAS_FMA && defined(MASKED)
+#if HAS_AVX2
     if (stride == 1)
-        return MASKED(from, (__m256i)mask);
+        return INTRINSIC(maskload)(from, (__m256i)mask);
 #endif
     VECTOR vector;
     REAL element[LANES];

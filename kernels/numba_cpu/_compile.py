@@ -26,7 +26,7 @@ from numba import types
 from numba.core.caching import FunctionCache
 
 #: Arrays that bodies write to, by parameter name; all others are read only.
-WRITTEN = frozenset({"out", "indices", "packed", "local", "sums"})
+WRITTEN = frozenset({"out", "indices", "packed", "local", "sums", "queue"})
 
 
 _compiling = threading.RLock()

@@ -103,8 +103,8 @@ def register_tile(
     step: Any,
     accumulate: Any,
 ) -> Any:
-    """Sum the ``count`` pixels from ``pixels[first]`` on, in registers alone; where count and panels
-    are constants, only that size is compiled."""
+    """Sum the ``count`` pixels from ``pixels[first]`` on, in registers alone; of constant count and
+    panels, only that size is compiled."""
     triple = types.UniTuple(types.int64, 3)
     signature = types.void(
         count, panels, a, pixels, types.int64, w, types.int64, types.int64,
@@ -214,12 +214,12 @@ def _tile_function(module: Any, vector: ir.VectorType, pixels: int, panels: int)
 
 
 @task_range
-def _repeat(a: Any, w: Any, local: Any, depth: int, begin: int, end: int) -> None:
+def _repeat(a: Any, w: Any, local: Any, depth: int, count: int) -> None:
     pixels = pixel_offsets(MOST_PIXELS)
     for m in range(MOST_PIXELS):
         pixels[m] = m * depth
     width = w.size // (MOST_PANELS * depth)
-    for _ in range(begin, end):
+    for _ in range(count):
         micro_kernel(
             MOST_PIXELS, MOST_PANELS, a, pixels, w, 0, depth * width, local, 0, width,
             (1, 1, 1), (0, 0, 0), depth, 1, False,
@@ -232,9 +232,9 @@ def fma_peak(dtype: Any, seconds: float = 0.05) -> float:
     width = TILE_BYTES // dtype.itemsize
     a, w = np.ones(depth * MOST_PIXELS, dtype), np.ones(MOST_PANELS * depth * width, dtype)
     sums = np.zeros(MOST_PIXELS * MOST_PANELS * width, dtype)
-    _repeat(a, w, sums, depth, 0, 1)
+    _repeat(a, w, sums, depth, 1)
     best, stop = float("inf"), time.perf_counter() + seconds
     while (start := time.perf_counter()) < stop:
-        _repeat(a, w, sums, depth, 0, repeats)
+        _repeat(a, w, sums, depth, repeats)
         best = min(best, time.perf_counter() - start)
     return 2.0 * repeats * depth * MOST_PIXELS * MOST_PANELS * width / best

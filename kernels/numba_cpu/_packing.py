@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._compile import task_range, tile, whole_tile
+from ._queue import next_tasks
 from ._vector import (
     element_stride,
     finish_tile,
@@ -55,10 +56,13 @@ def pack_panel(weight, packed, problem, width, index):
 
 
 @task_range
-def pack_weight(weight: Any, packed: Any, problem: Any, width: int, begin: int, end: int) -> None:
-    """Write the panels ``begin .. end-1``."""
-    for index in range(begin, end):
-        pack_panel(weight, packed, problem, width, index)
+def pack_weight(weight: Any, packed: Any, problem: Any, width: int, queue: Any) -> None:
+    """Write the panels of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for index in range(begin, end):
+            pack_panel(weight, packed, problem, width, index)
+        begin, end = next_tasks(queue, begin, end)
 
 
 @tile
@@ -153,8 +157,8 @@ def pixel_step(pixels, count):
 def set_pixels(
     pixels, count, origin, first, last, rows, columns, plane_stride, row_stride, column_stride,
 ):  # fmt: skip
-    """Set the offsets from ``origin`` of the ``count`` pixels ``first``, ``first + 1``, ... of flat
-    planes of rows x columns; those from ``last`` on repeat the one before, so that all are valid."""
+    """Set the offsets from ``origin`` of the ``count`` pixels ``first``, ``first + 1``, ... of
+    flat planes of rows x columns; those from ``last`` on repeat the one before: all are valid."""
     row, column = first // columns, first % columns
     plane, row = row // rows, row % rows
     offset = origin + plane * plane_stride + row * row_stride + column * column_stride

@@ -20,6 +20,7 @@ from .. import adjoints, blocking, drivers
 from . import loop
 from ._compile import task_range, tile, whole_tile
 from ._packing import activate
+from ._queue import next_tasks
 from ._rows import row_sums_1x1, row_sums_1x4, row_sums_4x1, row_sums_4x3
 from ._vector import element_stride, lanes, load, multiply_add, store
 
@@ -191,11 +192,14 @@ def store_row(
 @task_range
 def tiles(
     x: Any, weight: Any, bias: Any, out: Any, problem: Any, taps: Any, cut: Any, local: Any,
-    activation: int, begin: int, end: int,
+    activation: int, queue: Any,
 ) -> None:  # fmt: skip
-    """Compute the tasks ``begin .. end-1``."""
-    for task in range(begin, end):
-        direct_tile(x, weight, bias, out, problem, taps, cut, local, activation, task)
+    """Compute the tasks of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            direct_tile(x, weight, bias, out, problem, taps, cut, local, activation, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 skipping_padding = drivers.fprop(blocking.direct_cut, tiles)

@@ -23,6 +23,7 @@ from . import loop
 from ._compile import task_range, tile, whole_tile
 from ._microkernel import register_tile
 from ._packing import pack_weight, pixel_step, set_pixels, store_tile
+from ._queue import next_tasks
 from ._vector import copy_six, element_stride, lanes, load, pixel_offsets, store, transpose_six
 
 
@@ -186,11 +187,14 @@ def im2col_tile(
 @task_range
 def tiles(
     x: Any, packed: Any, bias: Any, out: Any, problem: Any, taps: Any, cut: Any, local: Any,
-    activation: int, begin: int, end: int,
+    activation: int, queue: Any,
 ) -> None:  # fmt: skip
-    """Compute the tasks ``begin .. end-1``."""
-    for task in range(begin, end):
-        im2col_tile(x, packed, bias, out, problem, cut, local, activation, task)
+    """Compute the tasks of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            im2col_tile(x, packed, bias, out, problem, cut, local, activation, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 fprop = drivers.fprop(blocking.im2col_cut, tiles, pack_weight)

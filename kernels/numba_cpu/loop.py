@@ -17,6 +17,7 @@ from typing import Any
 from .. import adjoints, blocking, drivers
 from ._compile import task_range, whole_tile
 from ._packing import activate
+from ._queue import next_tasks
 
 
 @whole_tile
@@ -44,13 +45,16 @@ def loop_tile(x, weight, bias, out, problem, activation, n, k):
 @task_range
 def tiles(
     x: Any, weight: Any, bias: Any, out: Any, problem: Any, taps: Any, cut: Any, local: Any,
-    activation: int, begin: int, end: int,
+    activation: int, queue: Any,
 ) -> None:  # fmt: skip
-    """Compute the tasks ``begin .. end-1``."""
+    """Compute the tasks of the queue."""
     channels = problem.g * problem.k
-    for task in range(begin, end):
-        n, k = task // channels, task % channels
-        loop_tile(x, weight, bias, out, problem, activation, n, k)
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            n, k = task // channels, task % channels
+            loop_tile(x, weight, bias, out, problem, activation, n, k)
+        begin, end = next_tasks(queue, begin, end)
 
 
 skipping_padding = drivers.fprop(blocking.plain_cut, tiles)

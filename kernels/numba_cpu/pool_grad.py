@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import drivers
 from ._compile import task_range, tile, whole_tile
+from ._queue import next_tasks
 from ._vector import element_stride, load, stack_values, store
 from .pooling import regular_span, tap_count
 
@@ -141,18 +142,24 @@ def spread_tile(grad_output, out, problem, windows, span, task):
 
 
 @task_range
-def scatter(grad_output: Any, places: Any, out: Any, problem: Any, begin: int, end: int) -> None:
-    """Fill the planes ``begin .. end-1`` from gradients of maxima."""
-    for task in range(begin, end):
-        scatter_tile(grad_output, places, out, problem, task)
+def scatter(grad_output: Any, places: Any, out: Any, problem: Any, queue: Any) -> None:
+    """Fill the planes of the queue from gradients of maxima."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            scatter_tile(grad_output, places, out, problem, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 @task_range
-def spread(grad_output: Any, out: Any, problem: Any, windows: Any, begin: int, end: int) -> None:
-    """Fill the planes ``begin .. end-1`` from gradients of means."""
+def spread(grad_output: Any, out: Any, problem: Any, windows: Any, queue: Any) -> None:
+    """Fill the planes of the queue from gradients of means."""
     span = regular_span(windows, problem.o + problem.p, problem.q)
-    for task in range(begin, end):
-        spread_tile(grad_output, out, problem, windows, span, task)
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            spread_tile(grad_output, out, problem, windows, span, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 pool_grad = drivers.pool_grad({"scatter": scatter, "spread": spread})

@@ -19,6 +19,7 @@ from typing import Any
 
 from .. import drivers
 from ._compile import task_range, tile, whole_tile
+from ._queue import next_tasks
 from ._vector import divide, element_stride, lanes, load, lowest, store
 from ._windows import WIDE, argmax_narrow, max_narrow, max_wide, mean_narrow, mean_wide
 
@@ -228,29 +229,36 @@ def argmax_tile(x, out, indices, problem, windows, span, task):
 
 
 @task_range
-def max_tiles(x: Any, out: Any, problem: Any, windows: Any, begin: int, end: int) -> None:
-    """Compute the rows ``begin .. end-1`` of maxima."""
+def max_tiles(x: Any, out: Any, problem: Any, windows: Any, queue: Any) -> None:
+    """Compute the rows of the queue of maxima."""
     span = regular_span(windows, problem.o + problem.p, problem.q)
-    for task in range(begin, end):
-        max_tile(x, out, problem, windows, span, task)
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            max_tile(x, out, problem, windows, span, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 @task_range
-def mean_tiles(x: Any, out: Any, problem: Any, windows: Any, begin: int, end: int) -> None:
-    """Compute the rows ``begin .. end-1`` of means."""
+def mean_tiles(x: Any, out: Any, problem: Any, windows: Any, queue: Any) -> None:
+    """Compute the rows of the queue of means."""
     span = regular_span(windows, problem.o + problem.p, problem.q)
-    for task in range(begin, end):
-        mean_tile(x, out, problem, windows, span, task)
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            mean_tile(x, out, problem, windows, span, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 @task_range
-def argmax_tiles(
-    x: Any, out: Any, indices: Any, problem: Any, windows: Any, begin: int, end: int
-) -> None:
-    """Compute the rows ``begin .. end-1`` of maxima and their indices."""
+def argmax_tiles(x: Any, out: Any, indices: Any, problem: Any, windows: Any, queue: Any) -> None:
+    """Compute the rows of the queue of maxima and their indices."""
     span = regular_span(windows, problem.o + problem.p, problem.q)
-    for task in range(begin, end):
-        argmax_tile(x, out, indices, problem, windows, span, task)
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            argmax_tile(x, out, indices, problem, windows, span, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 pool = drivers.pool({"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles})

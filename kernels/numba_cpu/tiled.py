@@ -22,6 +22,7 @@ from . import loop
 from ._compile import task_range, tile, whole_tile
 from ._microkernel import MOST_PANELS, MOST_PIXELS, micro_kernel
 from ._packing import copy_matrix, fill_zero, pack_weight, set_pixels, store_tile
+from ._queue import next_tasks
 from ._vector import element_stride, pixel_offsets
 
 
@@ -115,11 +116,14 @@ def tiled_tile(
 @task_range
 def tiles(
     x: Any, packed: Any, bias: Any, out: Any, problem: Any, taps: Any, cut: Any, local: Any,
-    activation: int, begin: int, end: int,
+    activation: int, queue: Any,
 ) -> None:  # fmt: skip
-    """Compute the tasks ``begin .. end-1``."""
-    for task in range(begin, end):
-        tiled_tile(x, packed, bias, out, problem, cut, local, activation, task, task > begin)
+    """Compute the tasks of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            tiled_tile(x, packed, bias, out, problem, cut, local, activation, task, task > begin)
+        begin, end = next_tasks(queue, begin, end)
 
 
 fprop = drivers.fprop(blocking.tiled_cut, tiles, pack_weight)

@@ -24,6 +24,7 @@ from ..blocking import TILE_PIXELS
 from ._compile import task_range, tile, whole_tile
 from ._microkernel import register_tile
 from ._packing import copy_matrix, fill_zero, set_pixels
+from ._queue import next_tasks
 from ._vector import element_stride, load, pixel_offsets, store
 
 
@@ -185,18 +186,24 @@ def finish_panel(sums, out, problem, cut, index):
 
 @task_range
 def tiles(
-    x: Any, grad_output: Any, sums: Any, problem: Any, cut: Any, local: Any, begin: int, end: int
+    x: Any, grad_output: Any, sums: Any, problem: Any, cut: Any, local: Any, queue: Any
 ) -> None:
-    """Compute the tasks ``begin .. end-1``."""
-    for task in range(begin, end):
-        wgrad_tile(x, grad_output, sums, problem, cut, local, task)
+    """Compute the tasks of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            wgrad_tile(x, grad_output, sums, problem, cut, local, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 @task_range
-def finish(sums: Any, out: Any, problem: Any, cut: Any, begin: int, end: int) -> None:
-    """Finish the panels ``begin .. end-1``."""
-    for index in range(begin, end):
-        finish_panel(sums, out, problem, cut, index)
+def finish(sums: Any, out: Any, problem: Any, cut: Any, queue: Any) -> None:
+    """Finish the panels of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for index in range(begin, end):
+            finish_panel(sums, out, problem, cut, index)
+        begin, end = next_tasks(queue, begin, end)
 
 
 wgrad = drivers.wgrad(blocking.wgrad_cut, tiles, finish)

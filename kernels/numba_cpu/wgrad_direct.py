@@ -21,6 +21,7 @@ from .. import blocking, drivers, shapes
 from ._compile import task_range, tile, whole_tile
 from ._dots import TAPS, WHOLE_VECTORS, edge_dots, whole_dots
 from ._packing import fill_zero
+from ._queue import next_tasks
 from ._vector import element_stride, lanes, load, store
 
 tap_low, tap_high = tile(shapes.tap_low), tile(shapes.tap_high)
@@ -134,18 +135,24 @@ def finish_filter(sums, out, problem, cut, index):
 
 @task_range
 def tiles(
-    x: Any, grad_output: Any, sums: Any, problem: Any, cut: Any, local: Any, begin: int, end: int
+    x: Any, grad_output: Any, sums: Any, problem: Any, cut: Any, local: Any, queue: Any
 ) -> None:
-    """Compute the tasks ``begin .. end-1``."""
-    for task in range(begin, end):
-        wgrad_direct_tile(x, grad_output, sums, problem, cut, local, task)
+    """Compute the tasks of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for task in range(begin, end):
+            wgrad_direct_tile(x, grad_output, sums, problem, cut, local, task)
+        begin, end = next_tasks(queue, begin, end)
 
 
 @task_range
-def finish(sums: Any, out: Any, problem: Any, cut: Any, begin: int, end: int) -> None:
-    """Finish the filters ``begin .. end-1``."""
-    for index in range(begin, end):
-        finish_filter(sums, out, problem, cut, index)
+def finish(sums: Any, out: Any, problem: Any, cut: Any, queue: Any) -> None:
+    """Finish the filters of the queue."""
+    begin, end = next_tasks(queue, 0, 0)
+    while begin < end:
+        for index in range(begin, end):
+            finish_filter(sums, out, problem, cut, index)
+        begin, end = next_tasks(queue, begin, end)
 
 
 _skipping_padding = drivers.wgrad(blocking.wgrad_direct_cut, tiles, finish)
