@@ -28,7 +28,7 @@ from numba.extending import intrinsic
 
 from ..blocking import TILE_BYTES
 from . import _vector
-from ._compile import task_range, tile
+from ._compile import task_range, whole_tile
 from ._vector import INT64, pixel_offsets
 
 #: Pixels and panels of the largest tile that callers may ask for.
@@ -60,7 +60,7 @@ def most_panels(typing_context: Any) -> Any:
     return types.int64(), generate
 
 
-@tile
+@whole_tile
 def micro_kernel(
     count, panels, a, pixels, w, w_at, gap, sums, sums_at, width,
     runs, run_steps, run_length, step, accumulate,

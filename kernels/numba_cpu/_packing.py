@@ -14,6 +14,7 @@ from typing import Any
 from ._compile import task_range, tile, whole_tile
 from ._queue import next_tasks
 from ._vector import (
+    copy_vector,
     element_stride,
     finish_tile,
     lanes,
@@ -125,10 +126,12 @@ def store_tile(
     """
     if bias.size > 0 or activation != 0:
         finish_tile(sums, at, pitch, count, channels, bias, first_channel, activation)
-    if stride_k == 1:
+    if stride_k == 1 and channels >= lanes(sums):
         for m in range(count):
-            for k in range(channels):
-                store(out, pixels[m] + k, load(sums, at + m * pitch + k))
+            for first in range(0, channels, lanes(sums)):
+                # The last vector overlaps the one before and writes the same values again.
+                k = min(first, channels - lanes(sums))
+                copy_vector(sums, at + m * pitch + k, out, pixels[m] + k)
     elif count >= 4 and pixel_step(pixels, count) == 1:
         for k in range(0, channels, lanes(sums)):
             for first in range(0, count, 4):

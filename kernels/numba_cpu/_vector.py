@@ -237,6 +237,22 @@ def lanes(typing_context: Any, array: Any) -> Any:
 
 
 @intrinsic
+def copy_vector(
+    typing_context: Any, source: Any, source_at: Any, target: Any, target_at: Any
+) -> Any:
+    """Copy a vector of neighbours."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        read, read_at, write, write_at = arguments
+        address = pointer(context, builder, source, read, read_at)
+        values = load_vector(builder, vector_type(context, source), address)
+        store_vector(builder, values, pointer(context, builder, target, write, write_at))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), generate
+
+
+@intrinsic
 def copy_six(typing_context: Any, source: Any, source_at: Any, target: Any, target_at: Any) -> Any:
     """Copy six neighbours."""
 
