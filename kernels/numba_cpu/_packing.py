@@ -18,6 +18,7 @@ from ._vector import (
     element_stride,
     finish_tile,
     lanes,
+    prefetch_to_write,
     load,
     store,
     transpose_block,
@@ -114,6 +115,19 @@ def activate(value, code):
     if code == 2 and value > six:
         value = six
     return value
+
+
+@tile
+def prefetch_tile(out, pixels, count, stride_k, channels):
+    """Fetch the lines that ``store_tile`` will write, while the tile is summed."""
+    line = 2 * lanes(out)
+    if stride_k == 1:
+        for m in range(count):
+            for k in range(0, channels, line):
+                prefetch_to_write(out, pixels[m] + k)
+    else:
+        for k in range(channels):
+            prefetch_to_write(out, pixels[count - 1] + k * stride_k)
 
 
 @tile

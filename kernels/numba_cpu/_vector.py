@@ -253,6 +253,23 @@ def copy_vector(
 
 
 @intrinsic
+def prefetch_to_write(typing_context: Any, array: Any, offset: Any) -> Any:
+    """Fetch the cache line of an element, to be written soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = pointer(context, builder, array, *arguments)
+        kind = ir.IntType(8).as_pointer()
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [kind, *[INT32] * 3]), "llvm.prefetch.p0"
+        )
+        wanted = INT32(1), INT32(3), INT32(1)
+        builder.call(function, [builder.bitcast(address, kind), *wanted])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@intrinsic
 def copy_six(typing_context: Any, source: Any, source_at: Any, target: Any, target_at: Any) -> Any:
     """Copy six neighbours."""
 

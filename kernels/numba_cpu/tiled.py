@@ -21,7 +21,7 @@ from .. import adjoints, blocking, drivers
 from . import loop
 from ._compile import task_range, tile, whole_tile
 from ._microkernel import MOST_PANELS, MOST_PIXELS, micro_kernel
-from ._packing import copy_matrix, fill_zero, pack_weight, set_pixels, store_tile
+from ._packing import copy_matrix, fill_zero, pack_weight, prefetch_tile, set_pixels, store_tile
 from ._queue import next_tasks
 from ._vector import element_stride, pixel_offsets
 
@@ -102,6 +102,7 @@ def tiled_tile(
                 outputs, count, plane + first_channel * stride_k, first, pixels, rows, columns,
                 0, stride_p, stride_q,
             )  # fmt: skip
+            prefetch_tile(out, outputs, count, stride_k, channels)
             micro_kernel(
                 count, beside, local, inputs, packed, weights, panel_size,
                 local, cut.halo_elements, width, runs, run_steps, run_length, 1, False,
