@@ -160,10 +160,7 @@ def _tile_function(module: Any, vector: ir.VectorType, pixels: int, panels: int)
         return module.globals[name]
     real = vector.element.as_pointer()
     kinds = [real, INT64.as_pointer(), real, INT64, real, *[INT64] * 9, ir.IntType(1)]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    function.attributes.add("nounwind")
+    function = _vector.own_function(module, name, kinds)
     a, pixel, w, gap, sums, pitch, *rest = function.args
     for argument in (a, pixel, w, sums):
         argument.add_attribute("noalias")

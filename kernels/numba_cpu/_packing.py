@@ -14,12 +14,13 @@ from typing import Any
 from ._compile import task_range, tile, whole_tile
 from ._queue import next_tasks
 from ._vector import (
+    copy_every_second,
     copy_vector,
     element_stride,
     finish_tile,
     lanes,
-    prefetch_to_write,
     load,
+    prefetch_to_write,
     store,
     transpose_block,
     transpose_four,
@@ -85,18 +86,43 @@ def copy_matrix(
                     source, block_source, column_stride, target, block_target, pitch, square
                 )
     elif column_stride == 1 and row_stride == columns == pitch:
-        for i in range(rows * columns):
-            store(target, target_at + i, load(source, source_at + i))
-    elif column_stride == 1:
+        copy_row(source, source_at, 1, target, target_at, rows * columns)
+    elif column_stride == 1 or column_stride == 2:
         for row in range(rows):
-            row_source, row_target = source_at + row * row_stride, target_at + row * pitch
-            for column in range(columns):
-                store(target, row_target + column, load(source, row_source + column))
+            copy_row(
+                source, source_at + row * row_stride, column_stride,
+                target, target_at + row * pitch, columns,
+            )  # fmt: skip
     else:
         for column in range(columns):
             for row in range(rows):
                 value = load(source, source_at + row * row_stride + column * column_stride)
                 store(target, target_at + row * pitch + column, value)
+
+
+@tile
+def copy_row(source, source_at, step, target, target_at, count):
+    """Copy ``count`` elements, 1 or 2 apart, to neighbours."""
+    vector = lanes(source)
+    if count >= vector:
+        for first in range(0, count, vector):
+            # The last vector overlaps the one before and writes the same values again.
+            i = min(first, count - vector)
+            if step == 1:
+                copy_vector(source, source_at + i, target, target_at + i)
+            else:
+                copy_every_second(source, source_at + 2 * i, target, target_at + i)
+    else:
+        for i in range(count):
+            store(target, target_at + i, load(source, source_at + i * step))
+
+
+@tile
+def clear_rows(local, at, pitch, rows, count):
+    """Fill ``count`` elements of each row with zeros."""
+    if count > 0:
+        for row in range(rows):
+            fill_zero(local, at + row * pitch, at + row * pitch + count)
 
 
 @tile

@@ -68,8 +68,10 @@ def loop(builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
     builder.position_at_end(after)
 
 
-def pointer(context: Any, builder: Any, array: types.Array, value: Any, offset: Any) -> Any:
-    """The address of the element ``offset`` elements from an array's first one."""
+def pointer(context: Any, builder: Any, array: Any, value: Any, offset: Any) -> Any:
+    """The address of the element ``offset`` elements from an array's first one (or a pointer's)."""
+    if isinstance(array, types.CPointer):
+        return builder.gep(value, [offset])
     data = context.make_array(array)(context, builder, value).data
     return builder.gep(data, [offset])
 
@@ -122,6 +124,41 @@ def load_gathered(
         f"llvm.masked.gather.v{vector.count}f{8 * size}.v{vector.count}p0",
     )
     return builder.call(function, [pointers, INT32(size), mask, ir.Constant(vector, None)])
+
+
+def own_function(module: Any, name: str, kinds: list[ir.Type]) -> ir.Function:
+    """A function that stays one: its loop is compiled by itself, with all registers."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    return function
+
+
+def prefetch(builder: Any, address: Any, to_write: bool) -> None:
+    """Fetch the cache line of an address."""
+    kind = ir.IntType(8).as_pointer()
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [kind, *[INT32] * 3]), "llvm.prefetch.p0"
+    )
+    wanted = INT32(int(to_write)), INT32(3), INT32(1)
+    builder.call(function, [builder.bitcast(address, kind), *wanted])
+
+
+def activation_limits(builder: Any, vector: ir.VectorType, code: Any) -> tuple[Any, Any]:
+    """Least and greatest values of an activation, by code: 0 none, 1 relu, 2 relu6."""
+    infinite = [builder.icmp_signed("<", code, INT64(limit)) for limit in (1, 2)]
+    real = vector.element
+    low = builder.select(infinite[0], real(float("-inf")), real(0.0))
+    high = builder.select(infinite[1], real(float("inf")), real(6.0))
+    return splat(builder, vector, low), splat(builder, vector, high)
+
+
+def finished(builder: Any, sums: Any, bias: Any, low: Any, high: Any) -> Any:
+    """Sums with their bias and within an activation's limits; NaN stays NaN."""
+    y = builder.fadd(sums, bias)
+    y = builder.select(builder.fcmp_ordered("<", y, low), low, y)
+    return builder.select(builder.fcmp_ordered(">", y, high), high, y)
 
 
 def least(builder: Any, a: Any, b: Any) -> Any:
@@ -236,51 +273,74 @@ def lanes(typing_context: Any, array: Any) -> Any:
     return types.int64(array), generate
 
 
+def load_every_second(builder: Any, vector: ir.VectorType, address: Any) -> Any:
+    """Load every second element: two overlapping vectors, which end with the last one needed, not
+    behind it."""
+    lanes = vector.count
+    low = load_vector(builder, vector, address)
+    high = load_vector(builder, vector, builder.gep(address, [INT64(lanes - 1)]))
+    even = [lane if lane < lanes else lane + 1 for lane in range(0, 2 * lanes, 2)]
+    return shuffle(builder, low, high, even)
+
+
+def _make_copy(step: int) -> Any:
+    @intrinsic
+    def copy(typing_context: Any, source: Any, source_at: Any, target: Any, target_at: Any) -> Any:
+        """Copy a vector of elements to neighbours."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            read, read_at, write, write_at = arguments
+            load_elements = load_vector if step == 1 else load_every_second
+            address = pointer(context, builder, source, read, read_at)
+            values = load_elements(builder, vector_type(context, source), address)
+            store_vector(builder, values, pointer(context, builder, target, write, write_at))
+            return context.get_dummy_value()
+
+        return types.void(source, types.int64, target, types.int64), generate
+
+    return copy
+
+
+copy_vector = _make_copy(1)
+copy_every_second = _make_copy(2)
+
+
+def _make_prefetch(to_write: bool) -> Any:
+    @intrinsic
+    def fetch(typing_context: Any, array: Any, offset: Any) -> Any:
+        """Fetch the cache line of an element."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            prefetch(builder, pointer(context, builder, array, *arguments), to_write)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64), generate
+
+    return fetch
+
+
+prefetch_to_read = _make_prefetch(False)
+prefetch_to_write = _make_prefetch(True)
+
+
 @intrinsic
-def copy_vector(
-    typing_context: Any, source: Any, source_at: Any, target: Any, target_at: Any
-) -> Any:
-    """Copy a vector of neighbours."""
+def address(typing_context: Any, array: Any, offset: Any) -> Any:
+    """``address(array, offset)``: a pointer to an element."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        read, read_at, write, write_at = arguments
-        address = pointer(context, builder, source, read, read_at)
-        values = load_vector(builder, vector_type(context, source), address)
-        store_vector(builder, values, pointer(context, builder, target, write, write_at))
-        return context.get_dummy_value()
+        return pointer(context, builder, array, *arguments)
 
-    return types.void(source, types.int64, target, types.int64), generate
+    return types.CPointer(array.dtype)(array, types.int64), generate
 
 
 @intrinsic
-def prefetch_to_write(typing_context: Any, array: Any, offset: Any) -> Any:
-    """Fetch the cache line of an element, to be written soon."""
+def widest_lanes(typing_context: Any, array: Any) -> Any:
+    """Elements of the array's dtype in a vector as wide as the machine's."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = pointer(context, builder, array, *arguments)
-        kind = ir.IntType(8).as_pointer()
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [kind, *[INT32] * 3]), "llvm.prefetch.p0"
-        )
-        wanted = INT32(1), INT32(3), INT32(1)
-        builder.call(function, [builder.bitcast(address, kind), *wanted])
-        return context.get_dummy_value()
+        return INT64(widest_vector(context, array).count)
 
-    return types.void(array, types.int64), generate
-
-
-@intrinsic
-def copy_six(typing_context: Any, source: Any, source_at: Any, target: Any, target_at: Any) -> Any:
-    """Copy six neighbours."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        read, read_at, write, write_at = arguments
-        six = ir.VectorType(context.get_data_type(source.dtype), 6)
-        values = load_vector(builder, six, pointer(context, builder, source, read, read_at))
-        store_vector(builder, values, pointer(context, builder, target, write, write_at))
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, target, types.int64), generate
+    return types.int64(array), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -336,11 +396,8 @@ def finish_tile(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value, at, gap, rows, used, bias_value, bias_at, code = arguments
         vector = widest_vector(context, sums)
-        real, indices = vector.element, ir.VectorType(INT64, vector.count)
-        infinite = [builder.icmp_signed("<", code, INT64(limit)) for limit in (1, 2)]
-        low = builder.select(infinite[0], real(float("-inf")), real(0.0))
-        high = builder.select(infinite[1], real(float("inf")), real(6.0))
-        low, high = splat(builder, vector, low), splat(builder, vector, high)
+        indices = ir.VectorType(INT64, vector.count)
+        low, high = activation_limits(builder, vector, code)
         size = cgutils.unpack_tuple(
             builder, context.make_array(bias)(context, builder, bias_value).shape
         )[0]
@@ -355,9 +412,7 @@ def finish_tile(
             with loop(builder, INT64(0), rows, INT64(1)) as m:
                 at_m = builder.add(builder.add(at, k), builder.mul(gap, m))
                 place = pointer(context, builder, sums, value, at_m)
-                y = builder.fadd(load_vector(builder, vector, place), added)
-                y = builder.select(builder.fcmp_ordered("<", y, low), low, y)
-                y = builder.select(builder.fcmp_ordered(">", y, high), high, y)
+                y = finished(builder, load_vector(builder, vector, place), added, low, high)
                 store_vector(builder, y, place)
         return context.get_dummy_value()
 
@@ -449,7 +504,6 @@ def _make_transpose(rows: int | None) -> Any:
     return transpose
 
 
-#: Lanes rows of a vector each; the six rows of a tile; four of one.
+#: Lanes rows of a vector each; four rows of a register tile.
 transpose_block = _make_transpose(None)
-transpose_six = _make_transpose(6)
 transpose_four = _make_transpose(4)
