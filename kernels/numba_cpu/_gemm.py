@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 
 from ..blocking import TILE_BYTES
 from . import _vector
-from ._compile import tile
+from ._compile import whole_tile
 from ._vector import INT64, widest_lanes
 
 #: Vectors of pixels of the largest block.
@@ -32,7 +32,7 @@ MOST_VECTORS = 3
 GO_ON, FINISH, FINISH_WITH_BIAS = 0, 1, 2
 
 
-@tile
+@whole_tile
 def multiply_pixels(
     to, to_stride, sums, sums_stride, columns, step, depth, w, bias, resume, finish, activation,
     channels, vectors,

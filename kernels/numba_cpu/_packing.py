@@ -12,19 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from ._compile import task_range, tile, whole_tile
+from ._copying import clear_rows, copy_matrix
 from ._queue import next_tasks
-from ._vector import (
-    copy_every_second,
-    copy_vector,
-    element_stride,
-    finish_tile,
-    lanes,
-    load,
-    prefetch_to_write,
-    store,
-    transpose_block,
-    transpose_four,
-)
+from ._vector import element_stride, finish_tile, lanes, prefetch_to_write, store
 
 #: In-channels of a panel that are packed together: 16 x 3 x 3 x 16 float32 (9 KiB) stay in L1.
 PACKED_CHANNELS = 16
@@ -39,7 +29,6 @@ def pack_panel(weight, packed, problem, width, index):
     stride_k, stride_c = element_stride(weight, 0), element_stride(weight, 1)
     first = (g * problem.k + panel * width) * stride_k
     at = index * problem.t * problem.r * problem.s * problem.c * width
-    zero = packed.dtype.type(0)
     # A few channels at a time: all taps of their weights stay in L1 between one tap and the next.
     for c_first in range(0, problem.c, PACKED_CHANNELS):
         c_last = min(c_first + PACKED_CHANNELS, problem.c)
@@ -50,12 +39,12 @@ def pack_panel(weight, packed, problem, width, index):
                 + r * element_stride(weight, 3)
                 + s * element_stride(weight, 4)
             )
-            for c in range(c_first, c_last):
-                target = at + (tap * problem.c + c) * width
-                for k in range(channels):
-                    store(packed, target + k, load(weight, source + c * stride_c + k * stride_k))
-                for k in range(channels, width):
-                    store(packed, target + k, zero)
+            target = at + (tap * problem.c + c_first) * width
+            copy_matrix(
+                weight, source + c_first * stride_c, stride_c, stride_k,
+                packed, target, width, c_last - c_first, channels,
+            )  # fmt: skip
+            clear_rows(packed, target + channels, width, c_last - c_first, width - channels)
 
 
 @task_range
@@ -66,63 +55,6 @@ def pack_weight(weight: Any, packed: Any, problem: Any, width: int, queue: Any) 
         for index in range(begin, end):
             pack_panel(weight, packed, problem, width, index)
         begin, end = next_tasks(queue, begin, end)
-
-
-@tile
-def copy_matrix(
-    source, source_at, row_stride, column_stride, target, target_at, pitch, rows, columns,
-):  # fmt: skip
-    """Copy rows x columns elements to rows that are contiguous and ``pitch`` apart."""
-    square = lanes(source)
-    if row_stride == 1 and rows >= square and columns >= square:
-        # The last blocks overlap the ones before and write the same values again.
-        for first_row in range(0, rows, square):
-            row = min(first_row, rows - square)
-            for first in range(0, columns, square):
-                column = min(first, columns - square)
-                block_source = source_at + row + column * column_stride
-                block_target = target_at + row * pitch + column
-                transpose_block(
-                    source, block_source, column_stride, target, block_target, pitch, square
-                )
-    elif column_stride == 1 and row_stride == columns == pitch:
-        copy_row(source, source_at, 1, target, target_at, rows * columns)
-    elif column_stride == 1 or column_stride == 2:
-        for row in range(rows):
-            copy_row(
-                source, source_at + row * row_stride, column_stride,
-                target, target_at + row * pitch, columns,
-            )  # fmt: skip
-    else:
-        for column in range(columns):
-            for row in range(rows):
-                value = load(source, source_at + row * row_stride + column * column_stride)
-                store(target, target_at + row * pitch + column, value)
-
-
-@tile
-def copy_row(source, source_at, step, target, target_at, count):
-    """Copy ``count`` elements, 1 or 2 apart, to neighbours."""
-    vector = lanes(source)
-    if count >= vector:
-        for first in range(0, count, vector):
-            # The last vector overlaps the one before and writes the same values again.
-            i = min(first, count - vector)
-            if step == 1:
-                copy_vector(source, source_at + i, target, target_at + i)
-            else:
-                copy_every_second(source, source_at + 2 * i, target, target_at + i)
-    else:
-        for i in range(count):
-            store(target, target_at + i, load(source, source_at + i * step))
-
-
-@tile
-def clear_rows(local, at, pitch, rows, count):
-    """Fill ``count`` elements of each row with zeros."""
-    if count > 0:
-        for row in range(rows):
-            fill_zero(local, at + row * pitch, at + row * pitch + count)
 
 
 @tile
@@ -166,34 +98,18 @@ def store_tile(
     """
     if bias.size > 0 or activation != 0:
         finish_tile(sums, at, pitch, count, channels, bias, first_channel, activation)
-    if stride_k == 1 and channels >= lanes(sums):
-        for m in range(count):
-            for first in range(0, channels, lanes(sums)):
-                # The last vector overlaps the one before and writes the same values again.
-                k = min(first, channels - lanes(sums))
-                copy_vector(sums, at + m * pitch + k, out, pixels[m] + k)
-    elif count >= 4 and pixel_step(pixels, count) == 1:
-        for k in range(0, channels, lanes(sums)):
-            for first in range(0, count, 4):
-                # The last four overlap the ones before and write the same values again.
-                m = min(first, count - 4)
-                target = pixels[m] + k * stride_k
-                source = at + m * pitch + k
-                transpose_four(sums, source, pitch, out, target, stride_k, channels - k)
-    else:
-        for m in range(count):
-            for k in range(channels):
-                store(out, pixels[m] + k * stride_k, load(sums, at + m * pitch + k))
-
-
-@tile
-def pixel_step(pixels, count):
-    """The distance from each of some pixels to the next, or 0 if it isn't always the same."""
-    step = pixels[1] - pixels[0]
-    for m in range(2, count):
-        if pixels[m] - pixels[m - 1] != step:
-            return 0
-    return step
+    m = 0
+    while m < count:
+        # Neighbours in memory together, up to the end of an output row.
+        end = m + 1
+        while end < count and stride_k != 1 and pixels[end] == pixels[m] + end - m:
+            end += 1
+        source = at + m * pitch
+        if stride_k == 1:
+            copy_matrix(sums, source, channels, 1, out, pixels[m], channels, 1, channels)
+        else:
+            copy_matrix(sums, source, 1, pitch, out, pixels[m], stride_k, channels, end - m)
+        m = end
 
 
 @tile

@@ -21,9 +21,10 @@ from typing import Any
 from .. import adjoints, blocking, drivers
 from . import loop
 from ._compile import task_range, tile, whole_tile
+from ._copying import clear_rows, copy_matrix
 from ._gemm import FINISH, FINISH_WITH_BIAS, GO_ON, multiply_pixels
 from ._microkernel import MOST_PANELS, MOST_PIXELS, micro_kernel
-from ._packing import clear_rows, copy_matrix, pack_weight, set_pixels, store_tile
+from ._packing import pack_weight, set_pixels, store_tile
 from ._queue import next_tasks
 from ._vector import (
     address,
@@ -126,7 +127,7 @@ def unpack_sums(
             o += 1
 
 
-@tile
+@whole_tile
 def multiply_rest(
     columns, step, depth, packed, weights, gap, panels, local, at, width, problem, first, pixels,
     out, origin, channels, bias, first_channel, resume, finish, activation,

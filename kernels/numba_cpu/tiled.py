@@ -20,8 +20,9 @@ from typing import Any
 from .. import adjoints, blocking, drivers
 from . import loop
 from ._compile import task_range, tile, whole_tile
+from ._copying import copy_matrix
 from ._microkernel import MOST_PANELS, MOST_PIXELS, micro_kernel
-from ._packing import copy_matrix, fill_zero, pack_weight, prefetch_tile, set_pixels, store_tile
+from ._packing import fill_zero, pack_weight, prefetch_tile, set_pixels, store_tile
 from ._queue import next_tasks
 from ._vector import element_stride, pixel_offsets
 

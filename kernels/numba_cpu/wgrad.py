@@ -22,8 +22,9 @@ from typing import Any
 from .. import blocking, drivers
 from ..blocking import TILE_PIXELS
 from ._compile import task_range, tile, whole_tile
+from ._copying import copy_matrix
 from ._microkernel import register_tile
-from ._packing import copy_matrix, fill_zero, set_pixels
+from ._packing import fill_zero, set_pixels
 from ._queue import next_tasks
 from ._vector import element_stride, load, pixel_offsets, store
 
