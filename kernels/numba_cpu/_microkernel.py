@@ -7,9 +7,9 @@ a       1-D                        pixels, packed or a padded channels-last copy
 w       1-D                        weight panels, ``gap`` apart, each read in order     IN
 sums    [pixels][panels][width]    from zero, or from their former content              IN/OUT
 Accumulates in the dtype, one fused multiply-add per product, in the order of ``w``.
-Scratch: none. Why: 12 pixels x 2 vectors of 64 bytes are 24 of AVX-512's 32 registers, 6 pixels x 2
+Scratch: none. Why: 14 pixels x 2 vectors of 64 bytes are 28 of AVX-512's 32 registers, 6 pixels x 2
 of 32 bytes 12 of AVX2's 16; the rest hold weights and a broadcast. Each size is a function of its
-own, never inlined: 25 small ones compile in a third of the time of one large one, and nothing
+own, never inlined: 28 small ones compile in a third of the time of one large one, and nothing
 around them costs them registers (a test reads their inner loops).
 Source: the register tile of Goto & van de Geijn 2008 (GotoBLAS) and BLIS; runs as the
 batch-reduce GEMM of Georganas et al. 2020.
@@ -26,18 +26,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..blocking import TILE_BYTES
+from ..blocking import MOST_PIXELS, TILE_BYTES
 from . import _vector
 from ._compile import task_range, whole_tile
 from ._vector import INT64, pixel_offsets
 
-#: Pixels and panels of the largest tile that callers may ask for.
-MOST_PIXELS, MOST_PANELS = 12, 2
+#: Panels of the largest tile that callers may ask for.
+MOST_PANELS = 2
 
 
 def _most(context: Any) -> tuple[int, int]:
     """Pixels and panels whose sums fit the machine's registers."""
-    return (12, 2) if _vector.widest(context) == TILE_BYTES else (6, 1)
+    return (MOST_PIXELS, MOST_PANELS) if _vector.widest(context) == TILE_BYTES else (6, 1)
 
 
 @intrinsic
@@ -62,10 +62,10 @@ def most_panels(typing_context: Any) -> Any:
 
 @whole_tile
 def micro_kernel(
-    count, panels, a, pixels, w, w_at, gap, sums, sums_at, width,
+    count, panels, a, pixels, pixel, w, w_at, gap, sums, sums_at, width,
     runs, run_steps, run_length, step, accumulate,
 ):  # fmt: skip
-    """Sum ``count`` pixels x ``panels`` panels: as one register tile, or as some of equal sizes
+    """Sum the ``count`` pixels from ``pixels[pixel]`` on x ``panels`` panels: as one register tile, or as some of equal sizes
     where the machine has fewer registers.
 
     ``runs`` and ``run_steps``: how many runs along t, r, s and how far apart in ``a``."""
@@ -76,7 +76,7 @@ def micro_kernel(
         for part in range(parts, 0, -1):
             share = (count - first + part - 1) // part
             register_tile(
-                share, min(panels - panel, most_panels()), a, pixels, first,
+                share, min(panels - panel, most_panels()), a, pixels, pixel + first,
                 w, w_at + panel * gap, gap, sums, sums_at + first * pitch + panel * width, pitch,
                 runs, run_steps, run_length, step, accumulate,
             )  # fmt: skip
@@ -218,7 +218,7 @@ def _repeat(a: Any, w: Any, local: Any, depth: int, count: int) -> None:
     width = w.size // (MOST_PANELS * depth)
     for _ in range(count):
         micro_kernel(
-            MOST_PIXELS, MOST_PANELS, a, pixels, w, 0, depth * width, local, 0, width,
+            MOST_PIXELS, MOST_PANELS, a, pixels, 0, w, 0, depth * width, local, 0, width,
             (1, 1, 1), (0, 0, 0), depth, 1, False,
         )  # fmt: skip
 

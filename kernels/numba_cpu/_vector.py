@@ -332,6 +332,17 @@ def pixel_offsets(typing_context: Any, count: Any) -> Any:
     return types.CPointer(types.int64)(count), generate
 
 
+@intrinsic
+def offsets_at(typing_context: Any, array: Any, offset: Any, place: Any) -> Any:
+    """A pointer to the int64 ``place`` of those that begin at an element of an array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = pointer(context, builder, array, *arguments[:2])
+        return builder.gep(builder.bitcast(first, INT64.as_pointer()), [arguments[2]])
+
+    return types.CPointer(types.int64)(array, types.int64, types.int64), generate
+
+
 @intrinsic(prefer_literal=True)
 def stack_values(typing_context: Any, array: Any, count: Any) -> Any:
     """``stack_values(array, count)``: the same for a constant number of the array's elements."""

@@ -19,11 +19,12 @@ from __future__ import annotations
 from typing import Any
 
 from .. import adjoints, blocking, drivers
+from ..blocking import MOST_PIXELS
 from . import loop
 from ._compile import task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
 from ._gemm import FINISH, FINISH_WITH_BIAS, GO_ON, multiply_pixels
-from ._microkernel import MOST_PANELS, MOST_PIXELS, micro_kernel
+from ._microkernel import MOST_PANELS, micro_kernel
 from ._packing import pack_weight, set_pixels, store_tile
 from ._queue import next_tasks
 from ._vector import (
@@ -133,28 +134,25 @@ def multiply_rest(
     out, origin, channels, bias, first_channel, resume, finish, activation,
 ):  # fmt: skip
     """Sum the pixels from ``first`` on, too few for a vector, and one or two panels."""
-    offsets = pixel_offsets(MOST_PIXELS)
-    for m in range(MOST_PIXELS):
-        offsets[m] = m
-    parts = (pixels + MOST_PIXELS - 1) // MOST_PIXELS
+    inputs, outputs = pixel_offsets(MOST_PIXELS), pixel_offsets(MOST_PIXELS)
     done = 0
-    for part in range(parts, 0, -1):
-        count = (pixels - done + part - 1) // part
+    for parts_left in range((pixels + MOST_PIXELS - 1) // MOST_PIXELS, 0, -1):
+        count = (pixels - done + parts_left - 1) // parts_left
         sums = at + done * panels * width
         for m in range(count):
-            offsets[m] = done + m
+            inputs[m] = done + m
         micro_kernel(
-            count, panels, columns, offsets, packed, weights, gap, local, sums, width,
+            count, panels, columns, inputs, 0, packed, weights, gap, local, sums, width,
             (1, 1, 1), (0, 0, 0), depth, step, resume,
         )  # fmt: skip
         if finish != GO_ON:
             set_pixels(
-                offsets, count, origin, first + done, first + pixels, problem.p, problem.q,
+                outputs, count, 0, first + done, problem.p, problem.q,
                 element_stride(out, 2), element_stride(out, 3), element_stride(out, 4),
             )  # fmt: skip
             store_tile(
-                local, sums, panels * width, out, offsets, count, element_stride(out, 1), channels,
-                bias, first_channel, activation,
+                local, sums, panels * width, out, origin, outputs, 0, count, element_stride(out, 1),
+                channels, bias, first_channel, activation,
             )  # fmt: skip
         done += count
 

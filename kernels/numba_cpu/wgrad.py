@@ -137,11 +137,14 @@ def wgrad_tile(
                 at = ((part * problem.g + g) * panels + panel) * panel_sums
                 at += block * cut.tiles * tile_size
                 for first in range(0, channels * taps, TILE_PIXELS):
+                    valid = min(channels * taps - first, TILE_PIXELS)
                     set_pixels(
-                        pixels, TILE_PIXELS, halo, first, channels * taps, problem.r, problem.s,
+                        pixels, valid, halo, first, problem.r, problem.s,
                         cut.halo_rows * cut.halo_columns, problem.dilation_h * cut.halo_columns,
                         problem.dilation_w,
                     )  # fmt: skip
+                    for m in range(valid, TILE_PIXELS):
+                        pixels[m] = pixels[0]
                     register_tile(
                         TILE_PIXELS, 1, local, pixels, 0,
                         local, (panel - panel_first) * panel_size, 0, sums, at, width,
