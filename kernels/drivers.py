@@ -95,6 +95,8 @@ def fprop(
         threads: int,
     ) -> None:
         cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
+        if not cut.tasks:
+            return
         pack = pack_weight if weight.ndim > 1 else None
         threads = min(threads, cut.tasks)
         shared = cut.shared_elements if pack else 0
