@@ -5,8 +5,8 @@ packed  [G][panel][t][r][s][c][width]        weight panels (``_packing``)       
 bias    (K,) or (0,)                         contiguous                         IN
 out     (N, K, O, P, Q)                      any strides, overwritten           OUT
 local   [depth][pixels of a strip]           columns of a block of the reduction, then
-        [channel][whole vectors of pixels]   sums of the task's panels, and
-        [panel][pixel of the rest][width]    those of pixels that fill no vector SCRATCH
+        [channel][whole vectors of pixels]   sums that wait for the next block, and
+        [panels][pixel][channel]             those of pixels that fill no vector    SCRATCH
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, block of pixels of the flat
 o x p x q plane, block of panels), taken in strips of three 64-byte vectors of pixels.
 Assumes a validated ConvGeometry; raises nothing.
@@ -20,8 +20,8 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._gemm cimport (
-    Stage, clear_rows, copy_rows, lanes_of, multiply_pixels, multiply_rest, prefetch_rows,
-    store_rest,
+    Stage, clear_rows, copy_rows, copy_transposed, lanes_of, multiply_rest, multiply_strip,
+    prefetch_rows,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, GemmCut, InputStrides, OutputStrides, next_tasks, read_fields, read_strides,
@@ -38,6 +38,10 @@ cdef enum:
     REST_PANELS = 2
     #: Pixels that fill no vector, at most.
     MOST_REST = 15
+
+
+cdef int64_t ceil_width(int64_t channels, int64_t width) noexcept nogil:
+    return (channels + width - 1) // width * width
 
 
 cdef bint is_flat(
@@ -98,7 +102,7 @@ cdef void pack_tap(
                 + ((q + begin) * problem.stride_w + w) * x_strides.w
             )
             copy_rows(
-                columns + at + begin, step, 1, row, x_strides.c,
+                columns + at + begin, step, row, x_strides.c,
                 problem.stride_w * x_strides.w, channels, end - begin,
             )
         at += length
@@ -134,13 +138,19 @@ cdef void unpack_sums(
     """Copy sums[channel][pixel] to pixels that aren't side by side in ``out``."""
     cdef int64_t q = first % problem.q, p = first // problem.q % problem.p
     cdef int64_t o = first // (problem.q * problem.p)
-    cdef int64_t at = 0, length
+    cdef int64_t at = 0, length, k, m
+    cdef floating* to
     while at < pixels:
         length = min(problem.q - q, pixels - at)
-        copy_rows(
-            out + o * out_strides.o + p * out_strides.p + q * out_strides.q, out_strides.k,
-            out_strides.q, sums + at, sums_stride, 1, channels, length,
-        )
+        to = out + o * out_strides.o + p * out_strides.p + q * out_strides.q
+        if out_strides.q == 1:
+            copy_rows(to, out_strides.k, sums + at, sums_stride, 1, channels, length)
+        elif out_strides.k == 1:
+            copy_transposed(to, out_strides.q, sums + at, 1, sums_stride, length, channels)
+        else:
+            for k in range(channels):
+                for m in range(length):
+                    to[k * out_strides.k + m * out_strides.q] = sums[k * sums_stride + at + m]
         at += length
         q = 0
         p += 1
@@ -152,118 +162,111 @@ cdef void unpack_sums(
 cdef struct Strip:
     #: Pixels of the flat plane; the last ones, fewer than a vector, are the rest.
     int64_t first, pixels, rest
+    #: Pixels that follow in the task, and where the rest goes.
+    int64_t next_pixels
+    int64_t to_pixel[MOST_REST]
     #: The input is its own columns, and pixels lie side by side in the output.
     bint columns_in_place, flat_out
 
 
-cdef void multiply_strip(
+cdef void multiply_panels(
+    const floating* columns, int64_t step, int64_t depth, const floating* weights, int64_t apart,
+    const floating* bias, floating* out, const OutputStrides* out_strides,
+    const ConvProblem* problem, const GemmCut* cut, floating* sums, const Strip* strip,
+    Stage stage, int64_t channels,
+) noexcept nogil:
+    """``depth`` steps of a strip for ``channels``, whose panels are ``apart``."""
+    cdef int64_t main = strip.pixels - strip.rest, vectors = main // lanes_of(out)
+    cdef floating* rest_sums = sums + ceil_width(channels, cut.width) * main
+    cdef int64_t share = depth * cut.width // channels + 1, ahead = 0, k = 0, some, pair
+    while k < channels:
+        some = min(cut.width, channels - k)
+        if main and stage.finish and strip.flat_out:
+            multiply_strip(
+                out + k * out_strides.k + strip.first, out_strides.k, sums + k * main, main,
+                columns, step, depth, weights, bias + k if bias else NULL, stage, some, vectors,
+            )
+        elif main:
+            multiply_strip(
+                sums + k * main, main, sums + k * main, main, columns, step, depth, weights,
+                bias + k if bias else NULL, stage, some, vectors,
+            )
+            if stage.finish:
+                unpack_sums(
+                    sums + k * main, main, some, problem, strip.first, main,
+                    out + k * out_strides.k, out_strides,
+                )
+        if strip.columns_in_place and strip.next_pixels and ahead < depth:
+            # The next strip comes from memory meanwhile, a part of it with every panel.
+            prefetch_rows(
+                columns + strip.pixels + ahead * step, step, min(share, depth - ahead),
+                strip.next_pixels,
+            )
+            ahead += share
+        k += cut.width
+        weights += apart
+        pair = (k - 1) // cut.width % REST_PANELS
+        if strip.rest and (pair == REST_PANELS - 1 or k >= channels):
+            pair = k - (pair + 1) * cut.width
+            multiply_rest(
+                rest_sums + pair * strip.rest, columns + main, step, depth,
+                weights - (k - pair) // cut.width * apart, apart, bias + pair if bias else NULL,
+                stage, min(channels, k) - pair, strip.rest, out + pair * out_strides.k,
+                strip.to_pixel, out_strides.k,
+            )
+
+
+cdef void multiply_depths(
     const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
     floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const int64_t* taps, const GemmCut* cut, floating* local, int activation,
-    const Strip* strip, int64_t first_panel, int64_t end_panel, int64_t next_pixels,
+    const int64_t* taps, const GemmCut* cut, floating* local, int64_t activation,
+    const Strip* strip, int64_t channels,
 ) noexcept nogil:
-    """The outputs of a strip's pixels and the panels' channels; ``next_pixels`` follow."""
-    cdef int64_t length = problem.t * problem.r * problem.s * problem.c
-    cdef int64_t main = strip.pixels - strip.rest, width = cut.width
-    cdef int64_t panels = end_panel - first_panel
-    cdef floating* sums = local + cut.depth * cut.strip
-    cdef floating* rest_sums = sums + panels * width * main
-    cdef int64_t begin = 0, depth, panel, pair, step, channels, m, i, ahead = 0, share
-    cdef int64_t pixel[MOST_REST]
+    """The whole reduction of a strip for ``channels``, a block of steps at a time."""
+    cdef int64_t length = problem.t * problem.r * problem.s * problem.c, begin = 0, depth
+    cdef int64_t step = strip.pixels
+    cdef const floating* columns = local
     cdef Stage stage
-    cdef const floating* columns
-    cdef const floating* weights
-    cdef floating* at
-    cdef const floating* panel_bias
     stage.activation = activation
-    for m in range(strip.rest):
-        i = strip.first + main + m
-        pixel[m] = (
-            i // (problem.q * problem.p) * out_strides.o
-            + i // problem.q % problem.p * out_strides.p + i % problem.q * out_strides.q
-        )
     while begin < length:
         depth = min(cut.depth, length - begin)
         stage.resume, stage.finish = begin > 0, begin + depth == length
         if strip.columns_in_place:
             columns, step = x + strip.first + begin * x_strides.c, x_strides.c
         else:
-            columns, step = local, strip.pixels
             pack_columns(
                 x, x_strides, problem, taps, strip.first, strip.pixels, begin, begin + depth,
                 local, step,
             )
-        share = (depth + panels - 1) // panels
-        ahead = 0
-        for panel in range(first_panel, end_panel):
-            weights = packed + (panel * length + begin) * width
-            channels = min(width, problem.k - panel * width)
-            panel_bias = bias + panel * width if bias else NULL
-            at = sums + (panel - first_panel) * width * main
-            if main:
-                if stage.finish and strip.flat_out:
-                    multiply_pixels(
-                        out + panel * width * out_strides.k + strip.first, out_strides.k, at, main,
-                        columns, step, depth, weights, panel_bias, stage, channels,
-                        main // lanes_of(x),
-                    )
-                else:
-                    multiply_pixels(
-                        at, main, at, main, columns, step, depth, weights, panel_bias, stage,
-                        channels, main // lanes_of(x),
-                    )
-                    if stage.finish:
-                        unpack_sums(
-                            at, main, channels, problem, strip.first, main,
-                            out + panel * width * out_strides.k, out_strides,
-                        )
-            if strip.columns_in_place and next_pixels and ahead < depth:
-                # The next strip comes from memory meanwhile, a part of it per panel.
-                prefetch_rows(
-                    columns + strip.pixels + ahead * step, step, min(share, depth - ahead),
-                    next_pixels,
-                )
-                ahead += share
-            pair = (panel - first_panel) % REST_PANELS + 1
-            if strip.rest and (pair == REST_PANELS or panel + 1 == end_panel):
-                at = rest_sums + (panel + 1 - pair - first_panel) * width * strip.rest
-                multiply_rest(
-                    at, columns + main, step, depth, weights - (pair - 1) * length * width,
-                    length * width, pair, strip.rest, stage.resume,
-                )
-                if stage.finish:
-                    for i in range(panel + 1 - pair, panel + 1):
-                        store_rest(
-                            at, strip.rest, min(width, problem.k - i * width),
-                            bias + i * width if bias else NULL, activation,
-                            out + i * width * out_strides.k, pixel, out_strides.k,
-                        )
-                        at += width * strip.rest
+        multiply_panels(
+            columns, step, depth, packed + begin * cut.width, length * cut.width, bias, out,
+            out_strides, problem, cut, local + cut.depth * cut.strip, strip, stage, channels,
+        )
         begin += depth
 
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
     floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const int64_t* taps, const GemmCut* cut, floating* local, int activation, int64_t task,
+    const int64_t* taps, const GemmCut* cut, floating* local, int64_t activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t place = task // cut.k_blocks, k_block = task % cut.k_blocks
     cdef int64_t group = place // cut.pixel_blocks, pixel_block = place % cut.pixel_blocks
     cdef int64_t n = group // problem.g, g = group % problem.g
     cdef int64_t panels = (problem.k + cut.width - 1) // cut.width
-    cdef int64_t first_panel = k_block * cut.panels
-    cdef int64_t end_panel = min(first_panel + cut.panels, panels)
+    cdef int64_t k = k_block * cut.panels * cut.width
+    cdef int64_t channels = min(cut.panels * cut.width, problem.k - k)
     cdef int64_t length = problem.t * problem.r * problem.s * problem.c
-    cdef int64_t end = (pixel_block + 1) * cut.pixels
+    cdef int64_t end = (pixel_block + 1) * cut.pixels, m, at
     cdef Strip strip
     if pixel_block + 1 == cut.pixel_blocks:
         end = problem.o * problem.p * problem.q
     x += n * x_strides.n + g * problem.c * x_strides.c
-    packed += g * panels * length * cut.width
-    out += n * out_strides.n + g * problem.k * out_strides.k
+    packed += (g * panels + k_block * cut.panels) * length * cut.width
+    out += n * out_strides.n + (g * problem.k + k) * out_strides.k
     if bias:
-        bias += g * problem.k
+        bias += g * problem.k + k
     strip.columns_in_place = is_columns(problem, x_strides)
     strip.flat_out = is_flat(
         problem.o, problem.p, problem.q, out_strides.o, out_strides.p, out_strides.q
@@ -273,10 +276,17 @@ cdef void tile(
         strip.pixels = end - strip.first
         if strip.pixels >= 4 * cut.width:
             strip.pixels = 3 * cut.width
-        strip.rest = strip.pixels % lanes_of(x)
-        multiply_strip(
+        strip.rest = strip.pixels % lanes_of(out)
+        strip.next_pixels = min(end - strip.first - strip.pixels, 3 * cut.width)
+        for m in range(strip.rest):
+            at = strip.first + strip.pixels - strip.rest + m
+            strip.to_pixel[m] = (
+                at // (problem.q * problem.p) * out_strides.o
+                + at // problem.q % problem.p * out_strides.p + at % problem.q * out_strides.q
+            )
+        multiply_depths(
             x, x_strides, packed, bias, out, out_strides, problem, taps, cut, local, activation,
-            &strip, first_panel, end_panel, min(end - strip.first - strip.pixels, 3 * cut.width),
+            &strip, channels,
         )
         strip.first += strip.pixels
 
@@ -284,7 +294,7 @@ cdef void tile(
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
     floating[:, :, :, :, :] out, problem, const int64_t[:, ::1] taps, cut,
-    floating[::1] local, int activation, int64_t[::1] queue,
+    floating[::1] local, int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
     cdef ConvProblem problem_fields

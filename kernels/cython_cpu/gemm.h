@@ -15,35 +15,31 @@
  * and are left there or finished, with bias and activation. */
 typedef struct {
     int resume, finish;
-    int activation;
+    int64_t activation;
 } Stage;
 
 #define lanes_of(pointer) SELECT(lanes_of, pointer)()
-#define multiply_pixels(to, to_stride, sums, sums_stride, columns, step, depth, w, bias, stage, \
-                        channels, vectors)                                                      \
-    SELECT(multiply_pixels, to)(to, to_stride, sums, sums_stride, columns, step, depth, w,      \
-                                bias, stage, channels, vectors)
-#define multiply_rest(sums, columns, step, depth, w, apart, panels, pixels, resume) \
-    SELECT(multiply_rest, sums)(sums, columns, step, depth, w, apart, panels, pixels, resume)
-#define store_rest(sums, pixels, channels, bias, activation, out, pixel, stride_k) \
-    SELECT(store_rest, sums)(sums, pixels, channels, bias, activation, out, pixel, stride_k)
-#define copy_rows(to, to_stride, to_step, from, stride, step, rows, count) \
-    SELECT(copy_rows, to)(to, to_stride, to_step, from, stride, step, rows, count)
+#define multiply_strip(to, to_stride, sums, sums_stride, columns, step, depth, w, bias, stage,  \
+                       channels, vectors)                                                      \
+    SELECT(multiply_strip, to)(to, to_stride, sums, sums_stride, columns, step, depth, w, bias, \
+                               stage, channels, vectors)
+#define multiply_rest(sums, columns, step, depth, w, apart, bias, stage, channels, pixels, out, \
+                      pixel, stride_k)                                                         \
+    SELECT(multiply_rest, sums)(sums, columns, step, depth, w, apart, bias, stage, channels,    \
+                                pixels, out, pixel, stride_k)
+#define copy_rows(to, to_stride, from, stride, step, rows, count) \
+    SELECT(copy_rows, to)(to, to_stride, from, stride, step, rows, count)
 #define clear_rows(to, to_stride, rows, count) \
     SELECT(clear_rows, to)(to, to_stride, rows, count)
 #define prefetch_rows(from, stride, rows, count) \
     SELECT(prefetch_rows, from)(from, stride, rows, count)
 #endif
 
-#undef WIDTH
+#include "microkernel.h"
+
 #undef ROWS
-#undef REST
-#define WIDTH (64 / (int)sizeof(REAL))
 /* 24 of 32 registers hold sums, or 12 of 16. */
 #define ROWS (HAS_AVX512 ? 8 : 4)
-/* Pixels that are broadcast side by side: at most half a vector, so that 2 vectors of out-channels
- * beside them need no more registers than that. */
-#define REST (LANES / 2)
 
 LOOP int64_t NAME(lanes_of)(void)
 {
@@ -58,6 +54,9 @@ INLINE void NAME(multiply_block)(REAL *to, int64_t to_stride, const REAL *sums,
                                  int64_t channels, const int vectors)
 {
     VECTOR sum[ROWS][MOST_VECTORS];
+    /* A function is called once for a row and not for every vector. */
+    void (*const apply)(REAL *, int64_t) = stage.activation > 2 ? (void *)stage.activation : NULL;
+    const int64_t code = apply ? 0 : stage.activation;
     /* GCC keeps the sums in registers only if every loop over them is unrolled. */
 #pragma GCC unroll 8
     for (int j = 0; j < ROWS; j++)
@@ -94,17 +93,20 @@ INLINE void NAME(multiply_block)(REAL *to, int64_t to_stride, const REAL *sums,
         for (int v = 0; v < vectors; v++) {
             VECTOR y = sum[j][v];
             if (stage.finish)
-                y = NAME(activate)(bias ? y + NAME(splat)(bias[j]) : y, stage.activation);
+                y = NAME(activate)(bias ? y + NAME(splat)(bias[j]) : y, code);
             NAME(store)(to + j * to_stride + v * LANES, y);
         }
     }
+    if (stage.finish && apply)
+        for (int j = 0; j < ROWS && j < channels; j++)
+            apply(to + j * to_stride, vectors * LANES);
 }
 
 /* The same for `channels` of a panel and any number of vectors; `bias` may be NULL. */
-LOOP void NAME(multiply_pixels)(REAL *to, int64_t to_stride, const REAL *sums,
-                                int64_t sums_stride, const REAL *columns, int64_t step,
-                                int64_t depth, const REAL *w, const REAL *bias, Stage stage,
-                                int64_t channels, int64_t vectors)
+LOOP void NAME(multiply_strip)(REAL *to, int64_t to_stride, const REAL *sums,
+                               int64_t sums_stride, const REAL *columns, int64_t step,
+                               int64_t depth, const REAL *w, const REAL *bias, Stage stage,
+                               int64_t channels, int64_t vectors)
 {
     for (int64_t v = 0; v < vectors; v += MOST_VECTORS)
         for (int64_t k = 0; k < channels; k += ROWS) {
@@ -122,97 +124,30 @@ LOOP void NAME(multiply_pixels)(REAL *to, int64_t to_stride, const REAL *sums,
         }
 }
 
-/* `pixels` broadcast pixels x `vectors` vectors of out-channels, which are `apart` in the weights
- * and `sums_apart` in sums[m][:]. */
-INLINE void NAME(multiply_few)(REAL *sums, int64_t sums_apart, const REAL *columns, int64_t step,
-                               int64_t depth, const REAL *w, int64_t apart, int resume,
-                               const int pixels, const int vectors)
-{
-    VECTOR sum[REST][2];
-#pragma GCC unroll 8
-    for (int m = 0; m < pixels; m++)
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++)
-            sum[m][v] = resume ? NAME(load)(sums + m * WIDTH + v * sums_apart) : (VECTOR){0};
-#pragma GCC unroll 1
-    for (int64_t i = 0; i < depth; i++, columns += step, w += WIDTH) {
-        VECTOR weight[2];
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++)
-            weight[v] = NAME(load)(w + v * apart);
-#pragma GCC unroll 8
-        for (int m = 0; m < pixels; m++) {
-            const VECTOR x = NAME(splat)(columns[m]);
-#pragma GCC unroll 2
-            for (int v = 0; v < vectors; v++)
-                sum[m][v] = NAME(multiply_add)(x, weight[v], sum[m][v]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int m = 0; m < pixels; m++)
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++)
-            NAME(store)(sums + m * WIDTH + v * sums_apart, sum[m][v]);
-}
-
-/* The same for one or two panels, `apart` in memory, and fewer pixels than lanes:
- * sums[panel][m][:] (+)= sum of columns[i][m] * w[panel][i][:]. */
+/* sums[m][:] (+)= sum of columns[i][m] * w[i][:] for the `channels` of one or two panels, `apart`
+ * in memory, and fewer pixels than lanes, by the tiles of microkernel.h; finished ones go to
+ * out[pixel[m] + k * stride_k]. */
 LOOP void NAME(multiply_rest)(REAL *sums, const REAL *columns, int64_t step, int64_t depth,
-                              const REAL *w, int64_t apart, int64_t panels, int64_t pixels,
-                              int resume)
+                              const REAL *w, int64_t apart, const REAL *bias, Stage stage,
+                              int64_t channels, int64_t pixels, REAL *out, const int64_t *pixel,
+                              int64_t stride_k)
 {
-    /* Two vectors beside each other: of one panel, or of two. */
-    const int64_t together = LANES == WIDTH ? panels : 1;
-    const int64_t next = LANES == WIDTH ? apart : LANES;
-    const int64_t sums_next = LANES == WIDTH ? pixels * WIDTH : LANES;
-    const int pair = LANES != WIDTH || panels == 2;
-    for (int64_t panel = 0; panel < panels; panel += together)
-        for (int64_t m = 0; m < pixels; m += REST) {
-            REAL *to = sums + (panel * pixels + m) * WIDTH;
-            const REAL *from = columns + m, *weights = w + panel * apart;
-#define FEW(count)                                                                              \
-    case count:                                                                                 \
-        if (count <= REST && pair)                                                              \
-            NAME(multiply_few)(to, sums_next, from, step, depth, weights, next, resume,         \
-                               count <= REST ? count : 1, 2);                                   \
-        else if (count <= REST && LANES == WIDTH)                                               \
-            NAME(multiply_few)(to, sums_next, from, step, depth, weights, next, resume,         \
-                               count <= REST ? count : 1, 1);                                   \
-        break
-            switch (pixels - m < REST ? pixels - m : REST) {
-                FEW(1);
-                FEW(2);
-                FEW(3);
-                FEW(4);
-                FEW(5);
-                FEW(6);
-                FEW(7);
-                FEW(8);
-            }
-#undef FEW
+    static const int64_t neighbours[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13};
+    const Runs runs = {1, 1, 1, depth, 0, 0, 0, step};
+    const int64_t tiles = (pixels + PIXELS - 1) / PIXELS;
+    for (int64_t k = 0; k < channels; k += 2 * LANES) {
+        const int64_t left = channels - k < 2 * LANES ? channels - k : 2 * LANES;
+        const int64_t vectors = left > LANES ? 2 : 1;
+        for (int64_t i = 0; i < tiles; i++) {
+            const int64_t first = i * pixels / tiles, count = (i + 1) * pixels / tiles - first;
+            REAL *tile = sums + k * pixels + first * vectors * LANES;
+            NAME(multiply_vectors)(tile, count, vectors, columns + first, neighbours, &runs,
+                                   w + k / WIDTH * apart, LANES == WIDTH ? apart : LANES,
+                                   stage.resume);
+            if (stage.finish)
+                NAME(store_tile)(tile, vectors * LANES, count, left, bias ? bias + k : bias,
+                                 stage.activation, out + k * stride_k, pixel + first, stride_k);
         }
-}
-
-/* Finish sums[m][:] of a panel and write its first `channels` to out[pixel[m] + k * stride_k];
- * `bias` may be NULL. Overwrites the sums. */
-LOOP void NAME(store_rest)(REAL *sums, int64_t pixels, int64_t channels, const REAL *bias,
-                           int activation, REAL *out, const int64_t *pixel, int64_t stride_k)
-{
-    for (int64_t m = 0; m < pixels; m++) {
-        REAL *at = sums + m * WIDTH, *to = out + pixel[m];
-        for (int64_t k = 0; k < WIDTH; k += LANES) {
-            VECTOR y = NAME(load)(at + k);
-            if (bias)
-                y += NAME(load_first)(bias + k, channels - k < 0       ? 0
-                                                : channels - k < LANES ? channels - k
-                                                                       : LANES);
-            NAME(store)(at + k, NAME(activate)(y, activation));
-        }
-        if (stride_k == 1 && channels == WIDTH)
-            memcpy(to, at, WIDTH * sizeof(REAL));
-        else
-            for (int64_t k = 0; k < channels; k++)
-                to[k * stride_k] = at[k];
     }
 }
 
@@ -245,21 +180,18 @@ LOOP void NAME(clear_rows)(REAL *to, int64_t to_stride, int64_t rows, int64_t co
             NAME(store_first)(to, (VECTOR){0}, count);
 }
 
-/* to[i * to_stride + m * to_step] = from[i * stride + m * step] for i < rows, m < count. */
-LOOP void NAME(copy_rows)(REAL *restrict to, int64_t to_stride, int64_t to_step,
-                          const REAL *restrict from, int64_t stride, int64_t step, int64_t rows,
-                          int64_t count)
+/* to[i * to_stride + m] = from[i * stride + m * step] for i < rows, m < count. */
+LOOP void NAME(copy_rows)(REAL *restrict to, int64_t to_stride, const REAL *restrict from,
+                          int64_t stride, int64_t step, int64_t rows, int64_t count)
 {
-    if (to_step == 1 && step == 1)
+    if (step == 1)
         for (int64_t i = 0; i < rows; i++)
             NAME(copy_row)(to + i * to_stride, from + i * stride, count, 1);
-    else if (to_step == 1 && step == 2)
+    else if (step == 2)
         for (int64_t i = 0; i < rows; i++)
             NAME(copy_row)(to + i * to_stride, from + i * stride, count, 2);
     else
-        for (int64_t m = 0; m < count; m++)
-            for (int64_t i = 0; i < rows; i++)
-                to[i * to_stride + m * to_step] = from[i * stride + m * step];
+        NAME(copy_transposed)(to, to_stride, from, stride, step, rows, count);
 }
 
 /* Bring from[i * stride + m] for i < rows, m < count into the caches. */
