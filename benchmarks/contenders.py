@@ -44,8 +44,6 @@ class Own(Contender):
 
     def missing(self) -> str | None:
         """Why the row's engine or module isn't here."""
-        if self.packed and not hasattr(cnnfast, "pack_weight"):
-            return f"cnnfast {cnnfast.__version__} has no pack_weight"
         if self.row is None:
             return None
         module = f"cnnfast.kernels.{self.row.load.partition(':')[0]}"

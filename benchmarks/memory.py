@@ -70,7 +70,7 @@ def _row(workload: Workload, threads: int) -> MemoryRow:
     data = math.prod(workload.input) + math.prod(workload.geometry.out_shape)
     scratch, runs = _scratch(contenders.DEFAULT, workload)
     packed = None
-    if workload.family == "fprop" and contenders.PACKED.missing() is None:
+    if workload.family == "fprop":
         packed, _ = _scratch(contenders.PACKED, workload)
     return MemoryRow(workload.name, threads, data * itemsize, scratch, packed, runs)
 
