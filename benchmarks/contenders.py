@@ -80,11 +80,11 @@ class Own(Contender):
         if workload.channels_last:
             keywords["layout"] = LAYOUTS[workload.rank]
             arrays = _channels_last(workload, arrays)
-        if self.packed:
-            x, weight = arrays
-            ready = cnnfast.pack_weight(weight, x.shape, **workload.arguments, **keywords)
-            arrays = (x, ready)
-        return workload.bound(*arrays, **keywords)
+        if not self.packed:
+            return workload.bound(*arrays, **keywords)
+        x, weight = arrays
+        ready = cnnfast.pack_weight(weight, x.shape, **workload.arguments, **keywords)
+        return workload.bound(x, ready, **keywords)
 
     def as_array(self, result: Any, workload: Workload) -> Array:
         """The result, channels first."""
