@@ -24,8 +24,8 @@ CACHE_SETS_BYTES = 4096
 IM2COL_DEPTH = 256
 #: Output pixels of an im2col task: 96 x 256 float32 (96 KiB) stay in L2.
 IM2COL_PIXELS = 96
-#: Bytes of pixels of a strip, which the GEMM with vectors of pixels computes at a time: 3 vectors of
-#: 64 bytes, or 6 of 32. Fewer than GEMM_MOST_BYTES at the end of a plane stay together.
+#: Bytes of pixels of a strip, which the GEMM with vectors of pixels computes at a time: 3 vectors
+#: of 64 bytes, or 6 of 32. Fewer than GEMM_MOST_BYTES at the end of a plane stay together.
 GEMM_STRIP_BYTES = 192
 GEMM_MOST_BYTES = 256
 #: Reduction steps whose columns are packed at a time: 512 x 192 bytes (96 KiB) stay in L2, and sums
