@@ -15,8 +15,10 @@ from .shapes import ceil_div, effective_kernel, round_up
 #: 6 x 16 float32 or 6 x 8 float64 fill 12 of AVX2's 16 vector registers with sums.
 TILE_PIXELS = 6
 TILE_BYTES = 64
-#: Pixels of the largest register tile, beside two panels: 28 of AVX-512's 32 vector registers.
+#: Pixels of the largest register tile, beside two panels: 28 of AVX-512's 32 vector registers. Its
+#: store reads up to 15 rows more than there are pixels.
 MOST_PIXELS = 14
+TILE_ROWS = MOST_PIXELS + 15
 #: Pixels this far apart lie in the same set of an L1 cache, which holds eight of them.
 CACHE_SETS_BYTES = 4096
 #: Reduction steps that the im2col rows pack at a time: 6 x 256 float32 pixels (6 KiB) and
@@ -105,7 +107,7 @@ class TiledCut(NamedTuple):
 
     Local scratch: the padded input under the task's outputs, channels last
     ``[t][halo_rows][halo_columns][halo_channels]``, then one register tile
-    ``[MOST_PIXELS][2][width]``, then two int64 per pixel of the task.
+    ``[TILE_ROWS][2][width]``, then two int64 per pixel of the task.
     """
 
     width: int
@@ -252,7 +254,7 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
         weight_panels=problem.g * panels,
         shared_elements=problem.g * panels * reduction_length(problem) * width,
         local_elements=halo_elements
-        + MOST_PIXELS * 2 * width
+        + TILE_ROWS * 2 * width
         + ceil_div(2 * 8 * rows * columns, itemsize),
     )
 
