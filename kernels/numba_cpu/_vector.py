@@ -109,6 +109,21 @@ def load_masked(
     return builder.call(function, [builder.bitcast(address, kind), alignment, mask, other])
 
 
+def store_first(builder: Any, value: Any, address: Any, count: Any) -> None:
+    """Store the first ``count`` lanes."""
+    vector = value.type
+    indices = ir.VectorType(INT64, vector.count)
+    lanes = ir.Constant(indices, list(range(vector.count)))
+    mask = builder.icmp_signed("<", lanes, splat(builder, indices, count))
+    kind, size = vector.as_pointer(), element_bytes(vector.element)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [vector, kind, INT32, mask.type]),
+        f"llvm.masked.store.v{vector.count}f{8 * size}.p0",
+    )
+    builder.call(function, [value, builder.bitcast(address, kind), INT32(size), mask])
+
+
 def load_gathered(
     builder: Any, vector: ir.VectorType, address: Any, offsets: Any, mask: Any
 ) -> Any:
