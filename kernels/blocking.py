@@ -198,7 +198,7 @@ def gemm_cut(problem: ConvProblem, itemsize: int) -> GemmCut:
     share, _ = _split_panels(problem, panels, images * pixel_blocks)
     share = split_evenly(panels, min(share, GEMM_PANELS))
     length = reduction_length(problem)
-    depth, strip = min(GEMM_DEPTH, length), min(plane, most - 1)
+    depth, strip = min(GEMM_DEPTH, length), min(round_up(plane, width), most)
     return GemmCut(
         width=width,
         panels=share,
