@@ -77,6 +77,7 @@ INLINE void NAME(multiply_block)(REAL *to, int64_t to_stride, const REAL *sums,
 #pragma GCC unroll 1
     for (int64_t i = 0; i < depth; i++, columns += step, w += WIDTH) {
         VECTOR x[MOST_VECTORS];
+        __builtin_prefetch(w + 32 * WIDTH);
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++)
             x[v] = NAME(load)(columns + v * LANES);
