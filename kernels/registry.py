@@ -141,7 +141,6 @@ def _wgrad(method: Algorithm) -> Algorithm:
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
 IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
-IM2COL_NUMBA = Algorithm("im2col", costs.im2col_numba, blocking.im2col_cut, packs=True)
 DIRECT = Algorithm("direct", costs.direct, blocking.direct_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
@@ -158,7 +157,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", DIRECT, "cython_cpu", "cython_cpu._direct:fprop"),
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),
     Kernel("fprop", TILED, "numba_cpu", "numba_cpu.tiled:fprop"),
-    Kernel("fprop", IM2COL_NUMBA, "numba_cpu", "numba_cpu.im2col:fprop"),
+    Kernel("fprop", IM2COL, "numba_cpu", "numba_cpu.im2col:fprop"),
     Kernel("fprop", DIRECT, "numba_cpu", "numba_cpu.direct:fprop", WITH_INT64),
     Kernel("fprop", LOOP, "numba_cpu", "numba_cpu.loop:fprop", WITH_INT64),
     Kernel(
@@ -176,7 +175,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("dgrad", _dgrad(DIRECT, adjoints.in_rows), "cython_cpu", "cython_cpu._direct:dgrad"),
     Kernel("dgrad", _dgrad(LOOP), "cython_cpu", "cython_cpu._loop:dgrad", WITH_INT64),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "numba_cpu", "numba_cpu.tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL_NUMBA, adjoints.in_tiles), "numba_cpu", "numba_cpu.im2col:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "numba_cpu", "numba_cpu.im2col:dgrad"),
     Kernel(
         "dgrad", _dgrad(DIRECT, adjoints.in_rows), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64
     ),
@@ -196,7 +195,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("wgrad", WGRAD_DIRECT, "cython_cpu", "cython_cpu._wgrad_direct:wgrad"),
     Kernel("wgrad", _wgrad(LOOP), "cython_cpu", "cython_cpu._loop:wgrad", WITH_INT64),
     Kernel("wgrad", WGRAD_TILED, "numba_cpu", "numba_cpu.wgrad:wgrad"),
-    Kernel("wgrad", _wgrad(IM2COL_NUMBA), "numba_cpu", "numba_cpu.im2col:wgrad"),
+    Kernel("wgrad", _wgrad(IM2COL), "numba_cpu", "numba_cpu.im2col:wgrad"),
     Kernel("wgrad", WGRAD_DIRECT, "numba_cpu", "numba_cpu.wgrad_direct:wgrad"),
     Kernel("wgrad", _wgrad(LOOP), "numba_cpu", "numba_cpu.loop:wgrad", WITH_INT64),
     Kernel(

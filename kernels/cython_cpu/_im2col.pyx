@@ -19,6 +19,7 @@ Source: Goto and van de Geijn 2008.
 from cython cimport floating
 from libc.stdint cimport int64_t, uint64_t
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._gemm cimport (
     Stage, clear_rows, copy_inside, copy_rows, copy_transposed, lanes_of, multiply_rest,
     multiply_strip, prefetch_rows,
@@ -30,7 +31,7 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import gemm_cut
 from cnnfast.kernels.cython_cpu import _loop
-from cnnfast.kernels.cython_cpu._packing import pack_weight
+from cnnfast.kernels.cython_cpu._packing import pack_weight, packing
 
 
 cdef enum:
@@ -301,32 +302,39 @@ cdef void tile(
         strip.first += strip.pixels
 
 
+cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue."""
+    cdef int64_t task, begin = 0, end = 0
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
+                <const floating*>call.bias, <floating*>call.out, &call.out_strides, &call.problem,
+                call.taps, <const GemmCut*>call.cut, local, call.activation, task,
+            )
+
+
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
     floating[:, :, :, :, :] out, problem, const int64_t[:, ::1] taps, cut,
     floating[::1] local, int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
-    cdef ConvProblem problem_fields
+    cdef ConvCall call
     cdef GemmCut cut_fields
-    cdef InputStrides x_strides
-    cdef OutputStrides out_strides
-    cdef int64_t task, begin = 0, end = 0
-    cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
-    read_fields(problem, &problem_fields)
+    read_fields(problem, &call.problem)
     read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
+    read_strides(x.strides, sizeof(floating), &call.x_strides)
+    read_strides(out.strides, sizeof(floating), &call.out_strides)
+    call.x, call.weight = &x[0, 0, 0, 0, 0], &packed[0]
+    call.bias = &bias[0] if bias.shape[0] else NULL
+    call.out, call.taps, call.cut = &out[0, 0, 0, 0, 0], &taps[0, 0], &cut_fields
+    call.activation = activation
     with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
-                    &out_strides, &problem_fields, &taps[0, 0], &cut_fields, &local[0],
-                    activation, task,
-                )
+        run_tasks(&call, &local[0], &queue[0])
 
 
-fprop = drivers.fprop(gemm_cut, tiles, pack_weight)
+_tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
+fprop = drivers.fprop(gemm_cut, tiles, pack_weight, drivers.Compiled(gemm_cut, _tasks, packing))
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)
 wgrad = adjoints.wgrad(fprop)
