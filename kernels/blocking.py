@@ -30,9 +30,11 @@ IM2COL_PIXELS = 96
 #: of 64 bytes, or 6 of 32. Fewer than GEMM_MOST_BYTES at the end of a plane stay together.
 GEMM_STRIP_BYTES = 192
 GEMM_MOST_BYTES = 256
-#: Reduction steps whose columns are packed at a time: 512 x 192 bytes (96 KiB) stay in L2, and sums
-#: that wait for the next block cost 1 %.
-GEMM_DEPTH = 512
+#: Reduction steps whose columns are packed at a time: 1024 x 192 bytes (192 KiB) stay in L2. Shorter
+#: blocks would stay in L1, but their sums wait in memory more often (512: 3 % slower).
+GEMM_DEPTH = 1024
+#: Out-channels of a task at least, where columns are packed, for each task packs them again.
+GEMM_CHANNELS = 128
 #: Strips of a task, and panels: the sums of 1024 float32 channels (192 KiB) stay in L2.
 GEMM_STRIPS = 8
 GEMM_PANELS = 64
@@ -150,9 +152,11 @@ def split_evenly(total: int, most: int) -> int:
     return ceil_div(total, ceil_div(total, most))
 
 
-def _split_panels(problem: ConvProblem, panels: int, pixel_tasks: int) -> tuple[int, int]:
+def _split_panels(
+    problem: ConvProblem, panels: int, pixel_tasks: int, channels: int = MIN_TASK_CHANNELS
+) -> tuple[int, int]:
     wanted = ceil_div(MIN_TASKS, max(pixel_tasks, 1))
-    share = ceil_div(panels, min(wanted, ceil_div(problem.k, MIN_TASK_CHANNELS)))
+    share = ceil_div(panels, min(wanted, ceil_div(problem.k, channels)))
     return share, ceil_div(panels, share)
 
 
@@ -197,10 +201,11 @@ def gemm_cut(problem: ConvProblem, itemsize: int) -> GemmCut:
     together = split_evenly(strips, min(max(strips * images // MIN_TASKS, 1), GEMM_STRIPS))
     pixel_blocks = ceil_div(strips, together)
     panels = ceil_div(problem.k, width)
-    share, _ = _split_panels(problem, panels, images * pixel_blocks)
+    channels = MIN_TASK_CHANNELS if problem.t * problem.r * problem.s == 1 else GEMM_CHANNELS
+    share, _ = _split_panels(problem, panels, images * pixel_blocks, channels)
     share = split_evenly(panels, min(share, GEMM_PANELS))
     length = reduction_length(problem)
-    depth, strip = min(GEMM_DEPTH, length), min(plane, most - 1)
+    depth, strip = split_evenly(length, GEMM_DEPTH), min(round_up(plane, width), most)
     return GemmCut(
         width=width,
         panels=share,
