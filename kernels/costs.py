@@ -126,11 +126,11 @@ def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
     """Register tiles of weights, units of pixels after each other."""
     cut = wgrad_cut(problem, geometry.dtype.itemsize)
     pixels = problem.n * problem.o * problem.p * problem.q
-    tiles = cut.weight_panels * cut.channel_blocks * cut.tiles
+    tiles = cut.weight_panels * ceil_div(reduction_length(problem), TILE_PIXELS)
     computing = tiles * (pixels * TILE_STEP + cut.units * TILE_RESUME)
-    packing = cut.weight_panels * cut.width * pixels * PACK_GRADIENT
-    blocks = problem.g * cut.k_blocks * cut.units * cut.channel_blocks
-    copying = blocks * cut.halo_elements * PACK_HALO
+    packing = cut.channel_blocks * cut.weight_panels * cut.width * pixels * PACK_GRADIENT
+    halos = problem.g * cut.k_blocks * cut.units * ceil_div(problem.c, cut.tile_channels)
+    copying = halos * cut.halo_elements * PACK_HALO
     return computing + packing + copying + cut.shared_elements * ADD_UP
 
 

@@ -126,9 +126,9 @@ def _reads_padding(problem: ConvProblem) -> bool:
 def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) -> Fprop:
     """The callable of a wgrad row: partial sums of the tasks, then their sum into ``out``.
 
-    ``tiles(x, grad_output, sums, problem, cut, local, queue)`` runs tasks,
-    ``finish(sums, out, problem, cut, queue)`` adds up the slices of panels in order. ``sums`` is
-    the cut's shared scratch.
+    ``tiles(x, grad_output, sums, out, problem, cut, local, queue)`` runs tasks, which write
+    ``out`` themselves if all of the reduction is one slice; otherwise ``finish(sums, out, problem,
+    cut, queue)`` adds up the slices of panels in order. ``sums`` is the cut's shared scratch.
     """
 
     def run_wgrad(
@@ -151,9 +151,10 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
         queue, panels = (parallel.queue_of(n, threads) for n in (cut.tasks, cut.weight_panels))
 
         def body(worker: int) -> None:
-            tiles(x, grad_output, sums, problem, cut, local[worker], queue)
-            parallel.wait_for(queue)
-            finish(sums, out, problem, cut, panels)
+            tiles(x, grad_output, sums, out, problem, cut, local[worker], queue)
+            if cut.slices > 1:
+                parallel.wait_for(queue)
+                finish(sums, out, problem, cut, panels)
 
         parallel.run(body, threads)
 

@@ -148,7 +148,8 @@ cdef void finish_filter(
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] grad_output,
-    floating[::1] sums, problem, cut, floating[::1] local, int64_t[::1] queue,
+    floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, floating[::1] local,
+    int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
     cdef ConvProblem problem_fields

@@ -1,0 +1,177 @@
+/* The loops of the tiled wgrad row: a register tile of weights over the pixels of a unit, and the
+ * copies that it reads.
+ *
+ * A tile is up to 12 weights of neighbouring in-channels (or taps) x two panels of out-channels;
+ * with 32 registers of 64 bytes its 24 vectors of sums stay there while the pixels go by, and a step
+ * costs 12 broadcasts, 2 loads and 24 multiply-adds. With 16 registers of 32 bytes it is cut into
+ * tiles of 6 weights x a panel. Included once per dtype and instruction set (instruction_sets.h).
+ */
+#ifndef MOST_WEIGHTS
+#define MOST_WEIGHTS 12
+
+/* The output pixels of a unit, and what a step to the next row and column moves in the copied input;
+ * elements from a panel of packed gradients to the next, and from a panel of sums to the next. */
+typedef struct {
+    int64_t rows, columns;
+    int64_t x_row, x_column;
+    int64_t grad_panel, sum_panel;
+} Pixels;
+
+#define sum_tile(sums, at, x, grad, pixels, weights, panels, resume) \
+    SELECT(sum_tile, sums)(sums, at, x, grad, pixels, weights, panels, resume)
+#define copy_transposed(to, to_stride, from, stride_i, stride_j, rows, columns) \
+    SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
+#define add_to(to, from, count) SELECT(add_to, to)(to, from, count)
+#endif
+
+#undef PANEL_VECTORS
+#undef SQUARE
+#undef ROW
+#undef ROW_MASK
+#if VECTOR_BYTES == 64
+#define PANEL_VECTORS 1
+#define SQUARE (LANES / 2)
+#define ROW HALF
+#define ROW_MASK HALF_MASK
+#else
+#define PANEL_VECTORS 2
+#define SQUARE LANES
+#define ROW VECTOR
+#define ROW_MASK MASK
+#endif
+#define PANEL (PANEL_VECTORS * LANES)
+
+/* sums[at[m] + v * sum_panel ..] (+)= sum over the pixels of x[pixel + m] * grad[v][pixel][..], for
+ * `weights` m and `panels` v; `resume` goes on from the former sums. */
+INLINE void NAME(multiply)(REAL *sums, const int64_t *at, const REAL *x, const REAL *grad,
+                           const Pixels *pixels, int resume, const int weights, const int panels)
+{
+    VECTOR sum[MOST_WEIGHTS][2];
+    const REAL *second = grad + (panels == 2 && PANEL_VECTORS == 1 ? pixels->grad_panel : LANES);
+    const int64_t apart = panels == 2 && PANEL_VECTORS == 1 ? pixels->sum_panel : LANES;
+    const int vectors = panels * PANEL_VECTORS;
+    for (int m = 0; m < weights; m++)
+        for (int v = 0; v < vectors; v++)
+            sum[m][v] = resume ? NAME(load)(sums + at[m] + v * apart) : (VECTOR){0};
+
+    for (int64_t p = 0; p < pixels->rows; p++) {
+        const REAL *from = x + p * pixels->x_row;
+        const int64_t step = pixels->x_column;
+        /* Not unrolled: GCC 12 spills sums when it does. */
+#pragma GCC unroll 1
+        for (int64_t q = pixels->columns; q; q--, from += step, grad += PANEL, second += PANEL) {
+            const VECTOR first = NAME(load)(grad);
+            const VECTOR other = vectors == 2 ? NAME(load)(second) : first;
+            for (int m = 0; m < weights; m++) {
+                const VECTOR value = NAME(splat)(from[m]);
+                sum[m][0] = NAME(multiply_add)(value, first, sum[m][0]);
+                if (vectors == 2)
+                    sum[m][1] = NAME(multiply_add)(value, other, sum[m][1]);
+            }
+        }
+    }
+
+    for (int m = 0; m < weights; m++)
+        for (int v = 0; v < vectors; v++)
+            NAME(store)(sums + at[m] + v * apart, sum[m][v]);
+}
+
+#define TILE(weights, panels)                                                                    \
+    LOOP void NAME(tile_##weights##_##panels)(REAL *sums, const int64_t *at, const REAL *x,      \
+                                              const REAL *grad, const Pixels *pixels, int resume) \
+    {                                                                                            \
+        NAME(multiply)(sums, at, x, grad, pixels, resume, weights, panels);                      \
+    }
+#define TILES(panels)                                                                         \
+    TILE(1, panels) TILE(2, panels) TILE(3, panels) TILE(4, panels) TILE(5, panels) TILE(6, panels)
+#define MORE_TILES(panels)                                                                     \
+    TILE(7, panels) TILE(8, panels) TILE(9, panels) TILE(10, panels) TILE(11, panels)          \
+    TILE(12, panels)
+#define NAMES(panels)                                                                         \
+    NAME(tile_1_##panels), NAME(tile_2_##panels), NAME(tile_3_##panels), NAME(tile_4_##panels), \
+        NAME(tile_5_##panels), NAME(tile_6_##panels)
+#define MORE_NAMES(panels)                                                                      \
+    NAME(tile_7_##panels), NAME(tile_8_##panels), NAME(tile_9_##panels), NAME(tile_10_##panels), \
+        NAME(tile_11_##panels), NAME(tile_12_##panels)
+
+TILES(1)
+#if PANEL_VECTORS == 1
+TILES(2)
+MORE_TILES(1)
+MORE_TILES(2)
+#endif
+
+/* A tile of up to MOST_WEIGHTS weights and 2 panels. */
+LOOP void NAME(sum_tile)(REAL *sums, const int64_t *at, const REAL *x, const REAL *grad,
+                         const Pixels *pixels, int64_t weights, int64_t panels, int resume)
+{
+    typedef void Tile(REAL *, const int64_t *, const REAL *, const REAL *, const Pixels *, int);
+#if PANEL_VECTORS == 1
+    static Tile *const tiles[2][12] = {{NAMES(1), MORE_NAMES(1)}, {NAMES(2), MORE_NAMES(2)}};
+    tiles[panels - 1][weights - 1](sums, at, x, grad, pixels, resume);
+#else
+    static Tile *const tiles[6] = {NAMES(1)};
+    for (int64_t panel = 0; panel < panels; panel++)
+        for (int64_t m = 0; m < weights; m += 6)
+            tiles[(weights - m < 6 ? weights - m : 6) - 1](
+                sums + panel * pixels->sum_panel, at + m, x + m, grad + panel * pixels->grad_panel,
+                pixels, resume);
+#endif
+}
+
+/* to[i * to_stride + j] = from[i + j * from_stride] for i, j < SQUARE, rows of 32 bytes: every round
+ * interleaves the first half of the rows with the second. */
+INLINE void NAME(transpose)(REAL *to, int64_t to_stride, const REAL *from, int64_t from_stride)
+{
+    ROW row[SQUARE], next[SQUARE];
+    for (int j = 0; j < SQUARE; j++)
+        memcpy(&row[j], from + j * from_stride, sizeof(ROW));
+    for (int size = 1; size < SQUARE; size *= 2) {
+        for (int j = 0; j < SQUARE / 2; j++) {
+            const ROW low = row[j], high = row[j + SQUARE / 2];
+#if SQUARE == 8
+            next[2 * j] = SHUFFLE(ROW_MASK, low, high, 0, 8, 1, 9, 2, 10, 3, 11);
+            next[2 * j + 1] = SHUFFLE(ROW_MASK, low, high, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+            next[2 * j] = SHUFFLE(ROW_MASK, low, high, 0, 4, 1, 5);
+            next[2 * j + 1] = SHUFFLE(ROW_MASK, low, high, 2, 6, 3, 7);
+#endif
+        }
+        memcpy(row, next, sizeof row);
+    }
+    for (int i = 0; i < SQUARE; i++)
+        memcpy(to + i * to_stride, &row[i], sizeof(ROW));
+}
+
+/* to[i * to_stride + j] = from[i * stride_i + j * stride_j] for i < rows, j < columns. The last
+ * squares begin early enough to end with the array. */
+LOOP void NAME(copy_transposed)(REAL *restrict to, int64_t to_stride, const REAL *restrict from,
+                                int64_t stride_i, int64_t stride_j, int64_t rows, int64_t columns)
+{
+    if (stride_j == 1 && columns <= PANEL)
+        for (int64_t i = 0; i < rows; i++, to += to_stride, from += stride_i)
+            for (int64_t j = 0; j < columns; j += LANES) {
+                const int64_t lanes = columns - j < LANES ? columns - j : LANES;
+                NAME(store_first)(to + j, NAME(load_first)(from + j, lanes), lanes);
+            }
+    else if (stride_i == 1 && rows >= SQUARE && columns >= SQUARE)
+        for (int64_t i = 0; i < rows; i += SQUARE) {
+            i = i + SQUARE <= rows ? i : rows - SQUARE;
+            for (int64_t j = 0; j < columns; j += SQUARE) {
+                j = j + SQUARE <= columns ? j : columns - SQUARE;
+                NAME(transpose)(to + i * to_stride + j, to_stride, from + i + j * stride_j,
+                                stride_j);
+            }
+        }
+    else
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t i = 0; i < rows; i++)
+                to[i * to_stride + j] = from[i * stride_i + j * stride_j];
+}
+
+/* to[i] += from[i] for i < count. */
+LOOP void NAME(add_to)(REAL *restrict to, const REAL *restrict from, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        to[i] += from[i];
+}
