@@ -43,7 +43,7 @@ def test_demo_notices_a_wrong_backend(
 ) -> None:
     for module in ("rich", "matplotlib"):
         pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
-    from cnnfast._core import planner
+    from cnnfast._core import planner, recall
 
     def wrong(row: registry.Kernel) -> object:
         function = registry.load_row(row)
@@ -56,6 +56,7 @@ def test_demo_notices_a_wrong_backend(
         return kernel if row.name == "im2col/numpy" else function
 
     monkeypatch.setattr(planner, "load_row", wrong)
+    monkeypatch.setattr(recall, "_calls", {})
     assert cli.main(["demo", str(image), "--out", str(tmp_path)]) == 1
     assert "DISAGREES" in capsys.readouterr().out
 

@@ -152,7 +152,7 @@ def _locally_connected(
     columns = at_least_one(local.read_columns(x))
     flat = run_conv(
         "fprop", columns, local.flat_weight(w), flat_bias, local.grouped, arithmetic, activation,
-        None, backend,
+        backend,
     )  # fmt: skip
     result = result_array(out, shape, arithmetic.result)
     local.put_output(flat[..., : local.windows.batch], result)
