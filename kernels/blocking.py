@@ -6,6 +6,7 @@ come from the cache sizes of today's cores (32 KiB L1d, 512 KiB or more L2).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from .problem import ConvProblem
@@ -244,6 +245,7 @@ class WgradCut(NamedTuple):
     local_elements: int
 
 
+@lru_cache(maxsize=256)
 def wgrad_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
     """Blocks of the tiled rows of wgrad."""
     width, taps = TILE_BYTES // itemsize, problem.t * problem.r * problem.s
@@ -347,6 +349,7 @@ class WgradDirectCut(NamedTuple):
     local_elements: int
 
 
+@lru_cache(maxsize=256)
 def wgrad_direct_cut(problem: ConvProblem, itemsize: int) -> WgradDirectCut:
     """Blocks of the direct rows of wgrad."""
     # Without the padding: drivers.multiplying_padding replaces it, and the cut must stay the same.

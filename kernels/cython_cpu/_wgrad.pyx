@@ -174,7 +174,7 @@ cdef void sum_weights(
     cdef int64_t taps = problem.t * problem.r * problem.s
     cdef int64_t positions = problem.s, run = channels
     cdef int64_t at[MOST_WEIGHTS]
-    cdef int64_t t, r, s, m, index, first, weights, panel, offset
+    cdef int64_t t, r, s, c, tap, m, index, first, weights, panel, offset, tiles
     cdef Pixels pixels
     pixels.rows, pixels.columns = unit.rows, unit.columns
     pixels.x_column = unit.stride_w * cut.tile_channels
@@ -184,6 +184,7 @@ cdef void sum_weights(
         pixels.rows, pixels.columns = 1, unit.rows * unit.columns
     if cut.together:
         positions, run = 1, problem.s * channels
+    tiles = (run + cut.tile_weights - 1) // cut.tile_weights
     for panel in range(0, panels, 2):
         for t in range(problem.t):
             for r in range(problem.r):
@@ -192,14 +193,15 @@ cdef void sum_weights(
                         (t * unit.halo_rows + r * problem.dilation_h) * unit.halo_columns
                         + s * problem.dilation_w
                     ) * cut.tile_channels
-                    for index in range((run + cut.tile_weights - 1) // cut.tile_weights):
+                    c, tap = 0, s
+                    for index in range(tiles):
                         first = index * cut.tile_weights
                         weights = min(cut.tile_weights, run - first)
                         for m in range(weights):
-                            at[m] = (
-                                (first + m) % channels * taps
-                                + (t * problem.r + r) * problem.s + s + (first + m) // channels
-                            ) * cut.width
+                            at[m] = ((t * problem.r + r) * problem.s + tap + c * taps) * cut.width
+                            c += 1
+                            if c == channels:
+                                c, tap = 0, tap + 1
                         sum_tile(
                             sums + panel * sum_panel, at, halo + offset + first,
                             packed + panel * pixels.grad_panel, &pixels, weights,

@@ -50,28 +50,38 @@ INLINE void NAME(multiply)(REAL *sums, const int64_t *at, const REAL *x, const R
     const REAL *second = grad + (panels == 2 && PANEL_VECTORS == 1 ? pixels->grad_panel : LANES);
     const int64_t apart = panels == 2 && PANEL_VECTORS == 1 ? pixels->sum_panel : LANES;
     const int vectors = panels * PANEL_VECTORS;
+#pragma GCC unroll 12
     for (int m = 0; m < weights; m++)
+#pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             sum[m][v] = resume ? NAME(load)(sums + at[m] + v * apart) : (VECTOR){0};
 
-    for (int64_t p = 0; p < pixels->rows; p++) {
-        const REAL *from = x + p * pixels->x_row;
-        const int64_t step = pixels->x_column;
+    int64_t p = pixels->rows;
+    do {
+        const REAL *from = x;
+        int64_t q = pixels->columns;
         /* Not unrolled: GCC 12 spills sums when it does. */
 #pragma GCC unroll 1
-        for (int64_t q = pixels->columns; q; q--, from += step, grad += PANEL, second += PANEL) {
+        do {
             const VECTOR first = NAME(load)(grad);
             const VECTOR other = vectors == 2 ? NAME(load)(second) : first;
+#pragma GCC unroll 12
             for (int m = 0; m < weights; m++) {
                 const VECTOR value = NAME(splat)(from[m]);
                 sum[m][0] = NAME(multiply_add)(value, first, sum[m][0]);
                 if (vectors == 2)
                     sum[m][1] = NAME(multiply_add)(value, other, sum[m][1]);
             }
-        }
-    }
+            from += pixels->x_column;
+            grad += PANEL;
+            second += PANEL;
+        } while (--q);
+        x += pixels->x_row;
+    } while (--p);
 
+#pragma GCC unroll 12
     for (int m = 0; m < weights; m++)
+#pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             NAME(store)(sums + at[m] + v * apart, sum[m][v]);
 }
