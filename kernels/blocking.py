@@ -55,6 +55,8 @@ WGRAD_SLICE_BYTES = 1024 * 1024
 #: Bytes of input and gradient rows that a unit of the direct wgrad reads for every tap: they stay
 #: in L2 meanwhile.
 WGRAD_ROWS_BYTES = 128 * 1024
+#: Out-channels that a task of the direct wgrad sums side by side.
+WGRAD_FILTERS = 4
 
 
 class Im2colCut(NamedTuple):
@@ -331,13 +333,15 @@ def _wgrad_block(
 
 
 class WgradDirectCut(NamedTuple):
-    """Task = (g, out-channel of the group, slice of ``slice_units`` units of the reduction).
+    """Task = (g, block of ``filters`` out-channels, slice of ``slice_units`` units).
 
-    A unit is (n, o, block of ``rows``). Local scratch: a vector of sums for every weight of an
-    out-channel and a channel, ``[t][r][s][TILE_BYTES / 2]``. Shared scratch: the sums of the tasks,
-    ``[slice][g][k][c][t][r][s]``.
+    A unit is (n, o, block of ``rows``). Local scratch: a vector of sums for every weight of the
+    out-channels and a channel, ``[k][t][r][s][TILE_BYTES]``. Shared scratch, of several slices: the
+    sums of the tasks, ``[slice][g][k][c][t][r][s]``.
     """
 
+    filters: int
+    k_blocks: int
     rows: int
     row_blocks: int
     units: int
@@ -352,25 +356,28 @@ class WgradDirectCut(NamedTuple):
 @lru_cache(maxsize=256)
 def wgrad_direct_cut(problem: ConvProblem, itemsize: int) -> WgradDirectCut:
     """Blocks of the direct rows of wgrad."""
+    filters = split_evenly(problem.k, WGRAD_FILTERS)
+    k_blocks = ceil_div(problem.k, filters)
     # Without the padding: drivers.multiplying_padding replaces it, and the cut must stay the same.
-    row_bytes = (problem.stride_w + 1) * problem.q * itemsize
+    row_bytes = (problem.stride_w + filters) * problem.q * itemsize
     rows = split_evenly(problem.p, max(WGRAD_ROWS_BYTES // row_bytes, 1))
     row_blocks = ceil_div(problem.p, rows)
     units = problem.n * problem.o * row_blocks
-    filters = problem.g * problem.k
-    slice_units = ceil_div(max(units, 1), ceil_div(MIN_TASKS, filters))
+    slice_units = ceil_div(max(units, 1), ceil_div(MIN_TASKS, problem.g * k_blocks))
     slices = ceil_div(max(units, 1), slice_units)
-    lanes = TILE_BYTES // 2 // itemsize
+    weights = problem.g * problem.k * reduction_length(problem)
     return WgradDirectCut(
+        filters=filters,
+        k_blocks=k_blocks,
         rows=rows,
         row_blocks=row_blocks,
         units=units,
         slices=slices,
         slice_units=slice_units,
-        tasks=filters * slices,
-        weight_panels=filters,
-        shared_elements=slices * filters * reduction_length(problem),
-        local_elements=problem.t * problem.r * problem.s * lanes,
+        tasks=problem.g * k_blocks * slices,
+        weight_panels=problem.g * problem.k,
+        shared_elements=slices * weights if slices > 1 else 0,
+        local_elements=filters * problem.t * problem.r * problem.s * TILE_BYTES // itemsize,
     )
 
 

@@ -65,6 +65,7 @@ cdef struct WgradCut:
 
 
 cdef struct WgradDirectCut:
+    int64_t filters, k_blocks
     int64_t rows, row_blocks
     int64_t units, slices, slice_units
     int64_t tasks, weight_panels, shared_elements, local_elements

@@ -1,16 +1,18 @@
 """Direct gradient of the weights: nothing is copied, rows of gradients times rows of the input.
 
-x            (N, C, D, H, W)    any strides                                         IN
-grad_output  (N, K, O, P, Q)    any strides                                         IN
-out          (K, C/G, T, R, S)  any strides, overwritten                            OUT
-local        [t][r][s][lanes]             a vector of sums per weight of a channel  SCRATCH
-sums         [slice][g][k][c][t][r][s]    the sums of the tasks                     SCRATCH
-Accumulates in its dtype, n, o, p and q of a lane in order, then the lanes in pairs, then slice by
-slice. Task = (g, k, slice of units); ``finish``: one out-channel. Taps in the padding are skipped.
-Assumes a validated ConvGeometry; raises nothing.
+x            (N, C, D, H, W)    any strides                                              IN
+grad_output  (N, K, O, P, Q)    any strides                                              IN
+out          (K, C/G, T, R, S)  any strides, overwritten                                 OUT
+local        [k][t][r][s][lanes]          a vector of sums per weight of a channel       SCRATCH
+sums         [slice][g][k][c][t][r][s]    the sums of several slices                     SCRATCH
+Accumulates in its dtype, n, o, p and q of a lane in order (even and odd rows apart where weights are
+few), then the lanes in pairs, then slice by slice. Task = (g, block of ``filters``, slice of units);
+``finish``: one out-channel. Taps in the padding are skipped. Assumes a validated ConvGeometry;
+raises nothing.
 Why: with one channel or few, register tiles of out-channels stay empty and a copy costs more than
-it saves; here columns fill the vectors and up to MOST_TAPS weights share each load of gradients.
-Rows are taken in stretches whose taps are the same; at the ends of a row loads are masked.
+it saves; here columns fill the vectors, and up to five taps of a kernel row x four out-channels
+share their loads. A kernel row's taps are the same for all output rows that it reads inside for, so
+a plane is ``r`` calls; at the ends of a row loads are masked.
 Source: Zhang et al. 2018 (direct convolution); Georganas et al. 2018 (update pass).
 """
 
@@ -19,8 +21,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, Stretch, WeightStrides, WgradDirectCut, next_tasks,
-    read_fields, read_strides, stretch_at,
+    ConvProblem, InputStrides, OutputStrides, WeightStrides, WgradDirectCut, next_tasks,
+    read_fields, read_strides,
 )
 
 from cnnfast.kernels import drivers
@@ -31,97 +33,113 @@ from cnnfast.kernels.problem import taps_of
 cdef extern from *:
     """
     #define LOOPS "wgrad_direct.h"
+    #define WITH_AVX512
     #include "instruction_sets.h"
     """
     enum:
-        MOST_TAPS, VECTOR_BYTES
+        SUM_BYTES
 
-    ctypedef struct Tap:
-        int64_t at, low, high, sum
-
-    ctypedef struct Outputs:
-        int64_t rows
-        int64_t x_p, x_q, grad_p, grad_q
-
-    void sum_taps(
-        void* sums, const void* x, const void* grad, const Outputs* outputs, const Tap* taps,
+    ctypedef struct Rows:
         int64_t count
+        int64_t x_p, x_q, x_s, grad_p, grad_q, grad_k, sum_k
+
+    void sum_rows(
+        void* sums, const void* x, const void* grad, const Rows* rows, const int64_t* columns,
+        int64_t taps, int64_t filters
     ) noexcept nogil
     void add_lanes(void* to, const void* sums, int64_t count) noexcept nogil
 
 
-cdef void sum_rows(
+cdef void sum_unit(
     floating* local, const floating* x, const InputStrides* x_strides, const floating* grad_output,
-    const ConvProblem* problem, const int64_t* taps, const Stretch* in_d, const Stretch* in_h,
-    const Outputs* outputs,
+    const OutputStrides* grad_strides, const ConvProblem* problem, const int64_t* taps, int64_t n,
+    int64_t o, int64_t p, int64_t end, int64_t filters,
 ) noexcept nogil:
-    """Add the products of a stretch of output rows to the sums of the taps inside; ``x`` is what
-    tap (0, 0, 0) reads for the first output."""
-    cdef const int64_t* columns = taps + 2 * (problem.t + problem.r)
-    cdef int64_t lanes = VECTOR_BYTES // sizeof(floating)
-    cdef int64_t count = 0, t, r, s
-    cdef Tap tap[MOST_TAPS]
-    for t in range(in_d.first, in_d.first + in_d.taps):
-        for r in range(in_h.first, in_h.first + in_h.taps):
-            for s in range(problem.s):
-                if columns[2 * s] == columns[2 * s + 1]:
-                    continue
-                tap[count].at = (
-                    t * problem.dilation_d * x_strides.d + r * problem.dilation_h * x_strides.h
-                    + s * problem.dilation_w * x_strides.w
+    """Add the products of the output rows p .. end-1 to the sums of all taps of a channel; ``x`` is
+    what tap (0, 0, 0) reads for the first output."""
+    cdef const int64_t* rows_of = taps + 2 * problem.t
+    cdef const int64_t* columns = rows_of + 2 * problem.r
+    cdef int64_t elements = SUM_BYTES // sizeof(floating)
+    cdef int64_t t, r, first
+    cdef Rows rows
+    rows.x_p, rows.x_q = problem.stride_h * x_strides.h, problem.stride_w * x_strides.w
+    rows.x_s = problem.dilation_w * x_strides.w
+    rows.grad_p, rows.grad_q, rows.grad_k = grad_strides.p, grad_strides.q, grad_strides.k
+    rows.sum_k = problem.t * problem.r * problem.s * elements
+    x += n * x_strides.n + o * problem.stride_d * x_strides.d
+    grad_output += n * grad_strides.n + o * grad_strides.o
+    for t in range(problem.t):
+        if not taps[2 * t] <= o < taps[2 * t + 1]:
+            continue
+        for r in range(problem.r):
+            first = max(p, rows_of[2 * r])
+            rows.count = min(end, rows_of[2 * r + 1]) - first
+            if rows.count > 0:
+                sum_rows(
+                    local + (t * problem.r + r) * problem.s * elements,
+                    x + t * problem.dilation_d * x_strides.d + r * problem.dilation_h * x_strides.h
+                    + first * rows.x_p,
+                    grad_output + first * rows.grad_p, &rows, columns, problem.s, filters,
                 )
-                tap[count].low, tap[count].high = columns[2 * s], columns[2 * s + 1]
-                tap[count].sum = ((t * problem.r + r) * problem.s + s) * lanes
-                count += 1
-                if count == MOST_TAPS:
-                    sum_taps(local, x, grad_output, outputs, tap, count)
-                    count = 0
-    sum_taps(local, x, grad_output, outputs, tap, count)
+
+
+cdef void write_sums(
+    const floating* local, floating* out, const WeightStrides* strides, const ConvProblem* problem,
+) noexcept nogil:
+    """Add up the lanes of a channel's sums, and write them."""
+    cdef int64_t elements = SUM_BYTES // sizeof(floating), t, r, s
+    for t in range(problem.t):
+        for r in range(problem.r):
+            if strides.s == 1:
+                add_lanes(out + t * strides.t + r * strides.r, local, problem.s)
+                local += problem.s * elements
+                continue
+            for s in range(problem.s):
+                add_lanes(out + t * strides.t + r * strides.r + s * strides.s, local, 1)
+                local += elements
 
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* grad_output,
-    const OutputStrides* grad_strides, floating* sums, const ConvProblem* problem,
-    const int64_t* taps, const WgradDirectCut* cut, floating* local, int64_t task,
+    const OutputStrides* grad_strides, floating* sums, floating* out,
+    const WeightStrides* out_strides, const ConvProblem* problem, const int64_t* taps,
+    const WgradDirectCut* cut, floating* local, int64_t task,
 ) noexcept nogil:
     """One task."""
-    cdef int64_t k = task // cut.slices, part = task % cut.slices
+    cdef int64_t part = task % cut.slices, g, first, filters
     cdef int64_t weights = problem.t * problem.r * problem.s
     cdef int64_t first_unit = part * cut.slice_units
     cdef int64_t end_unit = min(first_unit + cut.slice_units, cut.units)
-    cdef int64_t c, unit, n, o, p, end
-    cdef Stretch in_d, in_h
-    cdef Outputs outputs
-    outputs.x_p = problem.stride_h * x_strides.h
-    outputs.x_q = problem.stride_w * x_strides.w
-    outputs.grad_p, outputs.grad_q = grad_strides.p, grad_strides.q
+    cdef int64_t c, k, unit, p
+    cdef WeightStrides strides = out_strides[0]
+    task //= cut.slices
+    g, first = task // cut.k_blocks, task % cut.k_blocks * cut.filters
+    filters = min(cut.filters, problem.k - first)
     x += (
-        k // problem.k * problem.c * x_strides.c - problem.pad_d * x_strides.d
-        - problem.pad_h * x_strides.h - problem.pad_w * x_strides.w
+        g * problem.c * x_strides.c - problem.pad_d * x_strides.d - problem.pad_h * x_strides.h
+        - problem.pad_w * x_strides.w
     )
-    grad_output += k * grad_strides.k
-    sums += (part * problem.g * problem.k + k) * problem.c * weights
+    first += g * problem.k
+    grad_output += first * grad_strides.k
+    if cut.slices > 1:
+        strides.s, strides.r, strides.t = 1, problem.s, problem.s * problem.r
+        strides.c, strides.k = weights, problem.c * weights
+        out = sums + part * problem.g * problem.k * strides.k
+    out += first * strides.k
     for c in range(problem.c):
-        memset(local, 0, weights * VECTOR_BYTES)
+        memset(local, 0, filters * weights * SUM_BYTES)
         for unit in range(first_unit, end_unit):
             p = unit % cut.row_blocks * cut.rows
-            end = min(p + cut.rows, problem.p)
-            o = unit // cut.row_blocks % problem.o
-            n = unit // cut.row_blocks // problem.o
-            in_d = stretch_at(taps, problem.t, o, problem.o)
-            while p < end:
-                in_h = stretch_at(taps + 2 * problem.t, problem.r, p, end)
-                outputs.rows = in_h.end - p
-                sum_rows(
-                    local,
-                    x + n * x_strides.n + c * x_strides.c + o * problem.stride_d * x_strides.d
-                    + p * outputs.x_p,
-                    x_strides,
-                    grad_output + n * grad_strides.n + o * grad_strides.o + p * outputs.grad_p,
-                    problem, taps, &in_d, &in_h, &outputs,
-                )
-                p = in_h.end
-        add_lanes(sums + c * weights, local, weights)
+            sum_unit(
+                local, x + c * x_strides.c, x_strides, grad_output, grad_strides, problem, taps,
+                unit // cut.row_blocks // problem.o, unit // cut.row_blocks % problem.o, p,
+                min(p + cut.rows, problem.p), filters,
+            )
+        for k in range(filters):
+            write_sums(
+                local + k * weights * (SUM_BYTES // sizeof(floating)),
+                out + k * strides.k + c * strides.c, &strides, problem,
+            )
 
 
 cdef void finish_filter(
@@ -156,18 +174,21 @@ def tiles(
     cdef WgradDirectCut cut_fields
     cdef InputStrides x_strides
     cdef OutputStrides grad_strides
+    cdef WeightStrides out_strides
     cdef const int64_t[:, ::1] taps = taps_of(problem)
     cdef int64_t task, begin = 0, end = 0
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(x.strides, sizeof(floating), &x_strides)
     read_strides(grad_output.strides, sizeof(floating), &grad_strides)
+    read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
         while next_tasks(&queue[0], &begin, &end):
             for task in range(begin, end):
                 tile(
                     &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
-                    &sums[0], &problem_fields, &taps[0, 0], &cut_fields, &local[0], task,
+                    &sums[0], &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &taps[0, 0],
+                    &cut_fields, &local[0], task,
                 )
 
 
