@@ -6,6 +6,7 @@ come from the cache sizes of today's cores (32 KiB L1d, 512 KiB or more L2).
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -336,12 +337,15 @@ class WgradDirectCut(NamedTuple):
     """Task = (g, block of ``filters`` out-channels, slice of ``slice_units`` units).
 
     A unit is (n, o, block of ``rows``). Local scratch: a vector of sums for every weight of the
-    out-channels and a channel, ``[k][t][r][s][TILE_BYTES]``. Shared scratch, of several slices: the
+    out-channels and a channel, ``[k][t][r][s][TILE_BYTES]``. Every ``row_step``-th kernel row reads
+    the same input rows, for outputs ``row_spread`` apart. Shared scratch, of several slices: the
     sums of the tasks, ``[slice][g][k][c][t][r][s]``.
     """
 
     filters: int
     k_blocks: int
+    row_step: int
+    row_spread: int
     rows: int
     row_blocks: int
     units: int
@@ -358,10 +362,15 @@ def wgrad_direct_cut(problem: ConvProblem, itemsize: int) -> WgradDirectCut:
     """Blocks of the direct rows of wgrad."""
     filters = split_evenly(problem.k, WGRAD_FILTERS)
     k_blocks = ceil_div(problem.k, filters)
-    # Without the padding: drivers.multiplying_padding replaces it, and the cut must stay the same.
-    row_bytes = (problem.stride_w + filters) * problem.q * itemsize
-    rows = split_evenly(problem.p, max(WGRAD_ROWS_BYTES // row_bytes, 1))
+    # Without the padding: drivers.wgrad_multiplying_padding replaces it, and the cut must stay the
+    # same.
+    planes = problem.n * problem.o * problem.g * k_blocks
+    most = ceil_div(problem.p * planes, MIN_TASKS)
+    if filters > 1:
+        most = WGRAD_ROWS_BYTES // ((problem.stride_w + filters) * problem.q * itemsize)
+    rows = split_evenly(problem.p, max(most, 1))
     row_blocks = ceil_div(problem.p, rows)
+    common = math.gcd(problem.stride_h, problem.dilation_h)
     units = problem.n * problem.o * row_blocks
     slice_units = ceil_div(max(units, 1), ceil_div(MIN_TASKS, problem.g * k_blocks))
     slices = ceil_div(max(units, 1), slice_units)
@@ -369,6 +378,8 @@ def wgrad_direct_cut(problem: ConvProblem, itemsize: int) -> WgradDirectCut:
     return WgradDirectCut(
         filters=filters,
         k_blocks=k_blocks,
+        row_step=problem.stride_h // common,
+        row_spread=problem.dilation_h // common,
         rows=rows,
         row_blocks=row_blocks,
         units=units,

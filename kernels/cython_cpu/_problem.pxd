@@ -66,6 +66,7 @@ cdef struct WgradCut:
 
 cdef struct WgradDirectCut:
     int64_t filters, k_blocks
+    int64_t row_step, row_spread
     int64_t rows, row_blocks
     int64_t units, slices, slice_units
     int64_t tasks, weight_panels, shared_elements, local_elements

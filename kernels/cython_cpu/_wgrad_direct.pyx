@@ -50,33 +50,86 @@ cdef extern from *:
     void add_lanes(void* to, const void* sums, int64_t count) noexcept nogil
 
 
+cdef void sum_kernel_rows(
+    floating* local, const floating* x, const floating* grad_output, Rows rows,
+    const int64_t* taps_h, const int64_t* columns, const ConvProblem* problem,
+    const WgradDirectCut* cut, int64_t start, int64_t p, int64_t end,
+) noexcept nogil:
+    """Add the products of the output rows p .. end-1 to one out-channel's sums of every
+    ``row_step``-th kernel row from ``start`` on: they read the same rows of the input, for outputs
+    ``row_spread`` apart, so they take the place of out-channels. ``x`` is what the first reads."""
+    cdef int64_t at = p, final = end, stop, r, behind, begin, finish, first, count
+    rows.grad_k, rows.sum_k = -cut.row_spread * rows.grad_p, cut.row_step * rows.sum_k
+    r = start + cut.row_step
+    while r < problem.r:
+        final += cut.row_spread
+        r += cut.row_step
+    # ``at`` is the output row that reads the input row with the first of them.
+    while at < final:
+        first, count, stop = 0, 0, final
+        r, behind = start, 0
+        while r < problem.r:
+            begin = max(p, taps_h[2 * r]) + behind
+            finish = min(end, taps_h[2 * r + 1]) + behind
+            if begin <= at < finish:
+                if count == 0:
+                    first = behind
+                count += 1
+                stop = min(stop, finish)
+            elif at < begin < finish:
+                stop = min(stop, begin)
+            r += cut.row_step
+            behind += cut.row_spread
+        if count:
+            rows.count = stop - at
+            sum_rows(
+                local + first // cut.row_spread * rows.sum_k, x + at * rows.x_p,
+                grad_output + (at - first) * rows.grad_p, &rows, columns, problem.s, count,
+            )
+        at = stop
+
+
 cdef void sum_unit(
     floating* local, const floating* x, const InputStrides* x_strides, const floating* grad_output,
-    const OutputStrides* grad_strides, const ConvProblem* problem, const int64_t* taps, int64_t n,
-    int64_t o, int64_t p, int64_t end, int64_t filters,
+    const OutputStrides* grad_strides, const ConvProblem* problem, const int64_t* taps,
+    const WgradDirectCut* cut, int64_t unit, int64_t filters,
 ) noexcept nogil:
-    """Add the products of the output rows p .. end-1 to the sums of all taps of a channel; ``x`` is
-    what tap (0, 0, 0) reads for the first output."""
-    cdef const int64_t* rows_of = taps + 2 * problem.t
-    cdef const int64_t* columns = rows_of + 2 * problem.r
-    cdef int64_t elements = SUM_BYTES // sizeof(floating)
-    cdef int64_t t, r, first
+    """Add a unit's products to the sums of all taps of a channel; ``x`` is what tap (0, 0, 0) reads
+    for the first output."""
+    cdef const int64_t* taps_h = taps + 2 * problem.t
+    cdef const int64_t* columns = taps_h + 2 * problem.r
+    cdef int64_t row_elements = problem.s * (SUM_BYTES // sizeof(floating))
+    cdef int64_t p = unit * cut.rows, o = 0, n = 0, t, r, first, end
     cdef Rows rows
+    if unit >= cut.row_blocks:
+        p = unit % cut.row_blocks * cut.rows
+        o, n = unit // cut.row_blocks % problem.o, unit // cut.row_blocks // problem.o
+    end = min(p + cut.rows, problem.p)
     rows.x_p, rows.x_q = problem.stride_h * x_strides.h, problem.stride_w * x_strides.w
     rows.x_s = problem.dilation_w * x_strides.w
     rows.grad_p, rows.grad_q, rows.grad_k = grad_strides.p, grad_strides.q, grad_strides.k
-    rows.sum_k = problem.t * problem.r * problem.s * elements
     x += n * x_strides.n + o * problem.stride_d * x_strides.d
     grad_output += n * grad_strides.n + o * grad_strides.o
     for t in range(problem.t):
         if not taps[2 * t] <= o < taps[2 * t + 1]:
             continue
+        if filters == 1:
+            rows.sum_k = row_elements
+            for r in range(min(cut.row_step, problem.r)):
+                sum_kernel_rows(
+                    local + (t * problem.r + r) * row_elements,
+                    x + t * problem.dilation_d * x_strides.d
+                    + r * problem.dilation_h * x_strides.h,
+                    grad_output, rows, taps_h, columns, problem, cut, r, p, end,
+                )
+            continue
+        rows.sum_k = problem.t * problem.r * row_elements
         for r in range(problem.r):
-            first = max(p, rows_of[2 * r])
-            rows.count = min(end, rows_of[2 * r + 1]) - first
+            first = max(p, taps_h[2 * r])
+            rows.count = min(end, taps_h[2 * r + 1]) - first
             if rows.count > 0:
                 sum_rows(
-                    local + (t * problem.r + r) * problem.s * elements,
+                    local + (t * problem.r + r) * row_elements,
                     x + t * problem.dilation_d * x_strides.d + r * problem.dilation_h * x_strides.h
                     + first * rows.x_p,
                     grad_output + first * rows.grad_p, &rows, columns, problem.s, filters,
@@ -110,7 +163,7 @@ cdef void tile(
     cdef int64_t weights = problem.t * problem.r * problem.s
     cdef int64_t first_unit = part * cut.slice_units
     cdef int64_t end_unit = min(first_unit + cut.slice_units, cut.units)
-    cdef int64_t c, k, unit, p
+    cdef int64_t c, k, unit
     cdef WeightStrides strides = out_strides[0]
     task //= cut.slices
     g, first = task // cut.k_blocks, task % cut.k_blocks * cut.filters
@@ -129,11 +182,9 @@ cdef void tile(
     for c in range(problem.c):
         memset(local, 0, filters * weights * SUM_BYTES)
         for unit in range(first_unit, end_unit):
-            p = unit % cut.row_blocks * cut.rows
             sum_unit(
                 local, x + c * x_strides.c, x_strides, grad_output, grad_strides, problem, taps,
-                unit // cut.row_blocks // problem.o, unit // cut.row_blocks % problem.o, p,
-                min(p + cut.rows, problem.p), filters,
+                cut, unit, filters,
             )
         for k in range(filters):
             write_sums(
@@ -212,4 +263,4 @@ def finish(
 
 
 _skipping = drivers.wgrad(wgrad_direct_cut, tiles, finish)
-wgrad = drivers.multiplying_padding(_skipping)
+wgrad = drivers.wgrad_multiplying_padding(_skipping)

@@ -101,6 +101,12 @@ INLINE void NAME(sum_vector)(VECTOR sum[MOST_FILTERS][MOST_TAPS], const REAL *x,
     for (int k = 0; k < filters; k++)
         factor[k] = chosen ? NAME(load_chosen)(grad + k * rows->grad_k, grad_stride, valid)
                            : NAME(load_strided)(grad + k * rows->grad_k, grad_stride);
+#if HAS_AVX2
+    /* GCC 12 would load gradients again for each tap, and loads are what there are most of. */
+#pragma GCC unroll 4
+    for (int k = 0; k < filters; k++)
+        __asm__("" : "+v"(factor[k]));
+#endif
 #pragma GCC unroll 5
     for (int s = 0; s < taps; s++) {
         const VECTOR value = chosen ? NAME(load_columns)(x + s * rows->x_s, stride, chosen[s])
@@ -222,7 +228,9 @@ LOOP void NAME(sum_rows)(REAL *sums, const REAL *x, const REAL *grad, const Rows
     const int64_t stride = rows->x_q, grad_stride = rows->grad_q;
     const int fast = grad_stride == 1 && (stride == 1 || stride == 2);
     const int64_t parts = (taps + MOST_TAPS - 1) / MOST_TAPS;
-    const int64_t most = fast ? (taps + parts - 1) / parts : 1, step = fast ? FILTERS : 1;
+    const int64_t most = !fast ? 1 : parts == 1 ? taps : (taps + parts - 1) / parts;
+    const int64_t groups = (filters + FILTERS - 1) / FILTERS;
+    const int64_t step = !fast ? 1 : groups == 1 ? filters : (filters + groups - 1) / groups;
     for (int64_t s = 0; s < taps; s += most)
         for (int64_t k = 0; k < filters; k += step) {
             const int64_t width = taps - s < most ? taps - s : most;
@@ -241,6 +249,9 @@ LOOP void NAME(sum_rows)(REAL *sums, const REAL *x, const REAL *grad, const Rows
 LOOP void NAME(add_lanes)(REAL *to, const REAL *sums, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
+#if HAS_AVX512
+        to[i] = INTRINSIC(reduce_add)(NAME(load)(sums + i * SUM_ELEMENTS));
+#else
         REAL lane[LANES];
         memcpy(lane, sums + i * SUM_ELEMENTS, sizeof lane);
 #pragma GCC unroll 4
@@ -249,5 +260,6 @@ LOOP void NAME(add_lanes)(REAL *to, const REAL *sums, int64_t count)
             for (int j = 0; j < half; j++)
                 lane[j] += lane[j + half];
         to[i] = lane[0];
+#endif
     }
 }

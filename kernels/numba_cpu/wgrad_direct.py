@@ -156,4 +156,4 @@ def finish(sums: Any, out: Any, problem: Any, cut: Any, queue: Any) -> None:
 
 
 _skipping_padding = drivers.wgrad(blocking.wgrad_direct_cut, tiles, finish)
-wgrad = drivers.multiplying_padding(_skipping_padding)
+wgrad = drivers.wgrad_multiplying_padding(_skipping_padding)
