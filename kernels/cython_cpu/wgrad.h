@@ -165,10 +165,10 @@ LOOP void NAME(copy_transposed)(REAL *restrict to, int64_t to_stride, const REAL
                 NAME(store_first)(to + j, NAME(load_first)(from + j, lanes), lanes);
             }
     else if (stride_i == 1 && rows >= SQUARE && columns >= SQUARE)
-        for (int64_t i = 0; i < rows; i += SQUARE) {
-            i = i + SQUARE <= rows ? i : rows - SQUARE;
-            for (int64_t j = 0; j < columns; j += SQUARE) {
-                j = j + SQUARE <= columns ? j : columns - SQUARE;
+        for (int64_t j = 0; j < columns; j += SQUARE) {
+            j = j + SQUARE <= columns ? j : columns - SQUARE;
+            for (int64_t i = 0; i < rows; i += SQUARE) {
+                i = i + SQUARE <= rows ? i : rows - SQUARE;
                 NAME(transpose)(to + i * to_stride + j, to_stride, from + i + j * stride_j,
                                 stride_j);
             }
