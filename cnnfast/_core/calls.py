@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .activations import Activation
 from .arguments import axis_letters, integer
 from .arrays import Array, as_arrays, check_apart, check_out
 from .conv_geometry import ConvGeometry
@@ -35,7 +36,7 @@ def convolve(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -68,7 +69,7 @@ def _convolution(
     padding_value: complex,
     layout: str | None,
     weight_layout: str | None,
-    activation: str | None,
+    activation: Activation,
     out_dtype: Any,
     backend: str | None,
     packed: bool,
@@ -141,7 +142,7 @@ def convolve_separable(
     padding_value: complex,
     layout: str | None,
     weight_layout: str | None,
-    activation: str | None,
+    activation: Activation,
     out_dtype: Any,
     out: Array | None,
     backend: str | None,
@@ -194,7 +195,7 @@ def convolve_transpose(
     *,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -223,7 +224,7 @@ def _transposed(
     dilation: Any,
     layout: str | None,
     weight_layout: str | None,
-    activation: str | None,
+    activation: Activation,
     out_dtype: Any,
     backend: str | None,
 ) -> Callable[..., Array]:
@@ -245,7 +246,7 @@ def multiply_rows(
     rows: Array,
     weight: Array | PackedWeight,
     bias: Array | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
@@ -261,7 +262,7 @@ def multiply_rows(
 def _product(
     name: str,
     arrays: tuple[Array, Array, Array | None, Array | None],
-    activation: str | None,
+    activation: Activation,
     backend: str | None,
     packed: bool,
 ) -> Callable[..., Array]:

@@ -82,8 +82,8 @@ def prepare_conv(
     shape = operands[2].shape if shaped is None else shaped[0]
     channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
     check_bias(geometry.name, bias, channels)
-    code, following = split_activation(geometry.name, activation, arithmetic.kind)
     computing = arithmetic.computing(products_of(family, geometry))
+    code, following = split_activation(geometry.name, activation, arithmetic.kind, computing)
     geometry = replace(geometry, dtype=computing)
     if out is not None:
         inputs = [array for array in (first, second, bias) if array is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnfast._core.activations import Activation
 from cnnfast._core.arrays import Array, as_arrays, check_out
 from cnnfast._core.calls import multiply_rows
 from cnnfast._core.dtypes import promote
@@ -15,7 +16,7 @@ def linear(
     weight: Any,
     bias: Any = None,
     *,
-    activation: str | None = None,
+    activation: Activation = None,
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:

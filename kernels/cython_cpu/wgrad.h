@@ -19,25 +19,14 @@ typedef struct {
 
 #define sum_tile(sums, at, x, grad, pixels, weights, panels, resume) \
     SELECT(sum_tile, sums)(sums, at, x, grad, pixels, weights, panels, resume)
-#define copy_transposed(to, to_stride, from, stride_i, stride_j, rows, columns) \
-    SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
 #define add_to(to, from, count) SELECT(add_to, to)(to, from, count)
 #endif
 
 #undef PANEL_VECTORS
-#undef SQUARE
-#undef ROW
-#undef ROW_MASK
 #if VECTOR_BYTES == 64
 #define PANEL_VECTORS 1
-#define SQUARE (LANES / 2)
-#define ROW HALF
-#define ROW_MASK HALF_MASK
 #else
 #define PANEL_VECTORS 2
-#define SQUARE LANES
-#define ROW VECTOR
-#define ROW_MASK MASK
 #endif
 #define PANEL (PANEL_VECTORS * LANES)
 
@@ -129,55 +118,7 @@ LOOP void NAME(sum_tile)(REAL *sums, const int64_t *at, const REAL *x, const REA
 #endif
 }
 
-/* to[i * to_stride + j] = from[i + j * from_stride] for i, j < SQUARE, rows of 32 bytes: every round
- * interleaves the first half of the rows with the second. */
-INLINE void NAME(transpose)(REAL *to, int64_t to_stride, const REAL *from, int64_t from_stride)
-{
-    ROW row[SQUARE], next[SQUARE];
-    for (int j = 0; j < SQUARE; j++)
-        memcpy(&row[j], from + j * from_stride, sizeof(ROW));
-    for (int size = 1; size < SQUARE; size *= 2) {
-        for (int j = 0; j < SQUARE / 2; j++) {
-            const ROW low = row[j], high = row[j + SQUARE / 2];
-#if SQUARE == 8
-            next[2 * j] = SHUFFLE(ROW_MASK, low, high, 0, 8, 1, 9, 2, 10, 3, 11);
-            next[2 * j + 1] = SHUFFLE(ROW_MASK, low, high, 4, 12, 5, 13, 6, 14, 7, 15);
-#else
-            next[2 * j] = SHUFFLE(ROW_MASK, low, high, 0, 4, 1, 5);
-            next[2 * j + 1] = SHUFFLE(ROW_MASK, low, high, 2, 6, 3, 7);
-#endif
-        }
-        memcpy(row, next, sizeof row);
-    }
-    for (int i = 0; i < SQUARE; i++)
-        memcpy(to + i * to_stride, &row[i], sizeof(ROW));
-}
-
-/* to[i * to_stride + j] = from[i * stride_i + j * stride_j] for i < rows, j < columns. The last
- * squares begin early enough to end with the array. */
-LOOP void NAME(copy_transposed)(REAL *restrict to, int64_t to_stride, const REAL *restrict from,
-                                int64_t stride_i, int64_t stride_j, int64_t rows, int64_t columns)
-{
-    if (stride_j == 1 && columns <= PANEL)
-        for (int64_t i = 0; i < rows; i++, to += to_stride, from += stride_i)
-            for (int64_t j = 0; j < columns; j += LANES) {
-                const int64_t lanes = columns - j < LANES ? columns - j : LANES;
-                NAME(store_first)(to + j, NAME(load_first)(from + j, lanes), lanes);
-            }
-    else if (stride_i == 1 && rows >= SQUARE && columns >= SQUARE)
-        for (int64_t j = 0; j < columns; j += SQUARE) {
-            j = j + SQUARE <= columns ? j : columns - SQUARE;
-            for (int64_t i = 0; i < rows; i += SQUARE) {
-                i = i + SQUARE <= rows ? i : rows - SQUARE;
-                NAME(transpose)(to + i * to_stride + j, to_stride, from + i + j * stride_j,
-                                stride_j);
-            }
-        }
-    else
-        for (int64_t j = 0; j < columns; j++)
-            for (int64_t i = 0; i < rows; i++)
-                to[i * to_stride + j] = from[i * stride_i + j * stride_j];
-}
+#include "transpose.h"
 
 /* to[i] += from[i] for i < count. */
 LOOP void NAME(add_to)(REAL *restrict to, const REAL *restrict from, int64_t count)
