@@ -26,6 +26,16 @@ CACHE_SETS_BYTES = 4096
 IM2COL_DEPTH = 256
 #: Output pixels of an im2col task: 96 x 256 float32 (96 KiB) stay in L2.
 IM2COL_PIXELS = 96
+#: Bytes of pixels of a strip, which the GEMM with vectors of pixels computes at a time: 3 vectors of
+#: 64 bytes, or 6 of 32. Fewer than GEMM_MOST_BYTES at the end of a plane stay together.
+GEMM_STRIP_BYTES = 192
+GEMM_MOST_BYTES = 256
+#: Reduction steps whose columns are packed at a time: 512 x 192 bytes (96 KiB) stay in L2, and sums
+#: that wait for the next block cost 1 %.
+GEMM_DEPTH = 512
+#: Strips of a task, and panels: the sums of 1024 float32 channels (192 KiB) stay in L2.
+GEMM_STRIPS = 8
+GEMM_PANELS = 64
 #: Bytes of padded input that a tiled task copies: half of a 512 KiB L2.
 TILED_HALO_BYTES = 256 * 1024
 #: Output rows (at least) and columns (at most) of a tiled task: flat tiles copy mostly halo, and
@@ -76,6 +86,26 @@ class Im2colCut(NamedTuple):
     k_blocks: int
     pixels: int
     pixel_blocks: int
+    depth: int
+    tasks: int
+    weight_panels: int
+    shared_elements: int
+    local_elements: int
+
+
+class GemmCut(NamedTuple):
+    """Task = (n, g, block of ``pixels`` of the flat o x p x q plane, block of ``panels`` panels).
+
+    A panel is ``width`` out-channels; a block is taken in strips of at most ``strip`` pixels. Local
+    scratch: ``depth x strip`` columns, then the sums of the strip for the task's panels.
+    """
+
+    width: int
+    panels: int
+    k_blocks: int
+    pixels: int
+    pixel_blocks: int
+    strip: int
     depth: int
     tasks: int
     weight_panels: int
@@ -165,6 +195,35 @@ def im2col_cut(problem: ConvProblem, itemsize: int) -> Im2colCut:
         weight_panels=problem.g * panels,
         shared_elements=problem.g * panels * length * width,
         local_elements=pixels * (depth + share * width),
+    )
+
+
+def gemm_cut(problem: ConvProblem, itemsize: int) -> GemmCut:
+    """Blocks of the im2col rows whose vectors run over pixels."""
+    width = TILE_BYTES // itemsize
+    whole, most = GEMM_STRIP_BYTES // itemsize, GEMM_MOST_BYTES // itemsize
+    plane = problem.o * problem.p * problem.q
+    images = problem.n * problem.g
+    strips = max((plane - (most - whole)) // whole + 1, 1)
+    together = split_evenly(strips, min(max(strips * images // MIN_TASKS, 1), GEMM_STRIPS))
+    pixel_blocks = ceil_div(strips, together)
+    panels = ceil_div(problem.k, width)
+    share, _ = _split_panels(problem, panels, images * pixel_blocks)
+    share = split_evenly(panels, min(share, GEMM_PANELS))
+    length = reduction_length(problem)
+    depth, strip = min(GEMM_DEPTH, length), min(plane, most - 1)
+    return GemmCut(
+        width=width,
+        panels=share,
+        k_blocks=ceil_div(panels, share),
+        pixels=together * whole,
+        pixel_blocks=pixel_blocks,
+        strip=strip,
+        depth=depth,
+        tasks=images * pixel_blocks * ceil_div(panels, share),
+        weight_panels=problem.g * panels,
+        shared_elements=problem.g * panels * length * width,
+        local_elements=strip * (depth + share * width),
     )
 
 

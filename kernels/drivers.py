@@ -25,7 +25,7 @@ at neither bias nor activation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,8 +57,27 @@ def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
     return shared + threads * round_up(cut.local_elements * itemsize, ALIGNMENT)
 
 
+class Compiled(NamedTuple):
+    """What ``cython_cpu._launch`` runs a row by instead of its driver: dtype -> a C function for
+    the tasks, and one that packs weights for them. A row that ``skips_padding`` must see finite
+    weights there (see ``multiplying_padding``)."""
+
+    cut_of: Cut
+    tasks: dict[str, Any]
+    packing: dict[str, Any] | None = None
+    skips_padding: bool = False
+
+
+def compiled_of(function: Callable[..., None]) -> Any:
+    """How a row runs without its driver: a Compiled, a CompiledPool, or None."""
+    return getattr(function, "compiled", None)
+
+
 def fprop(
-    cut_of: Cut, tiles: Callable[..., None], pack_weight: Callable[..., None] | None = None
+    cut_of: Cut,
+    tiles: Callable[..., None],
+    pack_weight: Callable[..., None] | None = None,
+    compiled: Compiled | None = None,
 ) -> Fprop:
     """The callable of a row: pack the weights if the algorithm does, then run all tasks.
 
@@ -76,6 +95,8 @@ def fprop(
         threads: int,
     ) -> None:
         cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
+        if not cut.tasks:
+            return
         pack = pack_weight if weight.ndim > 1 else None
         threads = min(threads, cut.tasks)
         shared = cut.shared_elements if pack else 0
@@ -98,6 +119,7 @@ def fprop(
 
         parallel.run(pack_and_run_tiles, threads)
 
+    run_fprop.compiled = compiled  # type: ignore[attr-defined]
     return run_fprop
 
 
@@ -111,14 +133,18 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
     def run_fprop(
         x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
     ) -> None:
-        if _reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
+        if reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
             x, problem = _with_padding(x, problem)
         fprop(x, weight, bias, out, problem, *rest)
 
+    compiled = compiled_of(fprop)
+    if compiled is not None:
+        run_fprop.compiled = compiled._replace(skips_padding=True)  # type: ignore[attr-defined]
     return run_fprop
 
 
-def _reads_padding(problem: ConvProblem) -> bool:
+def reads_padding(problem: ConvProblem) -> bool:
+    """Whether any window reaches beyond the input."""
     return any(problem.pad) or any(problem.pad_after)
 
 
@@ -178,7 +204,7 @@ def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
     def run_wgrad(
         x: Array, grad_output: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
     ) -> None:
-        padded = _reads_padding(problem) and x.dtype.kind == "f"
+        padded = reads_padding(problem) and x.dtype.kind == "f"
         if not padded or all_windows_read(problem):
             wgrad(x, grad_output, bias, out, problem, *rest)
             if not padded or np.isfinite(out).all():
@@ -205,7 +231,17 @@ def _regions(
     return scratch[:shared].view(dtype), [scratch[at : at + size].view(dtype) for at in starts]
 
 
-def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
+class CompiledPool(NamedTuple):
+    """The same for a pooling row: dtype -> a C function for the tasks, and the codes that it has
+    for reductions."""
+
+    tasks: dict[str, Any]
+    codes: dict[str, int]
+
+
+def pool(
+    bodies: dict[str, Callable[..., None]], compiled: CompiledPool | None = None
+) -> Callable[..., None]:
     """The callable of a pooling row, ``pool(x, out, indices, geometry, threads)``.
 
     x        (N, C, D, H, W)    any strides, read only                        IN
@@ -231,6 +267,7 @@ def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
 
         parallel.run(body, threads)
 
+    run_pool.compiled = compiled  # type: ignore[attr-defined]
     return run_pool
 
 

@@ -140,7 +140,7 @@ def _wgrad(method: Algorithm) -> Algorithm:
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
-IM2COL = Algorithm("im2col", costs.im2col, blocking.im2col_cut, packs=True)
+IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
 DIRECT = Algorithm("direct", costs.direct, blocking.direct_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)

@@ -243,19 +243,23 @@ def _transposed(
 
 def multiply_rows(
     name: str,
-    rows: Array,
-    weight: Array | PackedWeight,
-    bias: Array | None = None,
+    rows: Any,
+    weight: Any,
+    bias: Any = None,
     activation: Activation = None,
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
     """``rows @ weight.T + bias``: the rows are the pixels of a 1x1 convolution, channels last."""
-    packed = isinstance(weight, PackedWeight)
-    arrays = rows, np.asarray(weight), bias, out
+    given = weight
+    if packed := isinstance(weight, PackedWeight):
+        weight = weight.array
     arguments = activation, backend, packed
-    call = find(_product, name, arrays, arguments) or prepare(_product, name, arrays, arguments)
-    result: Array = call(rows, weight, bias, out)
+    call = find(_product, name, (rows, weight, bias, out), arguments)
+    if call is None:
+        rows, weight, bias = as_arrays(name, input=rows, weight=weight, bias=bias)
+        call = prepare(_product, name, (rows, weight, bias, out), arguments)
+    result: Array = call(rows, given if packed else weight, bias, out)
     return result
 
 
@@ -267,9 +271,43 @@ def _product(
     packed: bool,
 ) -> Callable[..., Array]:
     rows, weight, bias, _ = arrays
+    if weight.ndim == 1:
+        return _neuron(name, arrays, activation, backend)
     arithmetic = promote(name, (rows, weight, bias))
     geometry = ConvGeometry.of_linear(rows.shape, weight.shape, np.float32, name)
     geometry = replace(geometry, prepared=packed)
     one, two, three = (operand.shape for operand in geometry.operands("fprop"))
     shaped = (*rows.shape[:-1], weight.shape[0]), (one, two, three)
     return prepare_conv("fprop", arrays, geometry, arithmetic, activation, backend, shaped)
+
+
+def _neuron(
+    name: str,
+    arrays: tuple[Array, Array, Array | None, Array | None],
+    activation: Activation,
+    backend: str | None,
+) -> Callable[..., Array]:
+    """One neuron's output for every row: a layer of one, without its axis."""
+    rows, weight, bias, out = arrays
+    arithmetic = promote(name, (rows, weight, bias))
+    if rows.shape[-1:] != weight.shape or not weight.size:
+        raise ValueError(
+            f"{name}: input (..., in_features) and weight (in_features,) must agree in "
+            f"in_features, which isn't 0, got shapes {rows.shape} and {weight.shape}"
+        )
+    if bias is not None and bias.shape != ():
+        raise ValueError(
+            f"{name}: bias must have shape () beside a weight of one axis, got shape {bias.shape}"
+        )
+    if out is not None:
+        inputs = [array for array in (rows, weight, bias) if array is not None]
+        check_out(name, out, rows.shape[:-1], arithmetic.result, inputs)
+
+    def call(rows: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+        result = multiply_rows(
+            name, rows, weight[None], None if bias is None else bias[None], activation,
+            None if out is None else out[..., None], backend,
+        )  # fmt: skip
+        return result.reshape(result.shape[:-1]) if out is None else out
+
+    return call

@@ -14,6 +14,7 @@ from .activations import split_activation
 from .arrays import Array, Dtype, check_out
 from .conv_geometry import ConvGeometry
 from .dtypes import Arithmetic, converted
+from .launching import launched_conv, launched_pool
 from .operand import Shape
 from .planner import Plan, plan, warn
 from .pool_geometry import PoolGeometry
@@ -103,7 +104,8 @@ def prepare_conv(
         views = [view._replace(shape=given) for view, given in pairs]
     one, two, three = views
     delivery = Delivery(geometry.name, shape, filled, arithmetic.result, out, three)
-    return kind(family, chosen, lowered, (one, two, three), delivery, code, following)
+    call = kind(family, chosen, lowered, (one, two, three), delivery, code, following)
+    return launched_conv(call, arrays)
 
 
 def run_conv(
@@ -140,7 +142,7 @@ def prepare_pool(
         dtypes = (result, np.dtype(np.int64)) if return_indices else (result,)
         return _not_run(shape, *dtypes)
     delivery = _pool_delivery(geometry, shape, result, out)
-    return PreparedPool(chosen, geometry, delivery, return_indices)
+    return launched_pool(PreparedPool(chosen, geometry, delivery, return_indices), x, out)
 
 
 def prepare_pool_grad(

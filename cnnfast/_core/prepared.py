@@ -21,7 +21,7 @@ from .dtypes import converted
 from .operand import Shape, View
 from .planner import Plan, warn
 from .pool_geometry import PoolGeometry
-from .workspace import scratch
+from .workspace import large_empty, scratch
 
 #: Threads settings that a prepared call remembers its scratch for.
 KEPT_SETTINGS = 8
@@ -72,6 +72,7 @@ class Delivery:
     ) -> None:
         self.name, self.shape = name, shape
         self.computing, self.result = computing, result
+        self.large = large_empty(shape, computing)
         self.into_out = (
             out is not None
             and result == computing
@@ -83,11 +84,14 @@ class Delivery:
             )
         )
 
+        #: Whether the kernel's result is the call's, in whatever memory.
+        self.plain = result == computing and (out is None or self.into_out)
+
     def target(self, out: Array | None) -> Array:
         """The array that the kernel fills."""
         if self.into_out and out is not None:
             return out.view(np.ndarray)
-        return np.empty(self.shape, self.computing)
+        return (self.large or np.empty)(self.shape, self.computing)
 
     def check(self, out: Array | None, *inputs: Array | None) -> None:
         """ValueError if ``out`` shares memory with an input."""

@@ -10,5 +10,5 @@ cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* weight,
     const WeightStrides* weight_strides, const floating* bias, floating* out,
     const OutputStrides* out_strides, const ConvProblem* problem, const int64_t* taps,
-    const DirectCut* cut, floating* local, int activation, int64_t task,
+    const DirectCut* cut, floating* local, int64_t activation, int64_t task,
 ) noexcept nogil

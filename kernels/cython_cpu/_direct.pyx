@@ -16,6 +16,7 @@ padding costs no tests. Source: Zhang et al. 2018.
 from cython cimport floating
 from libc.stdint cimport int64_t
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, DirectCut, InputStrides, OutputStrides, Stretch, WeightStrides, next_tasks,
     read_fields, read_strides, stretch_at,
@@ -41,7 +42,7 @@ cdef extern from *:
     ) noexcept nogil
     void store_row(
         void* out, int64_t stride, const void* sums, int64_t columns, const void* bias,
-        int activation
+        int64_t activation
     ) noexcept nogil
 
 
@@ -49,7 +50,7 @@ cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* weight,
     const WeightStrides* weight_strides, const floating* bias, floating* out,
     const OutputStrides* out_strides, const ConvProblem* problem, const int64_t* taps,
-    const DirectCut* cut, floating* local, int activation, int64_t task,
+    const DirectCut* cut, floating* local, int64_t activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t row = task // problem.p, p = task % problem.p
@@ -104,34 +105,41 @@ cdef void tile(
             )
 
 
+cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue."""
+    cdef int64_t task, begin = 0, end = 0
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
+                &call.weight_strides, <const floating*>call.bias, <floating*>call.out,
+                &call.out_strides, &call.problem, call.taps, <const DirectCut*>call.cut, local,
+                call.activation, task,
+            )
+
+
 def tiles(
     const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight,
     const floating[::1] bias, floating[:, :, :, :, :] out, problem, const int64_t[:, ::1] taps,
-    cut, floating[::1] local, int activation, int64_t[::1] queue,
+    cut, floating[::1] local, int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
-    cdef ConvProblem problem_fields
+    cdef ConvCall call
     cdef DirectCut cut_fields
-    cdef InputStrides x_strides
-    cdef WeightStrides weight_strides
-    cdef OutputStrides out_strides
-    cdef int64_t task, begin = 0, end = 0
-    cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
-    read_fields(problem, &problem_fields)
+    read_fields(problem, &call.problem)
     read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(weight.strides, sizeof(floating), &weight_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
+    read_strides(x.strides, sizeof(floating), &call.x_strides)
+    read_strides(weight.strides, sizeof(floating), &call.weight_strides)
+    read_strides(out.strides, sizeof(floating), &call.out_strides)
+    call.x, call.weight = &x[0, 0, 0, 0, 0], &weight[0, 0, 0, 0, 0]
+    call.bias = &bias[0] if bias.shape[0] else NULL
+    call.out, call.taps, call.cut = &out[0, 0, 0, 0, 0], &taps[0, 0], &cut_fields
+    call.activation = activation
     with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
-                    bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &taps[0, 0],
-                    &cut_fields, &local[0], activation, task,
-                )
+        run_tasks(&call, &local[0], &queue[0])
 
 
-_skipping = drivers.fprop(direct_cut, tiles)
+_tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
+_skipping = drivers.fprop(direct_cut, tiles, compiled=drivers.Compiled(direct_cut, _tasks))
 fprop = drivers.multiplying_padding(_skipping)
 dgrad = adjoints.dgrad(_skipping, split=adjoints.in_rows)

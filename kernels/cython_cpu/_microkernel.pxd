@@ -32,12 +32,12 @@ cdef extern from *:
     int64_t largest_tile(void* tile, const void* a, int64_t depth, const void* w) noexcept nogil
     void store_tile(
         void* tile, int64_t row, int64_t pixels, int64_t channels, const void* bias,
-        int activation, void* out, const int64_t* pixel, int64_t stride_k
+        int64_t activation, void* out, const int64_t* pixel, int64_t stride_k
     ) noexcept nogil
     void multiply_pixels(
         void* tile, const void* a, const int64_t* source, const int64_t* to, int64_t pixels,
         const Runs* runs, const void* packed, int64_t panel, int64_t channels, const void* bias,
-        int activation, void* out, int64_t stride_k
+        int64_t activation, void* out, int64_t stride_k
     ) noexcept nogil
     void copy_transposed(
         void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,

@@ -33,9 +33,9 @@ cdef struct PoolProblem:
     int64_t divisor
 
 
-cdef struct Im2colCut:
+cdef struct GemmCut:
     int64_t width, panels, k_blocks
-    int64_t pixels, pixel_blocks, depth
+    int64_t pixels, pixel_blocks, strip, depth
     int64_t tasks, weight_panels, shared_elements, local_elements
 
 

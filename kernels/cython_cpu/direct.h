@@ -112,7 +112,7 @@ LOOP void NAME(sum_row)(REAL *sums, int64_t pitch, int64_t columns, const REAL *
 
 /* Write a row of sums with bias (NULL: none) and activation, `stride` apart. */
 LOOP void NAME(store_row)(REAL *out, int64_t stride, const REAL *sums, int64_t columns,
-                          const REAL *bias, int activation)
+                          const REAL *bias, int64_t activation)
 {
     /* y + -0.0 is y, whatever y is: no bias is the bias -0.0. */
     const VECTOR added = NAME(splat)(bias ? *bias : (REAL)-0.0);

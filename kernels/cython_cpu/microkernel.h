@@ -202,7 +202,7 @@ LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, int64_t depth, const 
 /* Add the bias (NULL: none), apply the activation, and write the first `channels` of the rows of
  * the tile, `row` apart, to out[pixel[m] + k * stride_k]. Overwrites the tile. */
 LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t channels,
-                           const REAL *bias, int activation, REAL *out, const int64_t *pixel,
+                           const REAL *bias, int64_t activation, REAL *out, const int64_t *pixel,
                            int64_t stride_k)
 {
     for (int64_t k = 0; k < channels; k += LANES) {
@@ -238,7 +238,7 @@ LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t chan
  * of weights stay in L1 or L2 while all pixels go by. `tile`: MOST_PIXELS x 2 panels of scratch. */
 LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, const int64_t *to,
                                 int64_t pixels, const Runs *runs, const REAL *packed, int64_t panel,
-                                int64_t channels, const REAL *bias, int activation, REAL *out,
+                                int64_t channels, const REAL *bias, int64_t activation, REAL *out,
                                 int64_t stride_k)
 {
     const int64_t tiles = (pixels + PIXELS - 1) / PIXELS;

@@ -22,10 +22,11 @@ from typing import Any
 from .. import blocking, drivers
 from ..blocking import TILE_PIXELS
 from ._compile import task_range, tile, whole_tile
-from ._microkernel import micro_kernel
-from ._packing import copy_matrix, fill_zero, set_pixels
+from ._copying import copy_matrix
+from ._microkernel import register_tile
+from ._packing import fill_zero, set_pixels
 from ._queue import next_tasks
-from ._vector import element_stride, load, six_offsets, store
+from ._vector import element_stride, load, pixel_offsets, store
 
 
 @tile
@@ -84,21 +85,6 @@ def copy_channel_halo(
                 )  # fmt: skip
 
 
-@tile
-def add_unit(
-    local, pixels, gradients, sums, at, runs, run_steps, run_length, step, accumulate,
-):  # fmt: skip
-    """Run the micro-kernel; a step that is constant is worth 15 % on planes of 7 x 7."""
-    if step == 1:
-        micro_kernel(
-            local, pixels, local, gradients, sums, at, runs, run_steps, run_length, 1, accumulate
-        )
-    else:
-        micro_kernel(
-            local, pixels, local, gradients, sums, at, runs, run_steps, run_length, step, accumulate
-        )
-
-
 @whole_tile
 def wgrad_tile(
     x, grad_output, sums, problem, cut, local, task,
@@ -113,7 +99,7 @@ def wgrad_tile(
     halo = cut.panels * cut.pixels * width
     row_step = cut.halo_columns * problem.stride_h
     taps = problem.t * problem.r * problem.s
-    pixels = six_offsets()
+    pixels = pixel_offsets(TILE_PIXELS)
     first_unit = part * cut.slice_units
     for unit in range(first_unit, min(first_unit + cut.slice_units, cut.units)):
         rest, first_column = unit // cut.column_blocks, unit % cut.column_blocks * cut.columns
@@ -151,13 +137,17 @@ def wgrad_tile(
                 at = ((part * problem.g + g) * panels + panel) * panel_sums
                 at += block * cut.tiles * tile_size
                 for first in range(0, channels * taps, TILE_PIXELS):
+                    valid = min(channels * taps - first, TILE_PIXELS)
                     set_pixels(
-                        pixels, halo, first, channels * taps, problem.r, problem.s,
+                        pixels, valid, halo, first, problem.r, problem.s,
                         cut.halo_rows * cut.halo_columns, problem.dilation_h * cut.halo_columns,
                         problem.dilation_w,
                     )  # fmt: skip
-                    add_unit(
-                        local, pixels, (panel - panel_first) * panel_size, sums, at,
+                    for m in range(valid, TILE_PIXELS):
+                        pixels[m] = pixels[0]
+                    register_tile(
+                        TILE_PIXELS, 1, local, pixels, 0,
+                        local, (panel - panel_first) * panel_size, 0, sums, at, width,
                         runs, (0, row_step, 0), run_length, problem.stride_w, unit > first_unit,
                     )  # fmt: skip
                     at += tile_size
