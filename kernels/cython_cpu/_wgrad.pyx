@@ -5,8 +5,10 @@ grad_output  (N, K, O, P, Q)    any strides                                     
 out          (K, C/G, T, R, S)  any strides, overwritten                            OUT
 local        [panel][pixel][width]                  the gradients of a unit,
              [t][halo_rows][halo_columns][channel]  the padded input under it, of a tile's channels,
-             [panel][c][t][r][s][width]             and the sums of the task if there is one slice  SCRATCH
-sums         [slice][g][panel][c][t][r][s][width]   the sums of several slices      SCRATCH
+             [panel][c][t][r][s][width]             and the sums of the task if it is one slice
+                                                                                    SCRATCH
+sums         [slice][g][panel][c][t][r][s][width]   the sums of several slices; where few channels
+             lie together with the taps of a row, [t][r][s][c]                      SCRATCH
 Accumulates in its dtype, in the order n, o, p, q within a unit and from unit to unit, then slice by
 slice. Task = (g, block of panels, block of channels, slice of units); ``finish``: one panel. Assumes
 a validated ConvGeometry; raises nothing.
@@ -35,16 +37,13 @@ cdef extern from *:
     #define WITH_AVX512
     #include "instruction_sets.h"
     """
-    enum:
-        MOST_WEIGHTS
-
     ctypedef struct Pixels:
         int64_t rows, columns
         int64_t x_row, x_column
         int64_t grad_panel, sum_panel
 
     void sum_tile(
-        void* sums, const int64_t* at, const void* x, const void* grad, const Pixels* pixels,
+        void* sums, int64_t pitch, const void* x, const void* grad, const Pixels* pixels,
         int64_t weights, int64_t panels, bint resume
     ) noexcept nogil
     void copy_transposed(
@@ -173,8 +172,8 @@ cdef void sum_weights(
     """Add a unit's products to the sums of all weights of a tile's channels."""
     cdef int64_t taps = problem.t * problem.r * problem.s
     cdef int64_t positions = problem.s, run = channels
-    cdef int64_t at[MOST_WEIGHTS]
-    cdef int64_t t, r, s, c, tap, m, index, first, weights, panel, offset, tiles
+    cdef int64_t pitch = taps * cut.width
+    cdef int64_t t, r, s, index, first, row, panel, offset, tiles
     cdef Pixels pixels
     pixels.rows, pixels.columns = unit.rows, unit.columns
     pixels.x_column = unit.stride_w * cut.tile_channels
@@ -183,7 +182,7 @@ cdef void sum_weights(
     if pixels.x_row == pixels.columns * pixels.x_column:
         pixels.rows, pixels.columns = 1, unit.rows * unit.columns
     if cut.together:
-        positions, run = 1, problem.s * channels
+        positions, run, pitch = 1, problem.s * channels, cut.width
     tiles = (run + cut.tile_weights - 1) // cut.tile_weights
     for panel in range(0, panels, 2):
         for t in range(problem.t):
@@ -193,45 +192,44 @@ cdef void sum_weights(
                         (t * unit.halo_rows + r * problem.dilation_h) * unit.halo_columns
                         + s * problem.dilation_w
                     ) * cut.tile_channels
-                    c, tap = 0, s
+                    row = (t * problem.r + r) * (run if cut.together else problem.s) + s
                     for index in range(tiles):
                         first = index * cut.tile_weights
-                        weights = min(cut.tile_weights, run - first)
-                        for m in range(weights):
-                            at[m] = ((t * problem.r + r) * problem.s + tap + c * taps) * cut.width
-                            c += 1
-                            if c == channels:
-                                c, tap = 0, tap + 1
                         sum_tile(
-                            sums + panel * sum_panel, at, halo + offset + first,
-                            packed + panel * pixels.grad_panel, &pixels, weights,
-                            min(panels - panel, 2), resume,
+                            sums + panel * sum_panel + row * cut.width + first * pitch, pitch,
+                            halo + offset + first, packed + panel * pixels.grad_panel, &pixels,
+                            min(cut.tile_weights, run - first), min(panels - panel, 2), resume,
                         )
 
 
 cdef void write_panel(
     const floating* sums, floating* out, const WeightStrides* strides, const ConvProblem* problem,
-    int64_t width, int64_t filters, int64_t channels,
+    const WgradCut* cut, int64_t filters, int64_t channels,
 ) noexcept nogil:
     """Write a panel's sums of ``filters`` out-channels and ``channels`` channels."""
-    cdef int64_t taps = problem.t * problem.r * problem.s
-    cdef int64_t k, c, t, r, s
-    if (
+    cdef int64_t taps = problem.t * problem.r * problem.s, width = cut.width
+    cdef int64_t tap_step = width, channel_step = taps * width, k, c, t, r, s
+    cdef const floating* row
+    if cut.together and channels > 1:
+        tap_step, channel_step = problem.c * width, width
+    elif (
         strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
         and strides.c == taps
     ):
         copy_transposed(out, strides.k, sums, 1, width, filters, channels * taps)
         return
-    for c in range(channels):
-        for t in range(problem.t):
-            for r in range(problem.r):
-                for s in range(problem.s):
+    for t in range(problem.t):
+        for r in range(problem.r):
+            for s in range(problem.s):
+                row = sums
+                for c in range(channels):
                     for k in range(filters):
                         out[
                             k * strides.k + c * strides.c + t * strides.t + r * strides.r
                             + s * strides.s
-                        ] = sums[k]
-                    sums += width
+                        ] = row[k]
+                    row += channel_step
+                sums += tap_step
 
 
 cdef void tile(
@@ -285,7 +283,7 @@ cdef void tile(
         write_panel(
             sums + panel * part.sum_panel,
             out + (part.g * problem.k + k) * out_strides.k + part.first_channel * out_strides.c,
-            out_strides, problem, cut.width, min(cut.width, problem.k - k),
+            out_strides, problem, cut, min(cut.width, problem.k - k),
             part.end_channel - part.first_channel,
         )
 
@@ -303,7 +301,7 @@ cdef void finish_panel(
     for part in range(1, cut.slices):
         add_to(sums, sums + part * problem.g * panels * elements, elements)
     write_panel(
-        sums, out + (panel // panels * problem.k + first) * strides.k, strides, problem, cut.width,
+        sums, out + (panel // panels * problem.k + first) * strides.k, strides, problem, cut,
         min(cut.width, problem.k - first), problem.c,
     )
 

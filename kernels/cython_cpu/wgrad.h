@@ -17,8 +17,8 @@ typedef struct {
     int64_t grad_panel, sum_panel;
 } Pixels;
 
-#define sum_tile(sums, at, x, grad, pixels, weights, panels, resume) \
-    SELECT(sum_tile, sums)(sums, at, x, grad, pixels, weights, panels, resume)
+#define sum_tile(sums, pitch, x, grad, pixels, weights, panels, resume) \
+    SELECT(sum_tile, sums)(sums, pitch, x, grad, pixels, weights, panels, resume)
 #define add_to(to, from, count) SELECT(add_to, to)(to, from, count)
 #endif
 
@@ -30,9 +30,9 @@ typedef struct {
 #endif
 #define PANEL (PANEL_VECTORS * LANES)
 
-/* sums[at[m] + v * sum_panel ..] (+)= sum over the pixels of x[pixel + m] * grad[v][pixel][..], for
- * `weights` m and `panels` v; `resume` goes on from the former sums. */
-INLINE void NAME(multiply)(REAL *sums, const int64_t *at, const REAL *x, const REAL *grad,
+/* sums[m * pitch + v * sum_panel ..] (+)= sum over the pixels of x[pixel + m] * grad[v][pixel][..],
+ * for `weights` m and `panels` v; `resume` goes on from the former sums. */
+INLINE void NAME(multiply)(REAL *sums, int64_t pitch, const REAL *x, const REAL *grad,
                            const Pixels *pixels, int resume, const int weights, const int panels)
 {
     VECTOR sum[MOST_WEIGHTS][2];
@@ -43,7 +43,7 @@ INLINE void NAME(multiply)(REAL *sums, const int64_t *at, const REAL *x, const R
     for (int m = 0; m < weights; m++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            sum[m][v] = resume ? NAME(load)(sums + at[m] + v * apart) : (VECTOR){0};
+            sum[m][v] = resume ? NAME(load)(sums + m * pitch + v * apart) : (VECTOR){0};
 
     int64_t p = pixels->rows;
     do {
@@ -72,11 +72,11 @@ INLINE void NAME(multiply)(REAL *sums, const int64_t *at, const REAL *x, const R
     for (int m = 0; m < weights; m++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            NAME(store)(sums + at[m] + v * apart, sum[m][v]);
+            NAME(store)(sums + m * pitch + v * apart, sum[m][v]);
 }
 
 #define TILE(weights, panels)                                                                    \
-    LOOP void NAME(tile_##weights##_##panels)(REAL *sums, const int64_t *at, const REAL *x,      \
+    LOOP void NAME(tile_##weights##_##panels)(REAL *sums, int64_t pitch, const REAL *x,      \
                                               const REAL *grad, const Pixels *pixels, int resume) \
     {                                                                                            \
         NAME(multiply)(sums, at, x, grad, pixels, resume, weights, panels);                      \
@@ -101,20 +101,20 @@ MORE_TILES(2)
 #endif
 
 /* A tile of up to MOST_WEIGHTS weights and 2 panels. */
-LOOP void NAME(sum_tile)(REAL *sums, const int64_t *at, const REAL *x, const REAL *grad,
+LOOP void NAME(sum_tile)(REAL *sums, int64_t pitch, const REAL *x, const REAL *grad,
                          const Pixels *pixels, int64_t weights, int64_t panels, int resume)
 {
-    typedef void Tile(REAL *, const int64_t *, const REAL *, const REAL *, const Pixels *, int);
+    typedef void Tile(REAL *, int64_t, const REAL *, const REAL *, const Pixels *, int);
 #if PANEL_VECTORS == 1
     static Tile *const tiles[2][12] = {{NAMES(1), MORE_NAMES(1)}, {NAMES(2), MORE_NAMES(2)}};
-    tiles[panels - 1][weights - 1](sums, at, x, grad, pixels, resume);
+    tiles[panels - 1][weights - 1](sums, pitch, x, grad, pixels, resume);
 #else
     static Tile *const tiles[6] = {NAMES(1)};
     for (int64_t panel = 0; panel < panels; panel++)
         for (int64_t m = 0; m < weights; m += 6)
             tiles[(weights - m < 6 ? weights - m : 6) - 1](
-                sums + panel * pixels->sum_panel, at + m, x + m, grad + panel * pixels->grad_panel,
-                pixels, resume);
+                sums + panel * pixels->sum_panel + m * pitch, pitch, x + m,
+                grad + panel * pixels->grad_panel, pixels, resume);
 #endif
 }
 
