@@ -44,8 +44,6 @@ class Own(Contender):
 
     def missing(self) -> str | None:
         """Why the row's engine or module isn't here."""
-        if self.packed and not hasattr(cnnfast, "pack_weight"):
-            return f"cnnfast {cnnfast.__version__} has no pack_weight"
         if self.row is None:
             return None
         module = f"cnnfast.kernels.{self.row.load.partition(':')[0]}"
@@ -82,11 +80,11 @@ class Own(Contender):
         if workload.channels_last:
             keywords["layout"] = LAYOUTS[workload.rank]
             arrays = _channels_last(workload, arrays)
-        if self.packed:
-            x, weight = arrays
-            ready = cnnfast.pack_weight(weight, x.shape, **workload.arguments, **keywords)
-            arrays = (x, ready)
-        return workload.bound(*arrays, **keywords)
+        if not self.packed:
+            return workload.bound(*arrays, **keywords)
+        x, weight = arrays
+        ready = cnnfast.pack_weight(weight, x.shape, **workload.arguments, **keywords)
+        return workload.bound(x, ready, **keywords)
 
     def as_array(self, result: Any, workload: Workload) -> Array:
         """The result, channels first."""

@@ -6,6 +6,7 @@ A line per workload and number of threads, then a verdict per bar of ``bars``.
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -114,8 +115,13 @@ def _line(values: Sequence[str]) -> str:
 def run(args: argparse.Namespace) -> int:
     """Print lines as they come, then the verdicts; an interrupt ends the measuring, not the report.
 
-    The exit status is 1 if a call of ours failed. ValueError for an unknown layer.
+    The exit status is 1 if a call of ours failed. ValueError for an unknown layer, and for a README
+    without markers, before anything runs.
     """
+    if args.readme:
+        report.around_markers(args.readme)
+    if args.png:
+        importlib.import_module("matplotlib")
     lines = versus(args.layers, args.threads or THREADS, args.dtype, args.seconds or SECONDS)
     everyone = [c for f in contenders.FAMILIES for c in contenders.contenders(f)]
     own = (contenders.DEFAULT, contenders.PACKED)

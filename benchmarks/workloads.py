@@ -115,20 +115,22 @@ class Workload(ABC):
         """Least bytes to and from memory: every operand and the result once each."""
         return self.geometry.bytes_moved
 
+    @property
     @abstractmethod
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of the arrays that the function takes, channels first."""
+
     def arrays(self) -> tuple[Array, ...]:
         """What the function takes, seeded, channels first."""
+        random = np.random.default_rng(zlib.crc32(self.layer.encode()))
+        return tuple(random.standard_normal(shape).astype(self.dtype) for shape in self.shapes)
 
     @abstractmethod
-    def bound(self, *arrays: Array, **keywords: Any) -> partial[Any]:
+    def bound(self, *arrays: Any, **keywords: Any) -> partial[Any]:
         """Our own function with such arrays, ready to call or to explain."""
 
     @abstractmethod
     def _operation(self) -> str: ...
-
-    def _normal(self, *shapes: Shape) -> tuple[Array, ...]:
-        random = np.random.default_rng(zlib.crc32(self.layer.encode()))
-        return tuple(random.standard_normal(shape).astype(self.dtype) for shape in shapes)
 
     def _window(self, stride: int) -> str:
         return "x".join([str(self.kernel)] * self.rank) + (f"/{stride}" if stride > 1 else "")
@@ -182,16 +184,17 @@ class ConvWorkload(Workload):
         """Of the forward pass."""
         return ConvGeometry.of(self.input, self.weight, **self.arguments, dtype=self.dtype)
 
-    def arrays(self) -> tuple[Array, ...]:
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
         """(input, weight), for dgrad (weight, gradient), for wgrad (input, gradient)."""
         operands = {
             "fprop": (self.input, self.weight),
             "dgrad": (self.weight, self.geometry.out_shape),
             "wgrad": (self.input, self.geometry.out_shape),
         }
-        return self._normal(*operands[self.family])
+        return operands[self.family]
 
-    def bound(self, *arrays: Array, **keywords: Any) -> partial[Any]:
+    def bound(self, *arrays: Any, **keywords: Any) -> partial[Any]:
         """``conv2d``, ``conv2d_input`` or ``conv2d_weight``, and their kin."""
         keywords = {**self.arguments, **keywords}
         first, second = arrays
@@ -246,13 +249,12 @@ class PoolWorkload(Workload):
         itemsize = np.dtype(self.dtype).itemsize
         return self.geometry.bytes_moved + again * math.prod(self.input) * itemsize
 
-    def arrays(self) -> tuple[Array, ...]:
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
         """(input,), for the gradient (gradient, input)."""
-        if self.family == "pool":
-            return self._normal(self.input)
-        return self._normal(self.geometry.out_shape, self.input)
+        return (self.input,) if self.family == "pool" else (self.geometry.out_shape, self.input)
 
-    def bound(self, *arrays: Array, **keywords: Any) -> partial[Any]:
+    def bound(self, *arrays: Any, **keywords: Any) -> partial[Any]:
         """``max_pool2d``, ``avg_pool2d_backward`` and their kin."""
         name = f"{'max' if self.reduction == 'max' else 'avg'}_pool{self.rank}d"
         keywords = {**self.arguments, **keywords}

@@ -318,7 +318,9 @@ def test_memory_is_what_explain_says(capsys: Any) -> None:
     assert row.data == 2 * 64 * 56 * 56 * 4
     rows = [row._replace(scratch=row.data // 2, packed_scratch=row.data // 10)]
     assert [v.met for v in memory.verdicts(rows)] == [True]
-    assert [v.met for v in memory.verdicts([rows[0]._replace(packed_scratch=None)])] == [False]
+    assert [v.met for v in memory.verdicts([rows[0]._replace(packed_scratch=row.data)])] == [False]
+    gradient = rows[0]._replace(packed_scratch=None)
+    assert [v.cells()[-2] for v in memory.verdicts([gradient])] == ["no bar"]
 
 
 def test_gradients_are_set_beside_the_forward_pass(capsys: Any) -> None:

@@ -65,8 +65,8 @@ def micro_kernel(
     count, panels, a, pixels, pixel, w, w_at, gap, sums, sums_at, width,
     runs, run_steps, run_length, step, accumulate,
 ):  # fmt: skip
-    """Sum the ``count`` pixels from ``pixels[pixel]`` on x ``panels`` panels: as one register tile, or as some of equal sizes
-    where the machine has fewer registers.
+    """Sum the ``count`` pixels from ``pixels[pixel]`` on x ``panels`` panels: as one register tile,
+    or as some of equal sizes where the machine has fewer registers.
 
     ``runs`` and ``run_steps``: how many runs along t, r, s and how far apart in ``a``."""
     pitch = panels * width
