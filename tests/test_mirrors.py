@@ -13,7 +13,7 @@ from cnnfast.kernels import blocking, problem
 HERE = Path(kernels.__file__).parent / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
-    blocking.Im2colCut, blocking.TiledCut, blocking.DirectCut, blocking.WgradCut,
+    blocking.Im2colCut, blocking.TiledCut, blocking.RowsCut, blocking.WgradCut,
     blocking.WgradDirectCut,
 )  # fmt: skip
 
