@@ -78,6 +78,13 @@ def seconds_of(call: Call, iterations: int = 1) -> float:
     return (time.perf_counter() - start) / iterations
 
 
+def timed(call: Call) -> tuple[float, Any]:
+    """Seconds of one call, and its result."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
 @dataclass
 class _Run:
     call: Call
@@ -99,14 +106,15 @@ class _Run:
 def measure(contenders: Mapping[str, Call], seconds: float = 0.3) -> dict[str, Timing]:
     """Time every contender's call for about ``seconds``, taking turns: A B C A B C ...
 
-    Each is called twice before, once to warm up and once to learn its pace; a turn begins when the
-    process is quiet, with an untimed call: nobody pays for the threads and caches of another.
+    Each is called twice before, once to warm up and once to learn its pace (only once if that call
+    was long); a turn begins when the process is quiet, with an untimed call: nobody pays for the
+    threads and caches of another.
     """
     runs: dict[str, _Run] = {}
     for name, call in contenders.items():
         settle()
-        call()
-        runs[name] = _Run(call, pace(seconds_of(call), seconds))
+        first = seconds_of(call)
+        runs[name] = _Run(call, pace(first if first > LONG_SECONDS else seconds_of(call), seconds))
     for turn in range(TURNS):
         for run in runs.values():
             if turn < run.pace.turns:

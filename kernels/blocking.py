@@ -15,6 +15,10 @@ from .shapes import ceil_div, effective_kernel, round_up
 #: 6 x 16 float32 or 6 x 8 float64 fill 12 of AVX2's 16 vector registers with sums.
 TILE_PIXELS = 6
 TILE_BYTES = 64
+#: Pixels of the largest register tile, beside two panels: 28 of AVX-512's 32 vector registers.
+MOST_PIXELS = 14
+#: Pixels this far apart lie in the same set of an L1 cache, which holds eight of them.
+CACHE_SETS_BYTES = 4096
 #: Reduction steps that the im2col rows pack at a time: 6 x 256 float32 pixels (6 KiB) and
 #: 256 x 16 weights (16 KiB) stay in L1.
 IM2COL_DEPTH = 256
@@ -74,7 +78,8 @@ class TiledCut(NamedTuple):
     """Task = (n, g, o, block of ``rows``, block of ``columns``, block of ``panels`` panels).
 
     Local scratch: the padded input under the task's outputs, channels last
-    ``[t][halo_rows][halo_columns][c]``, then one register tile ``[TILE_PIXELS][width]``.
+    ``[t][halo_rows][halo_columns][halo_channels]``, then one register tile
+    ``[MOST_PIXELS][2][width]``, then two int64 per pixel of the task.
     """
 
     width: int
@@ -86,6 +91,7 @@ class TiledCut(NamedTuple):
     column_blocks: int
     halo_rows: int
     halo_columns: int
+    halo_channels: int
     halo_elements: int
     tasks: int
     weight_panels: int
@@ -186,7 +192,10 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
     halo_columns = (columns - 1) * problem.stride_w + effective_kernel(
         problem.s, problem.dilation_w
     )
-    row_elements = problem.t * halo_columns * problem.c
+    between = problem.stride_w if problem.s > 1 else 1
+    crowded = between * problem.c * itemsize % CACHE_SETS_BYTES == 0
+    channels = problem.c + width if crowded else problem.c
+    row_elements = problem.t * halo_columns * channels
     cached = (TILED_HALO_BYTES // (row_elements * itemsize) - span) // problem.stride_h + 1
     strips = problem.n * problem.g * problem.o * column_blocks
     finest = max(ceil_div(problem.p * strips, MIN_TASKS), TILED_ROWS)
@@ -195,6 +204,7 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
     halo_rows = (rows - 1) * problem.stride_h + span
     panels = ceil_div(problem.k, width)
     share, k_blocks = _split_panels(problem, panels, strips * row_blocks)
+    halo_elements = round_up(halo_rows * row_elements, width)
     return TiledCut(
         width=width,
         panels=share,
@@ -205,11 +215,14 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
         column_blocks=column_blocks,
         halo_rows=halo_rows,
         halo_columns=halo_columns,
-        halo_elements=halo_rows * row_elements,
+        halo_channels=channels,
+        halo_elements=halo_elements,
         tasks=strips * row_blocks * k_blocks,
         weight_panels=problem.g * panels,
         shared_elements=problem.g * panels * reduction_length(problem) * width,
-        local_elements=halo_rows * row_elements + TILE_PIXELS * width,
+        local_elements=halo_elements
+        + MOST_PIXELS * 2 * width
+        + ceil_div(2 * 8 * rows * columns, itemsize),
     )
 
 

@@ -74,7 +74,7 @@ def _tiles(geometry: Any, problem: ConvProblem) -> float:
     width = int(TILE_BYTES // geometry.dtype.itemsize)
     length, panels = reduction_length(problem), ceil_div(problem.k, width)
     tiles = ceil_div(_outputs(problem), TILE_PIXELS) * panels
-    packing = problem.g * panels * width * length * PACK_WEIGHT
+    packing = 0.0 if geometry.prepared else problem.g * panels * width * length * PACK_WEIGHT
     start = TILE_START if problem.k % width == 0 else TILE_START_RAGGED
     return tiles * (length * TILE_STEP + start) + packing
 

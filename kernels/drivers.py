@@ -76,21 +76,23 @@ def fprop(
         threads: int,
     ) -> None:
         cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
+        pack = pack_weight if weight.ndim > 1 else None
         threads = min(threads, cut.tasks)
-        packed, local = _regions(scratch, cut, x.dtype, threads)
+        shared = cut.shared_elements if pack else 0
+        packed, local = _regions(scratch, shared, cut.local_elements, x.dtype, threads)
         queue = parallel.queue_of(cut.tasks, threads)
 
         def run_tiles(worker: int) -> None:
             tiles(x, weight, bias, out, problem, taps, cut, local[worker], activation, queue)
 
-        if pack_weight is None or weight.ndim == 1:
+        if pack is None:
             parallel.run(run_tiles, threads)
             return
         array, weight = weight, packed
         panels = parallel.queue_of(cut.weight_panels, threads)
 
         def pack_and_run_tiles(worker: int) -> None:
-            pack_weight(array, packed, problem, cut.width, panels)
+            pack(array, packed, problem, cut.width, panels)
             parallel.wait_for(panels)
             run_tiles(worker)
 
@@ -146,7 +148,7 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
             return
         cut = cut_of(problem, x.itemsize)
         threads = min(threads, cut.tasks)
-        sums, local = _regions(scratch, cut, x.dtype, threads)
+        sums, local = _regions(scratch, cut.shared_elements, cut.local_elements, x.dtype, threads)
 
         queue, panels = (parallel.queue_of(n, threads) for n in (cut.tasks, cut.weight_panels))
 
@@ -160,14 +162,16 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
     return run_wgrad
 
 
-def _regions(scratch: Array, cut: Any, dtype: Any, threads: int) -> tuple[Array, list[Array]]:
+def _regions(
+    scratch: Array, shared_elements: int, local_elements: int, dtype: Any, threads: int
+) -> tuple[Array, list[Array]]:
     """The shared part of the scratch, and each thread's own."""
-    itemsize = dtype.itemsize
-    shared = round_up(cut.shared_elements * itemsize, ALIGNMENT)
-    size = round_up(cut.local_elements * itemsize, ALIGNMENT)
+    shared = round_up(shared_elements * dtype.itemsize, ALIGNMENT)
+    size = round_up(local_elements * dtype.itemsize, ALIGNMENT)
     if scratch.size < shared + threads * size:
         raise ValueError(
-            f"scratch of {scratch.size} bytes is too small for {cut}, {threads} threads"
+            f"scratch of {scratch.size} bytes is too small: {shared} shared and {size} for each of "
+            f"{threads} threads"
         )
     starts = [shared + i * size for i in range(threads)]
     return scratch[:shared].view(dtype), [scratch[at : at + size].view(dtype) for at in starts]

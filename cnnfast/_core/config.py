@@ -100,6 +100,12 @@ def ambient_backend() -> Request:
     return _environment_backend(text) if text else Request()
 
 
+def planning_settings() -> tuple[Request | str | None, int]:
+    """All that planning depends on besides the call: the backend in force, parsed or as the
+    environment has it, and the workspace limit."""
+    return _backend.get() or os.environ.get("CNNFAST_BACKEND"), _workspace
+
+
 @contextmanager
 def use_backend(backend: str | None) -> Iterator[None]:
     """Prefer a backend for every call inside the ``with`` block, in this thread or task alone.

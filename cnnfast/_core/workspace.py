@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,23 +31,33 @@ _local = threading.local()
 _shelves: list[weakref.ref[_Shelf]] = []
 
 
-@contextmanager
-def scratch(size: int) -> Iterator[Array]:
+class scratch:
     """At least ``size`` bytes, 64-byte aligned, for the ``with`` block alone.
 
     A call inside a call (from a signal handler, say) finds the shelf empty and gets memory of its
     own. After an exception a helping thread may still be writing: the buffer isn't kept.
     """
-    shelf = getattr(_local, "shelf", None)
-    if shelf is None:
-        shelf = _local.shelf = _Shelf()
-        _shelves.append(weakref.ref(shelf, _shelves.remove))
-    array = shelf.kept.pop() if shelf.kept else None
-    if array is None or array.size < size:
-        array = aligned(size)
-    yield array
-    if array.size <= KEPT_BYTES:
-        shelf.kept[:] = [array]
+
+    __slots__ = ("array", "shelf", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __enter__(self) -> Array:
+        shelf = getattr(_local, "shelf", None)
+        if shelf is None:
+            shelf = _local.shelf = _Shelf()
+            _shelves.append(weakref.ref(shelf, _shelves.remove))
+        self.shelf: _Shelf = shelf
+        array = shelf.kept.pop() if shelf.kept else None
+        if array is None or array.size < self.size:
+            array = aligned(self.size)
+        self.array: Array = array
+        return array
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None and self.array.size <= KEPT_BYTES:
+            self.shelf.kept[:] = [self.array]
 
 
 def aligned(size: int) -> Array:

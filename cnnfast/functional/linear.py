@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnfast._core.activations import Activation
 from cnnfast._core.arrays import Array, as_arrays, check_out
 from cnnfast._core.calls import multiply_rows
 from cnnfast._core.dtypes import promote
+from cnnfast._core.packed import PackedWeight
 
 
 def linear(
@@ -14,7 +16,7 @@ def linear(
     weight: Any,
     bias: Any = None,
     *,
-    activation: str | None = None,
+    activation: Activation = None,
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
@@ -48,7 +50,8 @@ def linear(
     """
     x, w, b = as_arrays("linear", input=input, weight=weight, bias=bias)
     if w.ndim != 1:
-        return multiply_rows("linear", x, w, b, activation, out, backend)
+        given = weight if isinstance(weight, PackedWeight) else w
+        return multiply_rows("linear", x, given, b, activation, out, backend)
     return _neuron(x, w, b, activation, out, backend)
 
 

@@ -87,7 +87,9 @@ cdef void pack_columns(
                 (d[m] + step_d) * x_strides.d + (h[m] + step_h) * x_strides.h
                 + (w[m] + step_w) * x_strides.w
             )
-        pack_pixels(columns, x + channel * x_strides.c, offset, inside, x_strides.c, channels)
+        pack_pixels(
+            columns, x + channel * x_strides.c, offset, inside, TILE_PIXELS, x_strides.c, channels
+        )
         columns += channels * TILE_PIXELS
         begin += channels
 
@@ -132,8 +134,8 @@ cdef void tile(
             sums = all_sums + (panel - first_panel) * tiles_per_panel * tile_elements
             for i in range(tiles_per_panel):
                 micro_kernel_panel(
-                    sums + i * tile_elements, local + i * TILE_PIXELS * depth, depth, weights,
-                    begin > 0,
+                    sums + i * tile_elements, TILE_PIXELS, local + i * TILE_PIXELS * depth, depth,
+                    weights, begin > 0,
                 )
         begin += depth
 
@@ -148,7 +150,7 @@ cdef void tile(
             k = g * problem.k + panel * cut.width
             store_tile(
                 all_sums + ((panel - first_panel) * tiles_per_panel + i) * tile_elements,
-                min(TILE_PIXELS, pixels - i * TILE_PIXELS),
+                cut.width, min(TILE_PIXELS, pixels - i * TILE_PIXELS),
                 min(cut.width, problem.k - panel * cut.width), bias + k if bias else NULL,
                 activation, out + k * out_strides.k, to_pixel, out_strides.k,
             )

@@ -19,8 +19,18 @@ from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import plain_cut
 
 
-cdef number activate(number y, int activation) noexcept nogil:
-    """The activation's code is one of ``problem.ACTIVATION_CODES``; NaN stays NaN."""
+cdef extern from *:
+    """
+    #define apply(value, activation) ((void (*)(void *, int64_t))(activation))(value, 1)
+    """
+    void apply(void* value, int64_t activation) noexcept nogil
+
+
+cdef number activate(number y, int64_t activation) noexcept nogil:
+    """The activation as in ``vectors.h``."""
+    if activation > 2:
+        apply(&y, activation)
+        return y
     if activation >= 1 and y < 0:
         y = 0
     if activation == 2 and y > 6:
@@ -31,7 +41,7 @@ cdef number activate(number y, int activation) noexcept nogil:
 cdef void tile(
     const number* x, const InputStrides* x_strides, const number* weight,
     const WeightStrides* weight_strides, const number* bias, number* out,
-    const OutputStrides* out_strides, const ConvProblem* problem, int activation, int64_t task,
+    const OutputStrides* out_strides, const ConvProblem* problem, int64_t activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t k = task % (problem.g * problem.k)
@@ -71,7 +81,7 @@ cdef void tile(
 def tiles(
     const number[:, :, :, :, :] x, const number[:, :, :, :, :] weight,
     const number[::1] bias, number[:, :, :, :, :] out, problem, taps, cut, local,
-    int activation, int64_t[::1] queue,
+    int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
     cdef ConvProblem fields

@@ -43,7 +43,7 @@ cdef struct TiledCut:
     int64_t width, panels, k_blocks
     int64_t rows, row_blocks
     int64_t columns, column_blocks
-    int64_t halo_rows, halo_columns, halo_elements
+    int64_t halo_rows, halo_columns, halo_channels, halo_elements
     int64_t tasks, weight_panels, shared_elements, local_elements
 
 

@@ -145,7 +145,7 @@ cdef void sum_weights(
                         t = 0
                         c += 1
         micro_kernel(
-            sums + i * TILE_PIXELS * width, halo, weight, &runs, packed, resume
+            sums + i * TILE_PIXELS * width, TILE_PIXELS, halo, weight, &runs, packed, resume
         )
 
 
