@@ -40,10 +40,6 @@ BLAS_BYTES = 128 * 1024 * 1024
 #: Out-channels that a direct task sums side by side, and the columns it has scratch for.
 DIRECT_CHANNELS = 4
 DIRECT_COLUMNS = 512
-#: Bytes of padded input under a task of Cython's direct row, a quarter of a 512 KiB L2, and a
-#: number of rows that its register blocks divide.
-DIRECT_HALO_BYTES = 128 * 1024
-DIRECT_ROWS = 12
 
 #: Pixels of a wgrad unit: 256 x 64 bytes of a panel's gradients (16 KiB) stay in L1; the panels of
 #: a task; bytes of padded input beside them, a quarter of a 512 KiB L2.
@@ -108,30 +104,6 @@ class DirectCut(NamedTuple):
     channels: int
     k_blocks: int
     columns: int
-    tasks: int
-    shared_elements: int
-    local_elements: int
-
-
-class RowsCut(NamedTuple):
-    """Task = (n, g, block of ``channels`` out-channels, o, block of ``rows``, block of ``columns``).
-
-    Local scratch: memory and column offset of every (s, c), int64; the weights of up to
-    DIRECT_CHANNELS out-channels, ``[t][r][s][c][k]``; the padded input under the task, its columns
-    dealt out to ``phases`` if the stride is one, ``[t][halo_rows][c][phase][pitch]``.
-    """
-
-    channels: int
-    k_blocks: int
-    rows: int
-    row_blocks: int
-    columns: int
-    column_blocks: int
-    phases: int
-    pitch: int
-    halo_rows: int
-    step_elements: int
-    weight_elements: int
     tasks: int
     shared_elements: int
     local_elements: int
@@ -237,50 +209,6 @@ def direct_cut(problem: ConvProblem, itemsize: int) -> DirectCut:
         tasks=problem.n * problem.g * k_blocks * problem.o * problem.p,
         shared_elements=0,
         local_elements=DIRECT_CHANNELS * columns,
-    )
-
-
-def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
-    """Blocks of Cython's direct row."""
-    lanes = TILE_BYTES // itemsize
-    columns = min(round_up(split_evenly(problem.q, DIRECT_COLUMNS), lanes), problem.q)
-    column_blocks = ceil_div(problem.q, columns)
-    phases = min(problem.stride_w, effective_kernel(problem.s, problem.dilation_w))
-    reach = (problem.s - 1) * problem.dilation_w // problem.stride_w
-    pitch = round_up(round_up(columns, lanes) + reach, lanes)
-    row_elements = problem.t * problem.c * phases * pitch
-    span = effective_kernel(problem.r, problem.dilation_h)
-    cached = (DIRECT_HALO_BYTES // (row_elements * itemsize) - span) // problem.stride_h + 1
-    strips = problem.n * problem.g * problem.o * column_blocks
-    finest = max(ceil_div(problem.p * strips, MIN_TASKS), DIRECT_ROWS)
-    rows = split_evenly(problem.p, max(min(cached, finest), 1))
-    if DIRECT_ROWS <= rows < problem.p:
-        rows -= rows % DIRECT_ROWS
-    row_blocks = ceil_div(problem.p, rows)
-    sets = ceil_div(problem.k, DIRECT_CHANNELS)
-    wanted = ceil_div(MIN_TASKS, max(strips * row_blocks, 1))
-    channels = ceil_div(sets, min(wanted, sets)) * DIRECT_CHANNELS
-    k_blocks = ceil_div(problem.k, channels)
-    halo_rows = (rows - 1) * problem.stride_h + span
-    step_elements = round_up(2 * problem.s * problem.c * 8 // itemsize, lanes)
-    weight_elements = round_up(
-        reduction_length(problem) * min(problem.k, DIRECT_CHANNELS), lanes
-    )
-    return RowsCut(
-        channels=channels,
-        k_blocks=k_blocks,
-        rows=rows,
-        row_blocks=row_blocks,
-        columns=columns,
-        column_blocks=column_blocks,
-        phases=phases,
-        pitch=pitch,
-        halo_rows=halo_rows,
-        step_elements=step_elements,
-        weight_elements=weight_elements,
-        tasks=strips * row_blocks * k_blocks,
-        shared_elements=0,
-        local_elements=step_elements + weight_elements + halo_rows * row_elements,
     )
 
 

@@ -23,7 +23,7 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 )
 
 from cnnfast.kernels import adjoints, drivers
-from cnnfast.kernels.blocking import rows_cut
+from cnnfast.kernels.blocking_rows import rows_cut
 from cnnfast.kernels.cython_cpu import _loop
 
 
@@ -189,7 +189,8 @@ cdef void tile(
         n * out_strides.n + g * problem.k * out_strides.k + o * out_strides.o
         + p * out_strides.p + q * out_strides.q
     )
-    for k in range(k_first, k_last, DIRECT_CHANNELS):
+    k = k_first
+    while k < k_last:
         channels = min(k_last - k, DIRECT_CHANNELS)
         gather_weights(
             weight + (g * problem.k + k) * weight_strides.k, weight_strides, problem, gathered,
@@ -204,6 +205,7 @@ cdef void tile(
                 gathered, bias + g * problem.k + k if bias else NULL, &part, steps, channels,
                 count, columns, in_place,
             )
+        k += channels
 
 
 def tiles(
