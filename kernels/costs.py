@@ -109,6 +109,11 @@ def direct(geometry: Any, problem: ConvProblem) -> float:
     return rows * (ROW_START + reduction_length(problem) * step)
 
 
+def rows(geometry: Any, problem: ConvProblem) -> float:
+    """Blocks of rows of vectors, up to four channels side by side."""
+    return direct(geometry, problem) / 4
+
+
 def _products(problem: ConvProblem) -> int:
     return _outputs(problem) * problem.k * reduction_length(problem)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cnnfast import kernels
-from cnnfast.kernels import blocking, problem
+from cnnfast.kernels import blocking, blocking_rows, problem
 
 HERE = Path(kernels.__file__).parent / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
-    blocking.GemmCut, blocking.TiledCut, blocking.DirectCut, blocking.WgradCut,
+    blocking.GemmCut, blocking.TiledCut, blocking_rows.RowsCut, blocking.WgradCut,
     blocking.WgradDirectCut,
 )  # fmt: skip
 
