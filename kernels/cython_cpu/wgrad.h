@@ -76,10 +76,10 @@ INLINE void NAME(multiply)(REAL *sums, int64_t pitch, const REAL *x, const REAL 
 }
 
 #define TILE(weights, panels)                                                                    \
-    LOOP void NAME(tile_##weights##_##panels)(REAL *sums, int64_t pitch, const REAL *x,      \
+    LOOP void NAME(tile_##weights##_##panels)(REAL *sums, int64_t pitch, const REAL *x,          \
                                               const REAL *grad, const Pixels *pixels, int resume) \
     {                                                                                            \
-        NAME(multiply)(sums, at, x, grad, pixels, resume, weights, panels);                      \
+        NAME(multiply)(sums, pitch, x, grad, pixels, resume, weights, panels);                   \
     }
 #define TILES(panels)                                                                         \
     TILE(1, panels) TILE(2, panels) TILE(3, panels) TILE(4, panels) TILE(5, panels) TILE(6, panels)
