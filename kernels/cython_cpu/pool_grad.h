@@ -34,33 +34,38 @@ INLINE void NAME(clear_rows)(REAL *x, const Pooling *pooling, int64_t d, int64_t
     }
 }
 
-/* Add every gradient of some planes to the place that its index says, in the order o, p, q. */
+/* Add every gradient of some planes to the place that its index says, in the order o, p, q. A row
+ * is filled with zeros just before the first of its places is met. */
 LOOP void NAME(scatter_planes)(REAL *x, const REAL *grad, const int64_t *indices,
                                const Pooling *pooling, int64_t channels)
 {
-    const PoolProblem *problem = &pooling->problem;
-    const Strides *by = &pooling->x;
-    const int64_t size = problem->d * problem->h * problem->w;
-    const int flat = by->h == problem->w * by->w && by->d == problem->h * by->h;
-    for (int64_t d = 0; d < problem->d; d++)
-        NAME(clear_rows)(x, pooling, d, 0, problem->h, channels);
-    for (int64_t o = 0; o < problem->o; o++)
-        for (int64_t p = 0; p < problem->p; p++) {
-            const REAL *row = grad + o * pooling->out.d + p * pooling->out.h;
-            const int64_t *places = indices + o * pooling->indices.d + p * pooling->indices.h;
-            for (int64_t q = 0; q < problem->q; q++)
+    const PoolProblem problem = pooling->problem;
+    const Strides by = pooling->x, out = pooling->out, in = pooling->indices;
+    const int64_t size = problem.d * problem.h * problem.w;
+    const int flat = by.h == problem.w * by.w && by.d == problem.h * by.h;
+    int64_t rows = 0, cleared = 0;
+    for (int64_t o = 0; o < problem.o; o++)
+        for (int64_t p = 0; p < problem.p; p++)
+            for (int64_t q = 0; q < problem.q; q++) {
+                const REAL *values = grad + o * out.d + p * out.h + q * out.w;
+                const int64_t *places = indices + o * in.d + p * in.h + q * in.w;
                 for (int64_t c = 0; c < channels; c++) {
-                    const int64_t place = places[q * pooling->indices.w + c];
-                    int64_t at = place * by->w;
-                    /* Also true of -1. */
-                    if ((uint64_t)place >= (uint64_t)size)
+                    const int64_t place = places[c];
+                    int64_t at = place * by.w;
+                    if (place < 0 || place >= size)
                         continue;
+                    for (; place >= cleared; cleared += problem.w, rows++)
+                        NAME(clear_rows)(x, pooling, rows / problem.h, rows % problem.h,
+                                         rows % problem.h + 1, channels);
                     if (!flat)
-                        at = place / (problem->h * problem->w) * by->d
-                            + place / problem->w % problem->h * by->h + place % problem->w * by->w;
-                    x[at + c] += row[q * pooling->out.w + c];
+                        at = place / (problem.h * problem.w) * by.d
+                            + place / problem.w % problem.h * by.h + place % problem.w * by.w;
+                    x[at + c] += values[c];
                 }
-        }
+            }
+    for (; rows < problem.d * problem.h; rows++)
+        NAME(clear_rows)(x, pooling, rows / problem.h, rows % problem.h, rows % problem.h + 1,
+                         channels);
 }
 
 /* What a row of gradients gives to one column, in the order of q. `first` is the first window that ends

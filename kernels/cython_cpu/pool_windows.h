@@ -31,6 +31,7 @@ typedef struct {
     int64_t channels_last;
 } Pooling;
 
+/* How many taps a window has along its axis. */
 static inline int64_t taps_of(const int64_t *window, int64_t dilation)
 {
     const int64_t span = window[1] - window[0];
@@ -56,6 +57,17 @@ static inline void find_stretch(Pooling *pooling)
             pooling->taps = taps_of(window, pooling->problem.dilation_w);
         }
     }
+}
+
+/* The columns that the widest window spans. */
+static inline int64_t widest_of(const Pooling *pooling)
+{
+    int64_t widest = 0;
+    for (int64_t q = 0; q < pooling->problem.q; q++) {
+        const int64_t span = pooling->in_w[3 * q + 1] - pooling->in_w[3 * q];
+        widest = span > widest ? span : widest;
+    }
+    return widest;
 }
 
 /* Whether all windows of a row are those of the stretch cut off at the borders, in memory without
