@@ -26,12 +26,17 @@ CACHE_SETS_BYTES = 4096
 IM2COL_DEPTH = 256
 #: Output pixels of an im2col task: 96 x 256 float32 (96 KiB) stay in L2.
 IM2COL_PIXELS = 96
-#: Bytes of padded input that a tiled task copies: half of a 512 KiB L2.
-TILED_HALO_BYTES = 256 * 1024
+#: Bytes of padded input that a tiled task copies: three quarters of a 512 KiB L2.
+TILED_HALO_BYTES = 384 * 1024
 #: Output rows (at least) and columns (at most) of a tiled task: flat tiles copy mostly halo, and
 #: a wide image would outgrow the cache.
 TILED_ROWS = 4
 TILED_COLUMNS = 192
+#: Pixels of a tiled task, at least, where its plane has them: four tiles to a pass over the weights.
+TILED_PIXELS = 56
+#: Out-channels times taps of a tiled task, at least: the halo copy, which every task of a place may
+#: make again, is 5 % of it then.
+TILED_PRODUCTS = 256
 #: A problem is cut finer until it has this many tasks, enough for the threads of a large machine,
 #: but never into fewer out-channels than MIN_TASK_CHANNELS, for each task packs its pixels again.
 MIN_TASKS = 16
@@ -126,6 +131,18 @@ def _split_panels(problem: ConvProblem, panels: int, pixel_tasks: int) -> tuple[
     return share, ceil_div(panels, share)
 
 
+def _split_tiled_panels(
+    problem: ConvProblem, width: int, pixel_tasks: int
+) -> tuple[int, int]:
+    """Panels of a task, an even number of them, and blocks of panels."""
+    panels = ceil_div(problem.k, width)
+    channels = ceil_div(TILED_PRODUCTS, problem.t * problem.r * problem.s)
+    least = min(round_up(ceil_div(channels, width), 2), panels)
+    wanted = max(MIN_TASKS // max(pixel_tasks, 1), 1)
+    share = min(round_up(max(ceil_div(panels, wanted), least), 2), panels)
+    return share, ceil_div(panels, share)
+
+
 def reduction_length(problem: ConvProblem) -> int:
     """Products per output: c x t x r x s."""
     return problem.c * problem.t * problem.r * problem.s
@@ -172,12 +189,13 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
     row_elements = problem.t * halo_columns * channels
     cached = (TILED_HALO_BYTES // (row_elements * itemsize) - span) // problem.stride_h + 1
     strips = problem.n * problem.g * problem.o * column_blocks
-    finest = max(ceil_div(problem.p * strips, MIN_TASKS), TILED_ROWS)
+    least = TILED_ROWS if problem.r > 1 else 1
+    finest = max(ceil_div(problem.p * strips, MIN_TASKS), least, ceil_div(TILED_PIXELS, columns))
     rows = split_evenly(problem.p, max(min(cached, finest), 1))
     row_blocks = ceil_div(problem.p, rows)
     halo_rows = (rows - 1) * problem.stride_h + span
     panels = ceil_div(problem.k, width)
-    share, k_blocks = _split_panels(problem, panels, strips * row_blocks)
+    share, k_blocks = _split_tiled_panels(problem, width, strips * row_blocks)
     halo_elements = round_up(halo_rows * row_elements, width)
     return TiledCut(
         width=width,

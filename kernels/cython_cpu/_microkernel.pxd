@@ -31,7 +31,9 @@ cdef extern from *:
     void micro_kernel_panel(
         void* tile, int64_t pixels, const void* a, int64_t depth, const void* w, bint resume
     ) noexcept nogil
-    int64_t largest_tile(void* tile, const void* a, int64_t depth, const void* w) noexcept nogil
+    int64_t largest_tile(
+        void* tile, const void* a, const int64_t* pixel, int64_t depth, const void* w
+    ) noexcept nogil
     void store_tile(
         void* tile, int64_t row, int64_t pixels, int64_t channels, const void* bias,
         int activation, void* out, const int64_t* pixel, int64_t stride_k
@@ -44,6 +46,10 @@ cdef extern from *:
     void copy_transposed(
         void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,
         int64_t rows, int64_t columns
+    ) noexcept nogil
+    void pack_taps(
+        void* to, const void* source, int64_t stride_k, int64_t rows, int64_t channels,
+        int64_t taps
     ) noexcept nogil
     void pack_pixels(
         void* to, const void* x, const int64_t* offset, const bint* inside, int64_t pixels,

@@ -111,12 +111,12 @@ cdef void copy_halo(
     cdef Range in_h = inside(place.h, place.step_h, problem.h, place.halo_rows)
     cdef int64_t first_h = place.h + in_h.begin * place.step_h
     cdef int64_t span = (in_h.end - in_h.begin) * place.step_h * strides.h
-    cdef int64_t first, channels, c, t, row, d, h
+    cdef int64_t first = 0, channels, c, t, row, d, h
     cdef const floating* under
     cdef floating* to
     if strides.c == 1:
         block = problem.c
-    for first in range(0, problem.c, block):
+    while first < problem.c:
         channels = min(block, problem.c - first)
         to = halo + first
         for t in range(problem.t):
@@ -133,6 +133,7 @@ cdef void copy_halo(
                     to, place.halo_columns, channels, pixel,
                 )
                 to += row_elements
+        first += channels
 
 
 cdef void tile(

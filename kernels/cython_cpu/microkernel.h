@@ -9,6 +9,8 @@
  */
 #ifndef MOST_PIXELS
 #define MOST_PIXELS 14
+/* Weights that leave room for more in an L2. */
+#define FEW_WEIGHTS ((int64_t)(128 * 1024 / sizeof(REAL)))
 /* How far ahead weights are fetched: processors do that by themselves only up to the end of a page,
  * which costs 5 % where weights come from L3 or memory. */
 #define AHEAD (2048 / sizeof(REAL))
@@ -32,7 +34,8 @@ static inline void fetch(const void *at, int64_t size)
     SELECT(micro_kernel, tile)(tile, pixels, a, pixel, runs, w, resume)
 #define micro_kernel_panel(tile, pixels, a, depth, w, resume) \
     SELECT(micro_kernel_panel, tile)(tile, pixels, a, depth, w, resume)
-#define largest_tile(tile, a, depth, w) SELECT(largest_tile, tile)(tile, a, depth, w)
+#define largest_tile(tile, a, pixel, depth, w) \
+    SELECT(largest_tile, tile)(tile, a, pixel, depth, w)
 #define store_tile(tile, row, pixels, channels, bias, activation, out, pixel, stride_k) \
     SELECT(store_tile, tile)(tile, row, pixels, channels, bias, activation, out, pixel, stride_k)
 #define pack_pixels(to, x, offset, inside, pixels, stride_c, channels) \
@@ -201,11 +204,11 @@ LOOP void NAME(micro_kernel_panel)(REAL *tile, int64_t pixels, const REAL *a, in
     NAME(micro_kernel)(tile, pixels, a, pixel, &runs, w, resume);
 }
 
-/* The largest tile, MOST_PIXELS neighbours in `a` at every step, two panels of weights after each
- * other. Returns its sums. */
-LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, int64_t depth, const REAL *w)
+/* The largest tile, the same pixels at every step, two panels of weights after each other. Returns
+ * its sums. */
+LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, const int64_t *pixel, int64_t depth,
+                                const REAL *w)
 {
-    static const int64_t pixel[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13};
     const Runs runs = {1, 1, 1, depth, 0, 0, 0, 0};
     NAME(multiply_vectors)(tile, PIXELS, 2, a, pixel, &runs, w,
                            LANES == WIDTH ? depth * WIDTH : LANES, 0);
@@ -283,28 +286,30 @@ INLINE void NAME(fetch_outputs)(REAL *out, const int64_t *pixel, int64_t pixels,
 }
 
 /* out[to[m] + k * stride_k] = the products of pixel from[m] in `a` with the weight panels, which
- * are `panel` elements apart, then bias and activation, for m < pixels, k < channels. Two vectors
- * of weights stay in L1 or L2 while all pixels go by. `tile`: TILE_ROWS x 2 panels of scratch. */
+ * are `panel` elements apart, then bias and activation, for m < pixels, k < channels.
+ * `tile`: TILE_ROWS x 2 panels of scratch. */
 LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, const int64_t *to,
                                 int64_t pixels, const Runs *runs, const REAL *packed, int64_t panel,
                                 int64_t channels, const REAL *bias, int activation, REAL *out,
                                 int64_t stride_k)
 {
     const int64_t tiles = (pixels + PIXELS - 1) / PIXELS;
-    for (int64_t k = 0; k < channels; k += 2 * LANES) {
-        const int64_t left = channels - k;
+    const int64_t blocks = (channels + 2 * LANES - 1) / (2 * LANES);
+    /* Two vectors of weights stay in L1 or L2 while all pixels go by. Where all weights do, and an
+     * output pixel's channels are neighbours in memory, those are written in one go instead. */
+    const int pixels_first = stride_k == 1 && blocks * 2 * LANES / WIDTH * panel <= FEW_WEIGHTS;
+    for (int64_t n = 0; n < tiles * blocks; n++) {
+        const int64_t i = pixels_first ? n / blocks : n % tiles;
+        const int64_t k = 2 * LANES * (pixels_first ? n % blocks : n / tiles);
+        const int64_t first = i * pixels / tiles, count = (i + 1) * pixels / tiles - first;
+        const int64_t left = channels - k, width = left < 2 * LANES ? left : 2 * LANES;
         const int64_t vectors = left > LANES ? 2 : 1;
-        const int64_t width = left < 2 * LANES ? left : 2 * LANES;
-        const REAL *w = packed + k / WIDTH * panel;
-        for (int64_t i = 0; i < tiles; i++) {
-            const int64_t first = i * pixels / tiles, end = (i + 1) * pixels / tiles;
-            NAME(fetch_outputs)(out + k * stride_k, to + first, end - first, width, stride_k);
-            NAME(multiply_vectors)(tile, end - first, vectors, a, from + first, runs, w,
-                                   LANES == WIDTH ? panel : LANES, 0);
-            NAME(store_tile)(tile, vectors * LANES, end - first,
-                             width, bias ? bias + k : bias, activation,
-                             out + k * stride_k, to + first, stride_k);
-        }
+        REAL *at = out + k * stride_k;
+        NAME(fetch_outputs)(at, to + first, count, width, stride_k);
+        NAME(multiply_vectors)(tile, count, vectors, a, from + first, runs,
+                               packed + k / WIDTH * panel, LANES == WIDTH ? panel : LANES, 0);
+        NAME(store_tile)(tile, vectors * LANES, count, width, bias ? bias + k : bias, activation,
+                         at, to + first, stride_k);
     }
 }
 
