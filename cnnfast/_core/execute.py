@@ -14,10 +14,18 @@ from .activations import split_activation
 from .arrays import Array, Dtype, check_out
 from .conv_geometry import ConvGeometry
 from .dtypes import Arithmetic, converted
+from .launching import launched_conv, launched_pool
 from .operand import Shape
 from .planner import Plan, plan, warn
 from .pool_geometry import PoolGeometry
-from .prepared import Delivery, PreparedComplex, PreparedConv, PreparedPool, PreparedPoolGrad
+from .prepared import (
+    Delivery,
+    PreparedComplex,
+    PreparedConv,
+    PreparedPacked,
+    PreparedPool,
+    PreparedPoolGrad,
+)
 from .recording import note, recording
 
 
@@ -75,14 +83,16 @@ def prepare_conv(
     shape = operands[2].shape if shaped is None else shaped[0]
     channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
     check_bias(geometry.name, bias, channels)
-    code, following = split_activation(geometry.name, activation, arithmetic.kind)
     computing = arithmetic.computing(products_of(family, geometry))
+    code, following = split_activation(geometry.name, activation, arithmetic.kind, computing)
     geometry = replace(geometry, dtype=computing)
     if out is not None:
         inputs = [array for array in (first, second, bias) if array is not None]
         check_out(geometry.name, out, shape, arithmetic.result, inputs)
-    kind, lowered, filled = PreparedConv, geometry, computing
+    kind: type[PreparedConv] = PreparedPacked if geometry.prepared else PreparedConv
+    lowered, filled = geometry, computing
     if arithmetic.kind == "complex":
+        geometry = replace(geometry, prepared=False)
         kind, lowered = PreparedComplex, complexes.real_geometry(geometry)
         filled = np.result_type(computing, np.complex64)
     chosen = _planned(family, lowered, backend)
@@ -94,7 +104,8 @@ def prepare_conv(
         views = [view._replace(shape=given) for view, given in pairs]
     one, two, three = views
     delivery = Delivery(geometry.name, shape, filled, arithmetic.result, out, three)
-    return kind(family, chosen, lowered, (one, two, three), delivery, code, following)
+    call = kind(family, chosen, lowered, (one, two, three), delivery, code, following)
+    return launched_conv(call, arrays)
 
 
 def run_conv(
@@ -131,7 +142,7 @@ def prepare_pool(
         dtypes = (result, np.dtype(np.int64)) if return_indices else (result,)
         return _not_run(shape, *dtypes)
     delivery = _pool_delivery(geometry, shape, result, out)
-    return PreparedPool(chosen, geometry, delivery, return_indices)
+    return launched_pool(PreparedPool(chosen, geometry, delivery, return_indices), x, out)
 
 
 def prepare_pool_grad(

@@ -21,7 +21,7 @@ from .dtypes import converted
 from .operand import Shape, View
 from .planner import Plan, warn
 from .pool_geometry import PoolGeometry
-from .workspace import scratch
+from .workspace import large_empty, scratch
 
 #: Threads settings that a prepared call remembers its scratch for.
 KEPT_SETTINGS = 8
@@ -72,6 +72,7 @@ class Delivery:
     ) -> None:
         self.name, self.shape = name, shape
         self.computing, self.result = computing, result
+        self.large = large_empty(shape, computing)
         self.into_out = (
             out is not None
             and result == computing
@@ -83,16 +84,20 @@ class Delivery:
             )
         )
 
+        #: Whether the kernel's result is the call's, in whatever memory.
+        self.plain = result == computing and (out is None or self.into_out)
+
     def target(self, out: Array | None) -> Array:
         """The array that the kernel fills."""
         if self.into_out and out is not None:
             return out.view(np.ndarray)
-        return np.empty(self.shape, self.computing)
+        return (self.large or np.empty)(self.shape, self.computing)
 
     def check(self, out: Array | None, *inputs: Array | None) -> None:
         """ValueError if ``out`` shares memory with an input."""
         if out is not None:
-            check_apart(self.name, out, (array for array in inputs if array is not None))
+            arrays = (array for array in inputs if isinstance(array, np.ndarray))
+            check_apart(self.name, out, arrays)
 
     def deliver(self, target: Array, out: Array | None) -> Array:
         """The result in its dtype; the user's ``out`` if there is one."""
@@ -158,6 +163,19 @@ class PreparedConv:
             )
 
 
+class PreparedPacked(PreparedConv):
+    """The same with a ``PackedWeight`` as second array."""
+
+    def fill(self, first: Array, second: Any, bias: Array | None, target: Array) -> None:
+        """Compute ``target`` from an array of any dtype."""
+        geometry, (one, _, three) = self.geometry, self.views
+        if not self.running.plan.row.packs_once(geometry):
+            super().fill(first, second.array, bias, target)
+            return
+        read = one.of(kernel_ready(first, geometry.dtype))
+        self.run(read, second.panels(geometry), bias, three.of(target))
+
+
 class PreparedComplex(PreparedConv):
     """The same of complex numbers, by the kernel for the real problem that it is lowered to."""
 
@@ -169,6 +187,7 @@ class PreparedComplex(PreparedConv):
         if bias is not None:
             added = complexes.real_data(bias[None].astype(np.complex128), dtype)[0]
         real = np.empty(self.geometry.operands(self.family)[2].shape, dtype)
+        second = np.asarray(second)
         self.run(
             complexes.real_data(one.of(first), dtype), of_second(two.of(second), dtype), added, real
         )

@@ -11,6 +11,7 @@ single operations on a dictionary are atomic, and a lost entry is made again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from . import config
-from .recording import recording
+from .recording import recorder, recording
+from .scalar_functions import is_scalar_function
 
 #: Calls that are remembered; the oldest makes room for a new one.
 KEPT_CALLS = 512
@@ -36,25 +38,27 @@ class _Unusual(Exception):
     """An argument that no key is made of; its call is prepared each time."""
 
 
-def find(
+def look_up(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Callable[..., Any] | None:
     """What an earlier, equal call prepared, if it is remembered."""
-    key = _key(make, name, arrays, arguments)
-    return None if key is None or recording() else _calls.get(key)
+    if recording():
+        return None
+    key = signature(make, name, arrays, arguments)
+    return None if key is None else _calls.get(key)
 
 
 def prepare(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Callable[..., Any]:
     """``make(name, arrays, *arguments)``, remembered for the next call."""
-    key = None if recording() else _key(make, name, arrays, arguments)
+    key = None if recording() else signature(make, name, arrays, arguments)
     found = None if key is None else _calls.get(key)
     if found is not None:
         return found
     made = make(name, arrays, *arguments)
     # Settings that another thread has changed meanwhile are not those that the key names.
-    if key is not None and key == _key(make, name, arrays, arguments):
+    if key is not None and key == signature(make, name, arrays, arguments):
         while len(_calls) >= KEPT_CALLS:
             # Another thread may change the table in between.
             with suppress(RuntimeError, StopIteration):
@@ -63,17 +67,17 @@ def prepare(
     return made
 
 
-def _key(
+def described(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Hashable | None:
     """What equal calls have in common; None for what isn't remembered."""
+    backend, limit = config.planning_settings()
+    request = os.environ.get("CNNFAST_BACKEND") if backend is None else backend
     try:
-        return (
-            make, name, *map(_array_key, arrays), *map(_argument_key, arguments),
-            *config.planning_settings(),
-        )  # fmt: skip
+        given = (*map(_array_key, arrays), *map(_argument_key, arguments))
     except _Unusual:
         return None
+    return make, name, given, request, limit
 
 
 def _array_key(array: Any) -> Hashable:
@@ -98,4 +102,19 @@ def _argument_key(value: Any, depth: int = 2) -> Hashable:
         return kind, value.hex()
     if isinstance(value, np.dtype) or (kind is type and issubclass(value, np.generic)):
         return kind, value
+    if is_scalar_function(value):
+        # The key keeps it alive, and with it what it was compiled to.
+        return value  # type: ignore[no-any-return]
     raise _Unusual
+
+
+try:
+    from cnnfast.kernels.cython_cpu._signature import Finder
+except ImportError:
+    signature, find = described, look_up
+else:
+    find = Finder(
+        globals(), "_calls", vars(config), "_workspace", recorder, config.backend_in_force,
+        is_scalar_function,
+    )  # fmt: skip
+    signature = find.signature

@@ -1,22 +1,31 @@
-"""Scratch memory: one buffer per thread, grown on demand, kept for the next call.
+"""Memory that is used again: scratch, a buffer per thread, and that of large results.
 
-A fresh ``np.empty`` costs a page fault per 4 KiB, which can exceed the computing.
+A page fault per 4 KiB of fresh memory can exceed the computing.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from cnnfast.kernels.drivers import ALIGNMENT
 
+try:
+    import cnnfast.kernels.cython_cpu._memory as _memory
+except ImportError:
+    _memory = None
+
 Array = np.ndarray[Any, Any]
 
 #: A buffer larger than this is given back after the call that needed it.
 KEPT_BYTES = 64 << 20
+#: Results of as many bytes come from memory that is used again.
+LARGE_RESULT = 1 << 20
 
 
 class _Shelf:
@@ -67,8 +76,17 @@ def aligned(size: int) -> Array:
     return raw[start : start + size]
 
 
+def large_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[..., Array] | None:
+    """What makes results of that size in memory that is used again; None for ``np.empty``."""
+    if _memory is None or math.prod(shape) * dtype.itemsize < LARGE_RESULT:
+        return None
+    empty: Callable[..., Array] = _memory.empty
+    return empty
+
+
 def release_scratch() -> None:
-    """Give back the scratch memory that threads keep between calls (at most 64 MiB each).
+    """Give back the memory that is kept between calls: scratch, at most 64 MiB per thread, and that
+    of large results which are no more, at most 256 MiB.
 
     >>> release_scratch()
     """
@@ -76,3 +94,5 @@ def release_scratch() -> None:
         shelf = reference()
         if shelf is not None:
             shelf.kept.clear()
+    if _memory is not None:
+        _memory.release()

@@ -15,6 +15,7 @@ reduced at once; those at the borders, and adaptive ones, go one by one.
 
 from libc.stdint cimport int64_t
 
+from cnnfast.kernels.cython_cpu._call cimport PoolCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
     InputStrides, OutputStrides, PoolProblem, next_tasks, number, read_fields, read_strides,
 )
@@ -104,32 +105,40 @@ cdef void tile(
         q += columns
 
 
+cdef void run_tasks(const PoolCall* call, const number* x, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue."""
+    cdef const PoolProblem* problem = &call.problem
+    cdef Stretch inner = longest_stretch(
+        call.windows + 3 * (problem.o + problem.p), problem.q
+    )
+    cdef int64_t task, begin = 0, end = 0
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <Reduction>call.reduction, x, &call.x_strides, <number*>call.out,
+                &call.out_strides, call.indices, &call.indices_strides, problem, call.windows,
+                &inner, task,
+            )
+
+
 def reduce_rows(
     Reduction reduction, const number[:, :, :, :, :] x, number[:, :, :, :, :] out,
     int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows,
     int64_t[::1] queue,
 ):
     """Run the tasks of the queue; ``indices`` is None for all but argmax."""
-    cdef PoolProblem fields
-    cdef InputStrides x_strides
-    cdef OutputStrides out_strides, indices_strides
-    cdef int64_t* first_index = NULL
-    cdef Stretch inner
-    cdef int64_t task, begin = 0, end = 0
-    read_fields(problem, &fields)
-    read_strides(x.strides, sizeof(number), &x_strides)
-    read_strides(out.strides, sizeof(number), &out_strides)
+    cdef PoolCall call
+    read_fields(problem, &call.problem)
+    read_strides(x.strides, sizeof(number), &call.x_strides)
+    read_strides(out.strides, sizeof(number), &call.out_strides)
+    call.indices = NULL
     if indices is not None:
-        read_strides(indices.strides, sizeof(int64_t), &indices_strides)
-        first_index = &indices[0, 0, 0, 0, 0]
+        read_strides(indices.strides, sizeof(int64_t), &call.indices_strides)
+        call.indices = &indices[0, 0, 0, 0, 0]
+    call.x, call.out, call.windows = &x[0, 0, 0, 0, 0], &out[0, 0, 0, 0, 0], &windows[0, 0]
+    call.reduction = reduction
     with nogil:
-        inner = longest_stretch(&windows[fields.o + fields.p, 0], fields.q)
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    reduction, &x[0, 0, 0, 0, 0], &x_strides, &out[0, 0, 0, 0, 0], &out_strides,
-                    first_index, &indices_strides, &fields, &windows[0, 0], &inner, task,
-                )
+        run_tasks(&call, &x[0, 0, 0, 0, 0], &queue[0])
 
 
 def max_rows(x, out, problem, windows, queue):
@@ -147,4 +156,13 @@ def argmax_rows(x, out, indices, problem, windows, queue):
     reduce_rows(ARGMAX, x, out, indices, problem, windows, queue)
 
 
-pool = drivers.pool({"max": max_rows, "mean": mean_rows, "argmax": argmax_rows})
+_tasks = {
+    "float32": address(<void*>run_tasks[float]),
+    "float64": address(<void*>run_tasks[double]),
+    "int64": address(<void*>run_tasks[int64_t]),
+}
+_codes = {"max": MAX, "mean": MEAN, "argmax": ARGMAX}
+pool = drivers.pool(
+    {"max": max_rows, "mean": mean_rows, "argmax": argmax_rows},
+    drivers.CompiledPool(_tasks, _codes),
+)

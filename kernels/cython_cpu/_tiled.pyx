@@ -5,7 +5,7 @@ packed  [G][panel][t][r][s][c][width]      weight panels (``_packing``)         
 bias    (K,) or (0,)                       contiguous                           IN
 out     (N, K, O, P, Q)                    any strides, overwritten             OUT
 local   [t][halo_rows][halo_columns][halo_channels]  the padded input under the task's outputs,
-        then [TILE_ROWS][2][width]       one register tile,
+        then [MOST_PIXELS][2][width]       one register tile,
         then int64 [2][rows * columns]     where each pixel lies in the input and the output
                                                                                 SCRATCH
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, o, block of rows, block of columns,
@@ -20,8 +20,9 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._microkernel cimport (
-    TILE_ROWS, Runs, copy_transposed, fetch, multiply_pixels,
+    MOST_PIXELS, Runs, copy_transposed, fetch, multiply_pixels,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, next_tasks, read_fields,
@@ -31,7 +32,7 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import tiled_cut
 from cnnfast.kernels.cython_cpu import _loop
-from cnnfast.kernels.cython_cpu._packing import pack_weight
+from cnnfast.kernels.cython_cpu._packing import pack_weight, packing
 
 
 #: The outputs of a task but for its panels, and the input under them: between the pixels of a
@@ -139,7 +140,7 @@ cdef void copy_halo(
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
     floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const TiledCut* cut, floating* local, int activation, int64_t task, int64_t* copied,
+    const TiledCut* cut, floating* local, int64_t activation, int64_t task, int64_t* copied,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL. ``copied``: the place whose halo is in ``local``."""
     cdef int64_t k_block = task % cut.k_blocks
@@ -149,7 +150,7 @@ cdef void tile(
     cdef int64_t first = panel * cut.width, k = place.g * problem.k + first
     cdef int64_t panel_elements = problem.t * problem.r * problem.s * problem.c * cut.width
     cdef floating* sums = local + cut.halo_elements
-    cdef int64_t* from_pixel = <int64_t*> (sums + 2 * TILE_ROWS * cut.width)
+    cdef int64_t* from_pixel = <int64_t*> (sums + 2 * MOST_PIXELS * cut.width)
     cdef int64_t* to_pixel = from_pixel + place.rows * place.columns
     cdef int64_t row, column, m = 0, stride_row, stride_column
     cdef const floating* a = local
@@ -189,31 +190,37 @@ cdef void tile(
     )
 
 
+cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue."""
+    cdef int64_t task, begin = 0, end = 0, copied = -1
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
+                <const floating*>call.bias, <floating*>call.out, &call.out_strides, &call.problem,
+                <const TiledCut*>call.cut, local, call.activation, task, &copied,
+            )
+
+
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
     floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int activation, int64_t[::1] queue,
+    int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
-    cdef ConvProblem problem_fields
+    cdef ConvCall call
     cdef TiledCut cut_fields
-    cdef InputStrides x_strides
-    cdef OutputStrides out_strides
-    cdef int64_t task, begin = 0, end = 0, copied = -1
-    cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
-    read_fields(problem, &problem_fields)
+    read_fields(problem, &call.problem)
     read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
+    read_strides(x.strides, sizeof(floating), &call.x_strides)
+    read_strides(out.strides, sizeof(floating), &call.out_strides)
+    call.x, call.weight = &x[0, 0, 0, 0, 0], &packed[0]
+    call.bias = &bias[0] if bias.shape[0] else NULL
+    call.out, call.cut, call.activation = &out[0, 0, 0, 0, 0], &cut_fields, activation
     with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
-                    &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
-                    &copied,
-                )
+        run_tasks(&call, &local[0], &queue[0])
 
 
-fprop = drivers.fprop(tiled_cut, tiles, pack_weight)
+_tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
+fprop = drivers.fprop(tiled_cut, tiles, pack_weight, drivers.Compiled(tiled_cut, _tasks, packing))
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)

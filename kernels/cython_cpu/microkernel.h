@@ -1,4 +1,5 @@
-/* The register-tiled micro-kernel of the tiled, im2col and wgrad rows, and the store of its tile.
+/* The register-tiled micro-kernel of the tiled row, also im2col's where a GEMM's pixels are few, and
+ * the store of its tile.
  *
  * A tile is some pixels x two vectors of out-channels, whose sums stay in registers over the whole
  * reduction: with AVX-512 up to 14 pixels x two weight panels, 28 of 32 registers; without it up to
@@ -14,7 +15,6 @@
 /* How far ahead weights are fetched: processors do that by themselves only up to the end of a page,
  * which costs 5 % where weights come from L3 or memory. */
 #define AHEAD (2048 / sizeof(REAL))
-#define WIDTH ((int)(64 / sizeof(REAL)))
 
 /* A reduction over t x r x s runs of `length` steps that are `step` apart, where run (i, j, l)
  * begins at i * step_t + j * step_r + l * step_s. */
@@ -30,16 +30,8 @@ static inline void fetch(const void *at, int64_t size)
         __builtin_prefetch((const char *)at + byte, 0, 2);
 }
 
-#define micro_kernel(tile, pixels, a, pixel, runs, w, resume) \
-    SELECT(micro_kernel, tile)(tile, pixels, a, pixel, runs, w, resume)
-#define micro_kernel_panel(tile, pixels, a, depth, w, resume) \
-    SELECT(micro_kernel_panel, tile)(tile, pixels, a, depth, w, resume)
 #define largest_tile(tile, a, pixel, depth, w) \
     SELECT(largest_tile, tile)(tile, a, pixel, depth, w)
-#define store_tile(tile, row, pixels, channels, bias, activation, out, pixel, stride_k) \
-    SELECT(store_tile, tile)(tile, row, pixels, channels, bias, activation, out, pixel, stride_k)
-#define pack_pixels(to, x, offset, inside, pixels, stride_c, channels) \
-    SELECT(pack_pixels, to)(to, x, offset, inside, pixels, stride_c, channels)
 #define multiply_pixels(tile, a, from, to, pixels, runs, packed, apart, channels, bias, \
                         activation, out, stride_k) \
     SELECT(multiply_pixels, tile)(tile, a, from, to, pixels, runs, packed, apart, channels, bias, \
@@ -188,22 +180,6 @@ LOOP void NAME(multiply_vectors)(REAL *tile, int64_t pixels, int64_t vectors, co
     }
 }
 
-/* The tile [pixels][WIDTH] (+)= the products of up to 6 pixels with one panel. */
-LOOP void NAME(micro_kernel)(REAL *tile, int64_t pixels, const REAL *a, const int64_t *pixel,
-                             const Runs *runs, const REAL *w, int resume)
-{
-    NAME(multiply_vectors)(tile, pixels, WIDTH / LANES, a, pixel, runs, w, LANES, resume);
-}
-
-/* The same with pixels packed side by side, [depth][pixels]. */
-LOOP void NAME(micro_kernel_panel)(REAL *tile, int64_t pixels, const REAL *a, int64_t depth,
-                                   const REAL *w, int resume)
-{
-    static const int64_t pixel[] = {0, 1, 2, 3, 4, 5};
-    const Runs runs = {1, 1, 1, depth, 0, 0, 0, pixels};
-    NAME(micro_kernel)(tile, pixels, a, pixel, &runs, w, resume);
-}
-
 /* The largest tile, the same pixels at every step, two panels of weights after each other. Returns
  * its sums. */
 LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, const int64_t *pixel, int64_t depth,
@@ -216,7 +192,7 @@ LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, const int64_t *pixel,
 }
 
 /* Write `pixels` rows of the tile, `row` apart, as columns: channel k of pixel m to
- * out[m + k * stride_k]. Reads up to LANES - 1 rows more than it writes. */
+ * out[m + k * stride_k]. */
 INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, int64_t channels,
                                 REAL *out, int64_t stride_k)
 {
@@ -226,7 +202,7 @@ INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, i
             const int64_t lanes = pixels - m < LANES ? pixels - m : LANES;
             VECTOR turned[LANES];
             for (int i = 0; i < LANES; i++)
-                turned[i] = NAME(load)(tile + (m + i) * row + k);
+                turned[i] = NAME(load)(tile + (m + (i < lanes ? i : lanes - 1)) * row + k);
             NAME(transpose)(turned);
             for (int i = 0; i < LANES && i < channels - k; i++)
                 NAME(store_first)(out + (k + i) * stride_k + m, turned[i], lanes);
@@ -239,7 +215,7 @@ INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, i
 /* Add the bias (NULL: none), apply the activation, and write the first `channels` of the rows of
  * the tile, `row` apart, to out[pixel[m] + k * stride_k]. Overwrites the tile. */
 LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t channels,
-                           const REAL *bias, int activation, REAL *out, const int64_t *pixel,
+                           const REAL *bias, int64_t activation, REAL *out, const int64_t *pixel,
                            int64_t stride_k)
 {
     for (int64_t k = 0; (stride_k == 1 || bias || activation) && k < channels; k += LANES) {
@@ -287,10 +263,10 @@ INLINE void NAME(fetch_outputs)(REAL *out, const int64_t *pixel, int64_t pixels,
 
 /* out[to[m] + k * stride_k] = the products of pixel from[m] in `a` with the weight panels, which
  * are `panel` elements apart, then bias and activation, for m < pixels, k < channels.
- * `tile`: TILE_ROWS x 2 panels of scratch. */
+ * `tile`: MOST_PIXELS x 2 panels of scratch. */
 LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, const int64_t *to,
                                 int64_t pixels, const Runs *runs, const REAL *packed, int64_t panel,
-                                int64_t channels, const REAL *bias, int activation, REAL *out,
+                                int64_t channels, const REAL *bias, int64_t activation, REAL *out,
                                 int64_t stride_k)
 {
     const int64_t tiles = (pixels + PIXELS - 1) / PIXELS;
@@ -311,27 +287,4 @@ LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, 
         NAME(store_tile)(tile, vectors * LANES, count, width, bias ? bias + k : bias, activation,
                          at, to + first, stride_k);
     }
-}
-
-/* Pack `channels` values of `pixels` pixels as [channel][pixels]: channel c of pixel m is
- * x[offset[m] + c * stride_c], or 0 if the pixel isn't inside. */
-LOOP void NAME(pack_pixels)(REAL *restrict to, const REAL *restrict x, const int64_t *offset,
-                            const int *inside, int64_t pixels, int64_t stride_c, int64_t channels)
-{
-    const int64_t apart = offset[1] - offset[0];
-    int all = 1, even = 1;
-    for (int m = 0; m < pixels; m++) {
-        all &= inside[m];
-        even &= offset[m] == offset[0] + m * apart;
-    }
-    if (all && even && (apart == 1 || stride_c == 1))
-        NAME(copy_transposed)(to, pixels, x + offset[0], stride_c, apart, channels, pixels);
-    else if (all)
-        for (int64_t c = 0; c < channels; c++)
-            for (int m = 0; m < pixels; m++)
-                to[c * pixels + m] = x[offset[m] + c * stride_c];
-    else
-        for (int m = 0; m < pixels; m++)
-            for (int64_t c = 0; c < channels; c++)
-                to[c * pixels + m] = inside[m] ? x[offset[m] + c * stride_c] : 0;
 }

@@ -1,5 +1,5 @@
-/* Matrices transposed in registers, a block of BLOCK x BLOCK elements at a time, for microkernel.h.
- * Included once per dtype and instruction set.
+/* Matrices transposed in registers, a block of BLOCK x BLOCK elements at a time, for microkernel.h
+ * and wgrad.h. Included once per dtype and instruction set.
  */
 #undef BLOCK
 #undef PIECE
@@ -30,6 +30,8 @@
 #endif
 
 #ifndef ROUND
+/* Out-channels of a weight panel. */
+#define WIDTH ((int)(64 / sizeof(REAL)))
 #define SHUFFLE_PIECES(...) SHUFFLE(PIECE_MASK, low, high, __VA_ARGS__)
 #define ROUND(FIRST, SECOND)                                          \
     for (int j = 0; j < BLOCK / 2; j++) {                             \
