@@ -13,8 +13,9 @@ from typing import Any
 
 from ._compile import task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
+from ._microkernel import finish_tile
 from ._queue import next_tasks
-from ._vector import element_stride, finish_tile, lanes, prefetch_to_write, store
+from ._vector import element_stride, lanes, prefetch_to_write, store
 
 #: In-channels of a panel that are packed together: 16 x 3 x 3 x 16 float32 (9 KiB) stay in L1.
 PACKED_CHANNELS = 16
