@@ -160,22 +160,6 @@ def prefetch(builder: Any, address: Any, to_write: bool) -> None:
     builder.call(function, [builder.bitcast(address, kind), *wanted])
 
 
-def activation_limits(builder: Any, vector: ir.VectorType, code: Any) -> tuple[Any, Any]:
-    """Least and greatest values of an activation, by code: 0 none, 1 relu, 2 relu6."""
-    infinite = [builder.icmp_signed("<", code, INT64(limit)) for limit in (1, 2)]
-    real = vector.element
-    low = builder.select(infinite[0], real(float("-inf")), real(0.0))
-    high = builder.select(infinite[1], real(float("inf")), real(6.0))
-    return splat(builder, vector, low), splat(builder, vector, high)
-
-
-def finished(builder: Any, sums: Any, bias: Any, low: Any, high: Any) -> Any:
-    """Sums with their bias and within an activation's limits; NaN stays NaN."""
-    y = builder.fadd(sums, bias)
-    y = builder.select(builder.fcmp_ordered("<", y, low), low, y)
-    return builder.select(builder.fcmp_ordered(">", y, high), high, y)
-
-
 def least(builder: Any, a: Any, b: Any) -> Any:
     """The lesser of two integers."""
     return builder.select(builder.icmp_signed("<", a, b), a, b)
