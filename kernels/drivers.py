@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import parallel
-from .problem import ConvProblem, taps_of
+from .problem import ConvProblem, all_windows_read, taps_of
 from .shapes import round_up
 
 Array = np.ndarray[Any, Any]
@@ -134,10 +134,7 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
         x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
     ) -> None:
         if reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
-            pairs = zip(problem.pad, problem.pad_after, strict=True)
-            x = np.pad(x, ((0, 0), (0, 0), *pairs))
-            sizes = dict(zip("dhw", x.shape[2:], strict=True))
-            problem = problem._replace(pad_d=0, pad_h=0, pad_w=0, **sizes)
+            x, problem = _with_padding(x, problem)
         fprop(x, weight, bias, out, problem, *rest)
 
     compiled = compiled_of(fprop)
@@ -151,12 +148,20 @@ def reads_padding(problem: ConvProblem) -> bool:
     return any(problem.pad) or any(problem.pad_after)
 
 
+def _with_padding(x: Array, problem: ConvProblem) -> tuple[Array, ConvProblem]:
+    """A padded copy, and the problem that reads it without padding."""
+    pairs = zip(problem.pad, problem.pad_after, strict=True)
+    x = np.pad(x, ((0, 0), (0, 0), *pairs))
+    sizes = dict(zip("dhw", x.shape[2:], strict=True))
+    return x, problem._replace(pad_d=0, pad_h=0, pad_w=0, **sizes)
+
+
 def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) -> Fprop:
     """The callable of a wgrad row: partial sums of the tasks, then their sum into ``out``.
 
-    ``tiles(x, grad_output, sums, problem, cut, local, queue)`` runs tasks,
-    ``finish(sums, out, problem, cut, queue)`` adds up the slices of panels in order. ``sums`` is
-    the cut's shared scratch.
+    ``tiles(x, grad_output, sums, out, problem, cut, local, queue)`` runs tasks, which write
+    ``out`` themselves if all of the reduction is one slice; otherwise ``finish(sums, out, problem,
+    cut, queue)`` adds up the slices of panels in order. ``sums`` is the cut's shared scratch.
     """
 
     def run_wgrad(
@@ -179,11 +184,34 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
         queue, panels = (parallel.queue_of(n, threads) for n in (cut.tasks, cut.weight_panels))
 
         def body(worker: int) -> None:
-            tiles(x, grad_output, sums, problem, cut, local[worker], queue)
-            parallel.wait_for(queue)
-            finish(sums, out, problem, cut, panels)
+            tiles(x, grad_output, sums, out, problem, cut, local[worker], queue)
+            if cut.slices > 1:
+                parallel.wait_for(queue)
+                finish(sums, out, problem, cut, panels)
 
         parallel.run(body, threads)
+
+    return run_wgrad
+
+
+def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
+    """The same for a wgrad row and gradients that aren't finite.
+
+    Where every window reads some of the input, each of them makes a weight's gradient infinite or
+    NaN, so the result, mostly small, shows whether there are any.
+    """
+
+    def run_wgrad(
+        x: Array, grad_output: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
+    ) -> None:
+        padded = reads_padding(problem) and x.dtype.kind == "f"
+        if not padded or all_windows_read(problem):
+            wgrad(x, grad_output, bias, out, problem, *rest)
+            if not padded or np.isfinite(out).all():
+                return
+        if not np.isfinite(grad_output).all():
+            x, problem = _with_padding(x, problem)
+        wgrad(x, grad_output, bias, out, problem, *rest)
 
     return run_wgrad
 

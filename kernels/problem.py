@@ -116,6 +116,21 @@ def _find_taps(problem: ConvProblem) -> Array:
     return table
 
 
+@lru_cache(maxsize=256)
+def all_windows_read(problem: ConvProblem) -> bool:
+    """Whether no output's window lies in the padding alone."""
+    taps = iter(taps_of(problem).tolist())
+    for kernel, outputs in zip(problem.kernel, problem.output, strict=True):
+        ranges = sorted(next(taps) for _ in range(kernel))
+        end = 0
+        for low, high in ranges:
+            if low <= end:
+                end = max(end, high)
+        if end < outputs:
+            return False
+    return True
+
+
 def windows_of(problem: ConvProblem, tap: Sequence[int]) -> tuple[slice, slice, slice]:
     """What one tap reads of the padded input for all outputs."""
     first, second, third = (
