@@ -172,11 +172,11 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "cython_cpu", "cython_cpu._im2col:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "cython_cpu", "cython_cpu._im2col:dgrad"),
     Kernel("dgrad", _dgrad(ROWS, adjoints.in_rows), "cython_cpu", "cython_cpu._direct:dgrad"),
     Kernel("dgrad", _dgrad(LOOP), "cython_cpu", "cython_cpu._loop:dgrad", WITH_INT64),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "numba_cpu", "numba_cpu.tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "numba_cpu", "numba_cpu.im2col:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "numba_cpu", "numba_cpu.im2col:dgrad"),
     Kernel(
         "dgrad", _dgrad(DIRECT, adjoints.in_rows), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64
     ),
