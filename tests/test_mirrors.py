@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from cnnfast import kernels
-from cnnfast.kernels import blocking, problem
+from cnnfast.kernels import blocking, blocking_gradients, problem
 
 HERE = Path(kernels.__file__).parent / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
-    blocking.GemmCut, blocking.TiledCut, blocking.DirectCut, blocking.WgradCut,
-    blocking.WgradDirectCut,
+    blocking.GemmCut, blocking.TiledCut, blocking.DirectCut,
+    blocking_gradients.DgradCut, blocking_gradients.WgradCut, blocking_gradients.WgradDirectCut,
 )  # fmt: skip
 
 
@@ -38,3 +38,7 @@ def test_c_constants_are_those_of_blocking() -> None:
     assert blocking.TILE_BYTES == 2 * 32, "two vectors of 32 bytes: WIDTH of microkernel.h"
     assert defined("_microkernel.pxd", "TILE_PIXELS") == blocking.TILE_PIXELS
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
+    assert defined("dgrad_direct.h", "define MOST_CHANNELS") == blocking.DIRECT_CHANNELS
+    assert defined("dgrad_direct.h", "define MOST_TAPS") == blocking_gradients.PAIR_TAPS
+    assert defined("_dgrad_direct.pyx", "PLACES") == blocking_gradients.PAIR_PLACES
+    assert defined("wgrad.h", "define MOST_WEIGHTS") == blocking_gradients.WGRAD_WEIGHTS
