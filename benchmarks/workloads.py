@@ -73,6 +73,11 @@ class Workload(ABC):
         return self.layer_tags
 
     @property
+    def labels(self) -> set[str]:
+        """What chooses it: name, family and tags."""
+        return {self.name, self.family, *self.tags}
+
+    @property
     def rank(self) -> int:
         """Spatial axes."""
         return len(self.input) - 2
@@ -299,7 +304,7 @@ def _fields(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is(workload: Workload, names: Sequence[str]) -> bool:
-    return not {workload.name, *workload.tags}.isdisjoint(names)
+    return not workload.labels.isdisjoint(names)
 
 
 def tags() -> tuple[str, ...]:
@@ -310,11 +315,11 @@ def tags() -> tuple[str, ...]:
 def select(
     names: Sequence[str] = (), dtypes: Sequence[str] = (), long: bool = True
 ) -> tuple[Workload, ...]:
-    """The workloads that have one of these names or tags, in these dtypes, each in its own for no
-    dtype. For no name all of them, without those tagged "long" if ``long`` is False. ValueError for
-    what is neither name nor tag.
+    """The workloads that have one of these names, families or tags, in these dtypes, each in its
+    own for no dtype. For no name all of them, without those tagged "long" if ``long`` is False.
+    ValueError for what is none of these.
     """
-    known = {workload.name for workload in workloads()} | set(tags())
+    known = set[str]().union(*(workload.labels for workload in workloads()))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(

@@ -15,8 +15,10 @@ from .shapes import ceil_div, effective_kernel, round_up
 #: 6 x 16 float32 or 6 x 8 float64 fill 12 of AVX2's 16 vector registers with sums.
 TILE_PIXELS = 6
 TILE_BYTES = 64
-#: Pixels of the largest register tile, beside two panels: 28 of AVX-512's 32 vector registers.
+#: Pixels of the largest register tile, beside two panels: 28 of AVX-512's 32 vector registers. Its
+#: store reads up to 15 rows more than there are pixels.
 MOST_PIXELS = 14
+TILE_ROWS = MOST_PIXELS + 15
 #: Pixels this far apart lie in the same set of an L1 cache, which holds eight of them.
 CACHE_SETS_BYTES = 4096
 #: Reduction steps that the im2col rows pack at a time: 6 x 256 float32 pixels (6 KiB) and
@@ -24,13 +26,15 @@ CACHE_SETS_BYTES = 4096
 IM2COL_DEPTH = 256
 #: Output pixels of an im2col task: 96 x 256 float32 (96 KiB) stay in L2.
 IM2COL_PIXELS = 96
-#: Bytes of pixels of a strip, which the GEMM with vectors of pixels computes at a time: 3 vectors of
-#: 64 bytes, or 6 of 32. Fewer than GEMM_MOST_BYTES at the end of a plane stay together.
+#: Bytes of pixels of a strip, which the GEMM with vectors of pixels computes at a time: 3 vectors
+#: of 64 bytes, or 6 of 32. Fewer than GEMM_MOST_BYTES at the end of a plane stay together.
 GEMM_STRIP_BYTES = 192
 GEMM_MOST_BYTES = 256
-#: Reduction steps whose columns are packed at a time: 512 x 192 bytes (96 KiB) stay in L2, and sums
-#: that wait for the next block cost 1 %.
-GEMM_DEPTH = 512
+#: Reduction steps whose columns are packed at a time: 1024 x 192 bytes (192 KiB) stay in L2. Shorter
+#: blocks would stay in L1, but their sums wait in memory more often (512: 3 % slower).
+GEMM_DEPTH = 1024
+#: Out-channels of a task at least, where columns are packed, for each task packs them again.
+GEMM_CHANNELS = 128
 #: Strips of a task, and panels: the sums of 1024 float32 channels (192 KiB) stay in L2.
 GEMM_STRIPS = 8
 GEMM_PANELS = 64
@@ -97,7 +101,7 @@ class TiledCut(NamedTuple):
 
     Local scratch: the padded input under the task's outputs, channels last
     ``[t][halo_rows][halo_columns][halo_channels]``, then one register tile
-    ``[MOST_PIXELS][2][width]``, then two int64 per pixel of the task.
+    ``[TILE_ROWS][2][width]``, then two int64 per pixel of the task.
     """
 
     width: int
@@ -140,9 +144,11 @@ def split_evenly(total: int, most: int) -> int:
     return ceil_div(total, ceil_div(total, most))
 
 
-def _split_panels(problem: ConvProblem, panels: int, pixel_tasks: int) -> tuple[int, int]:
+def _split_panels(
+    problem: ConvProblem, panels: int, pixel_tasks: int, channels: int = MIN_TASK_CHANNELS
+) -> tuple[int, int]:
     wanted = ceil_div(MIN_TASKS, max(pixel_tasks, 1))
-    share = ceil_div(panels, min(wanted, ceil_div(problem.k, MIN_TASK_CHANNELS)))
+    share = ceil_div(panels, min(wanted, ceil_div(problem.k, channels)))
     return share, ceil_div(panels, share)
 
 
@@ -187,10 +193,11 @@ def gemm_cut(problem: ConvProblem, itemsize: int) -> GemmCut:
     together = split_evenly(strips, min(max(strips * images // MIN_TASKS, 1), GEMM_STRIPS))
     pixel_blocks = ceil_div(strips, together)
     panels = ceil_div(problem.k, width)
-    share, _ = _split_panels(problem, panels, images * pixel_blocks)
+    channels = MIN_TASK_CHANNELS if problem.t * problem.r * problem.s == 1 else GEMM_CHANNELS
+    share, _ = _split_panels(problem, panels, images * pixel_blocks, channels)
     share = split_evenly(panels, min(share, GEMM_PANELS))
     length = reduction_length(problem)
-    depth, strip = min(GEMM_DEPTH, length), min(plane, most - 1)
+    depth, strip = split_evenly(length, GEMM_DEPTH), min(round_up(plane, width), most)
     return GemmCut(
         width=width,
         panels=share,
@@ -244,7 +251,7 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
         weight_panels=problem.g * panels,
         shared_elements=problem.g * panels * reduction_length(problem) * width,
         local_elements=halo_elements
-        + MOST_PIXELS * 2 * width
+        + TILE_ROWS * 2 * width
         + ceil_div(2 * 8 * rows * columns, itemsize),
     )
 

@@ -114,12 +114,17 @@ def direct(geometry: Any, problem: ConvProblem) -> float:
 def dgrad_direct(geometry: Any, part: ConvProblem) -> float:
     """As an fprop, or pairs of columns of the whole result."""
     if part != geometry.problem or not in_pairs(part) or geometry.input.stride_of("W") != 1:
-        return direct(geometry, part)
+        return rows(geometry, part)
     lanes = TILE_BYTES // 2 // geometry.dtype.itemsize
-    rows = part.n * part.g * part.d * part.h * ceil_div(part.c, DIRECT_CHANNELS)
+    count = part.n * part.g * part.d * part.h * ceil_div(part.c, DIRECT_CHANNELS)
     taps = part.t * part.r / (part.stride_d * part.stride_h) * ceil_div(part.s, 2) * part.k
     step = ceil_div(part.w, 2 * lanes) * 2 * min(part.c, DIRECT_CHANNELS) * PAIR_STEP
-    return rows * (PAIR_START + taps * step)
+    return count * (PAIR_START + taps * step)
+
+
+def rows(geometry: Any, problem: ConvProblem) -> float:
+    """Blocks of rows of vectors, up to four channels side by side."""
+    return direct(geometry, problem) / 4
 
 
 def _products(problem: ConvProblem) -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cnnfast import kernels
-from cnnfast.kernels import blocking, blocking_gradients, problem
+from cnnfast.kernels import blocking, blocking_gradients, blocking_rows, problem
 
 HERE = Path(kernels.__file__).parent / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
-    blocking.GemmCut, blocking.TiledCut, blocking.DirectCut,
+    blocking.GemmCut, blocking.TiledCut, blocking_rows.RowsCut,
     blocking_gradients.DgradCut, blocking_gradients.WgradCut, blocking_gradients.WgradDirectCut,
 )  # fmt: skip
 
@@ -34,9 +34,9 @@ def defined(file: str, name: str) -> int:
 
 
 def test_c_constants_are_those_of_blocking() -> None:
-    assert defined("microkernel.h", "define TILE_PIXELS") == blocking.TILE_PIXELS
-    assert blocking.TILE_BYTES == 2 * 32, "two vectors of 32 bytes: WIDTH of microkernel.h"
-    assert defined("_microkernel.pxd", "TILE_PIXELS") == blocking.TILE_PIXELS
+    assert defined("microkernel.h", "define MOST_PIXELS") == blocking.MOST_PIXELS
+    assert defined("_microkernel.pxd", "MOST_PIXELS") == blocking.MOST_PIXELS
+    assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
     assert defined("dgrad_direct.h", "define MOST_CHANNELS") == blocking.DIRECT_CHANNELS
     assert defined("dgrad_direct.h", "define MOST_TAPS") == blocking_gradients.PAIR_TAPS

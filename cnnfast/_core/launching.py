@@ -34,7 +34,9 @@ def launched_conv(
         return call
     if bias is not None and not bias.flags.c_contiguous:
         return call
-    views = [view.of(array) for view, array in zip(call.views, (first, second, result), strict=True)]
+    views = [
+        view.of(array) for view, array in zip(call.views, (first, second, result), strict=True)
+    ]
     if not all(map(np.may_share_memory, views, (first, second, result))):
         return call
     weight_of: Callable[[Any], Array] | None = attrgetter("array") if geometry.prepared else None

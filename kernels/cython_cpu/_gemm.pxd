@@ -1,6 +1,6 @@
 """The GEMM of ``gemm.h`` as Cython code calls it: macros that take float and double pointers alike."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 
 cdef extern from *:
@@ -31,6 +31,10 @@ cdef extern from *:
     void copy_transposed(
         void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,
         int64_t rows, int64_t columns
+    ) noexcept nogil
+    void copy_inside(
+        void* to, int64_t to_stride, const void* source, int64_t stride, uint64_t inside,
+        int64_t rows, int64_t count
     ) noexcept nogil
     void clear_rows(void* to, int64_t to_stride, int64_t rows, int64_t count) noexcept nogil
     void prefetch_rows(

@@ -17,12 +17,12 @@ Source: Goto and van de Geijn 2008.
 """
 
 from cython cimport floating
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._gemm cimport (
-    Stage, clear_rows, copy_rows, copy_transposed, lanes_of, multiply_rest, multiply_strip,
-    prefetch_rows,
+    Stage, clear_rows, copy_inside, copy_rows, copy_transposed, lanes_of, multiply_rest,
+    multiply_strip, prefetch_rows,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, GemmCut, InputStrides, OutputStrides, next_tasks, read_fields, read_strides,
@@ -41,8 +41,8 @@ cdef enum:
     MOST_REST = 15
 
 
-cdef int64_t ceil_width(int64_t channels, int64_t width) noexcept nogil:
-    return (channels + width - 1) // width * width
+cdef int64_t round_up(int64_t count, int64_t multiple) noexcept nogil:
+    return (count + multiple - 1) // multiple * multiple
 
 
 cdef bint is_flat(
@@ -72,7 +72,8 @@ cdef void pack_tap(
     floating* columns, int64_t step,
 ) noexcept nogil:
     """Columns of one tap and ``channels`` channels for a strip of pixels that begins at ``first``:
-    the stretch of each output row that reads inside the input is copied, the others are zeros."""
+    stretches of output rows that read inside the input, zeros between them. Where output rows are
+    as long as input rows, all stretches are one run of memory with holes."""
     cdef int64_t s = tap % problem.s
     cdef int64_t r = tap // problem.s % problem.r
     cdef int64_t t = tap // (problem.s * problem.r)
@@ -84,34 +85,42 @@ cdef void pack_tap(
     cdef int64_t w = s * problem.dilation_w - problem.pad_w
     cdef int64_t q = first % problem.q, p = first // problem.q % problem.p
     cdef int64_t o = first // (problem.q * problem.p)
+    cdef int64_t stride_q = problem.stride_w * x_strides.w
+    cdef bint run = is_flat(
+        problem.o, problem.p, problem.q, problem.stride_d * x_strides.d,
+        problem.stride_h * x_strides.h, stride_q,
+    )
     cdef int64_t at = 0, length, begin, end
-    cdef const floating* row
+    cdef uint64_t inside = 0, ones = ~(<uint64_t> 0)
+    x += d * x_strides.d + h * x_strides.h + w * x_strides.w
     while at < pixels:
         length = min(problem.q - q, pixels - at)
         begin, end = 0, 0
         if tap_d[0] <= o < tap_d[1] and tap_h[0] <= p < tap_h[1]:
             begin = min(max(tap_w[0] - q, 0), length)
             end = max(min(tap_w[1] - q, length), begin)
-        if begin > 0:
-            clear_rows(columns + at, step, channels, begin)
-        if end < length:
-            clear_rows(columns + at + end, step, channels, length - end)
-        if begin < end:
-            row = (
-                x + (o * problem.stride_d + d) * x_strides.d
-                + (p * problem.stride_h + h) * x_strides.h
-                + ((q + begin) * problem.stride_w + w) * x_strides.w
-            )
-            copy_rows(
-                columns + at + begin, step, row, x_strides.c,
-                problem.stride_w * x_strides.w, channels, end - begin,
-            )
+        if run:
+            if begin < end:
+                inside |= ones >> (64 - (end - begin)) << (at + begin)
+        else:
+            if begin > 0:
+                clear_rows(columns + at, step, channels, begin)
+            if end < length:
+                clear_rows(columns + at + end, step, channels, length - end)
+            if begin < end:
+                copy_rows(
+                    columns + at + begin, step,
+                    x + o * problem.stride_d * x_strides.d + p * problem.stride_h * x_strides.h
+                    + (q + begin) * stride_q, x_strides.c, stride_q, channels, end - begin,
+                )
         at += length
         q = 0
         p += 1
         if p == problem.p:
             p = 0
             o += 1
+    if run:
+        copy_inside(columns, step, x + first, x_strides.c, inside, channels, pixels)
 
 
 cdef void pack_columns(
@@ -163,7 +172,7 @@ cdef void unpack_sums(
 cdef struct Strip:
     #: Pixels of the flat plane; the last ones, fewer than a vector, are the rest.
     int64_t first, pixels, rest
-    #: Pixels that follow in the task, and where the rest goes.
+    #: Pixels that follow in the plane, and where the rest goes.
     int64_t next_pixels
     int64_t to_pixel[MOST_REST]
     #: The input is its own columns, and pixels lie side by side in the output.
@@ -178,7 +187,7 @@ cdef void multiply_panels(
 ) noexcept nogil:
     """``depth`` steps of a strip for ``channels``, whose panels are ``apart``."""
     cdef int64_t main = strip.pixels - strip.rest, vectors = main // lanes_of(out)
-    cdef floating* rest_sums = sums + ceil_width(channels, cut.width) * main
+    cdef floating* rest_sums = sums + round_up(channels, cut.width) * main
     cdef int64_t share = depth * cut.width // channels + 1, ahead = 0, k = 0, some, pair
     while k < channels:
         some = min(cut.width, channels - k)
@@ -225,7 +234,7 @@ cdef void multiply_depths(
 ) noexcept nogil:
     """The whole reduction of a strip for ``channels``, a block of steps at a time."""
     cdef int64_t length = problem.t * problem.r * problem.s * problem.c, begin = 0, depth
-    cdef int64_t step = strip.pixels
+    cdef int64_t step = round_up(strip.pixels, lanes_of(x))
     cdef const floating* columns = local
     cdef Stage stage
     stage.activation = activation
@@ -259,10 +268,11 @@ cdef void tile(
     cdef int64_t k = k_block * cut.panels * cut.width
     cdef int64_t channels = min(cut.panels * cut.width, problem.k - k)
     cdef int64_t length = problem.t * problem.r * problem.s * problem.c
-    cdef int64_t end = (pixel_block + 1) * cut.pixels, m, at
+    cdef int64_t plane = problem.o * problem.p * problem.q, m, at
+    cdef int64_t end = (pixel_block + 1) * cut.pixels
     cdef Strip strip
     if pixel_block + 1 == cut.pixel_blocks:
-        end = problem.o * problem.p * problem.q
+        end = plane
     x += n * x_strides.n + g * problem.c * x_strides.c
     packed += (g * panels + k_block * cut.panels) * length * cut.width
     out += n * out_strides.n + (g * problem.k + k) * out_strides.k
@@ -278,7 +288,7 @@ cdef void tile(
         if strip.pixels >= 4 * cut.width:
             strip.pixels = 3 * cut.width
         strip.rest = strip.pixels % lanes_of(out)
-        strip.next_pixels = min(end - strip.first - strip.pixels, 3 * cut.width)
+        strip.next_pixels = min(plane - strip.first - strip.pixels, 3 * cut.width)
         for m in range(strip.rest):
             at = strip.first + strip.pixels - strip.rest + m
             strip.to_pixel[m] = (

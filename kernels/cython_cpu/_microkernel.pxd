@@ -8,6 +8,7 @@ cdef enum:
     TILE_PIXELS = 6
     #: As in the header and in ``blocking``.
     MOST_PIXELS = 14
+    TILE_ROWS = MOST_PIXELS + 15
 
 
 cdef extern from *:
@@ -22,6 +23,7 @@ cdef extern from *:
         int64_t t, r, s, length
         int64_t step_t, step_r, step_s, step
 
+    void fetch(const void* at, int64_t size) noexcept nogil
     void micro_kernel(
         void* tile, int64_t pixels, const void* a, const int64_t* pixel, const Runs* runs,
         const void* w, bint resume

@@ -47,8 +47,12 @@ cdef struct TiledCut:
     int64_t tasks, weight_panels, shared_elements, local_elements
 
 
-cdef struct DirectCut:
-    int64_t channels, k_blocks, columns
+cdef struct RowsCut:
+    int64_t channels, k_blocks
+    int64_t rows, row_blocks
+    int64_t columns, column_blocks
+    int64_t phases, pitch, halo_rows
+    int64_t step_elements, weight_elements
     int64_t tasks, shared_elements, local_elements
 
 

@@ -10,6 +10,8 @@
  */
 #ifndef MOST_VECTORS
 #define MOST_VECTORS 3
+/* Vectors of 32 bytes of a strip, at most: less than 256 bytes of pixels. */
+#define STRIP_VECTORS 8
 
 /* What happens to sums before and after the steps of a block: they begin at 0 or go on from memory,
  * and are left there or finished, with bias and activation. */
@@ -29,6 +31,8 @@ typedef struct {
                                 pixels, out, pixel, stride_k)
 #define copy_rows(to, to_stride, from, stride, step, rows, count) \
     SELECT(copy_rows, to)(to, to_stride, from, stride, step, rows, count)
+#define copy_inside(to, to_stride, from, stride, inside, rows, count) \
+    SELECT(copy_inside, to)(to, to_stride, from, stride, inside, rows, count)
 #define clear_rows(to, to_stride, rows, count) \
     SELECT(clear_rows, to)(to, to_stride, rows, count)
 #define prefetch_rows(from, stride, rows, count) \
@@ -73,6 +77,7 @@ INLINE void NAME(multiply_block)(REAL *to, int64_t to_stride, const REAL *sums,
 #pragma GCC unroll 1
     for (int64_t i = 0; i < depth; i++, columns += step, w += WIDTH) {
         VECTOR x[MOST_VECTORS];
+        __builtin_prefetch(w + 32 * WIDTH);
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++)
             x[v] = NAME(load)(columns + v * LANES);
@@ -192,6 +197,62 @@ LOOP void NAME(copy_rows)(REAL *restrict to, int64_t to_stride, const REAL *rest
             NAME(copy_row)(to + i * to_stride, from + i * stride, count, 2);
     else
         NAME(copy_transposed)(to, to_stride, from, stride, step, rows, count);
+}
+
+#if !HAS_AVX2
+INLINE VECTOR NAME(gather_inside)(const REAL *from, MASK mask)
+{
+    REAL element[LANES];
+    for (int lane = 0; lane < LANES; lane++)
+        element[lane] = mask[lane] ? from[lane] : 0;
+    return NAME(load)(element);
+}
+#endif
+
+/* to[i * to_stride + m] = from[i * stride + m] where bit m of `inside` is set, else 0, for i < rows
+ * and `count` pixels, whole vectors of them. What isn't inside isn't read. */
+INLINE void NAME(copy_vectors)(REAL *restrict to, int64_t to_stride, const REAL *restrict from,
+                               int64_t stride, uint64_t inside, int64_t rows, const int vectors)
+{
+#if HAS_AVX512
+    uint64_t mask[STRIP_VECTORS];
+    for (int v = 0; v < vectors; v++)
+        mask[v] = inside >> v * LANES & ((1u << LANES) - 1);
+#define PIECE_OF(v) (VECTOR) INTRINSIC(maskz_loadu)(mask[v], from + v * LANES)
+#else
+    MASK mask[STRIP_VECTORS];
+    for (int v = 0; v < vectors; v++)
+        for (int lane = 0; lane < LANES; lane++)
+            mask[v][lane] = -(LANE)(inside >> (v * LANES + lane) & 1);
+#if HAS_AVX2
+#define PIECE_OF(v) (VECTOR) INTRINSIC(maskload)(from + v * LANES, (__m256i)mask[v])
+#else
+#define PIECE_OF(v) NAME(gather_inside)(from + v * LANES, mask[v])
+#endif
+#endif
+    for (int64_t i = 0; i < rows; i++, to += to_stride, from += stride)
+        for (int v = 0; v < vectors; v++)
+            NAME(store)(to + v * LANES, PIECE_OF(v));
+#undef PIECE_OF
+}
+
+LOOP void NAME(copy_inside)(REAL *to, int64_t to_stride, const REAL *from, int64_t stride,
+                            uint64_t inside, int64_t rows, int64_t count)
+{
+    switch ((count + LANES - 1) / LANES) {
+#define VECTORS_OF(count)                                                          case count:                                                                        NAME(copy_vectors)(to, to_stride, from, stride, inside, rows, count);          break;
+        VECTORS_OF(1)
+        VECTORS_OF(2)
+        VECTORS_OF(3)
+        VECTORS_OF(4)
+#if !HAS_AVX512
+        VECTORS_OF(5)
+        VECTORS_OF(6)
+        VECTORS_OF(7)
+        VECTORS_OF(8)
+#endif
+#undef VECTORS_OF
+    }
 }
 
 /* Bring from[i * stride + m] for i < rows, m < count into the caches. */

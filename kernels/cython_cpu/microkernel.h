@@ -9,6 +9,9 @@
  */
 #ifndef MOST_PIXELS
 #define MOST_PIXELS 14
+/* How far ahead weights are fetched: processors do that by themselves only up to the end of a page,
+ * which costs 5 % where weights come from L3 or memory. */
+#define AHEAD (2048 / sizeof(REAL))
 #define WIDTH ((int)(64 / sizeof(REAL)))
 
 /* A reduction over t x r x s runs of `length` steps that are `step` apart, where run (i, j, l)
@@ -17,6 +20,13 @@ typedef struct {
     int64_t t, r, s, length;
     int64_t step_t, step_r, step_s, step;
 } Runs;
+
+/* Have `size` bytes brought to L2. */
+static inline void fetch(const void *at, int64_t size)
+{
+    for (int64_t byte = 0; byte < size; byte += 64)
+        __builtin_prefetch((const char *)at + byte, 0, 2);
+}
 
 #define micro_kernel(tile, pixels, a, pixel, runs, w, resume) \
     SELECT(micro_kernel, tile)(tile, pixels, a, pixel, runs, w, resume)
@@ -74,6 +84,9 @@ INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, cons
                     for (int j = 0; j < unrolled; j++)
                         for (int v = 0; v < vectors; v++)
                             weight[j][v] = NAME(load)(w + j * WIDTH + v * apart);
+                    for (int j = 0; j < unrolled; j++)
+                        for (int v = 0; v < vectors && (v == 0 || LANES == WIDTH); v++)
+                            __builtin_prefetch(w + j * WIDTH + v * apart + AHEAD);
 #pragma GCC unroll 14
                     for (int m = 0; m < pixels; m++) {
                         const REAL *under = at[m] + x;
@@ -199,13 +212,34 @@ LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, int64_t depth, const 
     return PIXELS * 2 * LANES;
 }
 
+/* Write `pixels` rows of the tile, `row` apart, as columns: channel k of pixel m to
+ * out[m + k * stride_k]. Reads up to LANES - 1 rows more than it writes. */
+INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, int64_t channels,
+                                REAL *out, int64_t stride_k)
+{
+#if HAS_AVX512
+    for (int64_t k = 0; k < channels; k += LANES)
+        for (int64_t m = 0; m < pixels; m += LANES) {
+            const int64_t lanes = pixels - m < LANES ? pixels - m : LANES;
+            VECTOR turned[LANES];
+            for (int i = 0; i < LANES; i++)
+                turned[i] = NAME(load)(tile + (m + i) * row + k);
+            NAME(transpose)(turned);
+            for (int i = 0; i < LANES && i < channels - k; i++)
+                NAME(store_first)(out + (k + i) * stride_k + m, turned[i], lanes);
+        }
+#else
+    NAME(copy_transposed)(out, stride_k, tile, 1, row, channels, pixels);
+#endif
+}
+
 /* Add the bias (NULL: none), apply the activation, and write the first `channels` of the rows of
  * the tile, `row` apart, to out[pixel[m] + k * stride_k]. Overwrites the tile. */
 LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t channels,
                            const REAL *bias, int64_t activation, REAL *out, const int64_t *pixel,
                            int64_t stride_k)
 {
-    for (int64_t k = 0; k < channels; k += LANES) {
+    for (int64_t k = 0; (stride_k == 1 || bias || activation) && k < channels; k += LANES) {
         const int64_t lanes = channels - k < LANES ? channels - k : LANES;
         /* y + -0.0 is y, whatever y is: no bias is the bias -0.0. */
         VECTOR added = NAME(splat)((REAL)-0.0);
@@ -229,13 +263,28 @@ LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t chan
         end = m + 1;
         while (end < pixels && pixel[end] == pixel[m] + end - m)
             end++;
-        NAME(copy_transposed)(out + pixel[m], stride_k, tile + m * row, 1, row, channels, end - m);
+        NAME(store_columns)(tile + m * row, row, end - m, channels, out + pixel[m], stride_k);
     }
+}
+
+/* Have the cache lines of a tile's outputs brought while it is computed. */
+INLINE void NAME(fetch_outputs)(REAL *out, const int64_t *pixel, int64_t pixels, int64_t channels,
+                                int64_t stride_k)
+{
+    if (stride_k == 1)
+        for (int64_t m = 0; m < pixels; m++)
+            for (int64_t k = 0; k < channels; k += WIDTH)
+                __builtin_prefetch(out + pixel[m] + k, 1);
+    else
+        for (int64_t k = 0; k < channels; k++) {
+            __builtin_prefetch(out + pixel[0] + k * stride_k, 1);
+            __builtin_prefetch(out + pixel[pixels - 1] + k * stride_k, 1);
+        }
 }
 
 /* out[to[m] + k * stride_k] = the products of pixel from[m] in `a` with the weight panels, which
  * are `panel` elements apart, then bias and activation, for m < pixels, k < channels. Two vectors
- * of weights stay in L1 or L2 while all pixels go by. `tile`: MOST_PIXELS x 2 panels of scratch. */
+ * of weights stay in L1 or L2 while all pixels go by. `tile`: TILE_ROWS x 2 panels of scratch. */
 LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, const int64_t *to,
                                 int64_t pixels, const Runs *runs, const REAL *packed, int64_t panel,
                                 int64_t channels, const REAL *bias, int64_t activation, REAL *out,
@@ -245,14 +294,16 @@ LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, 
     for (int64_t k = 0; k < channels; k += 2 * LANES) {
         const int64_t left = channels - k;
         const int64_t vectors = left > LANES ? 2 : 1;
+        const int64_t width = left < 2 * LANES ? left : 2 * LANES;
         const REAL *w = packed + k / WIDTH * panel;
         for (int64_t i = 0; i < tiles; i++) {
             const int64_t first = i * pixels / tiles, end = (i + 1) * pixels / tiles;
+            NAME(fetch_outputs)(out + k * stride_k, to + first, end - first, width, stride_k);
             NAME(multiply_vectors)(tile, end - first, vectors, a, from + first, runs, w,
                                    LANES == WIDTH ? panel : LANES, 0);
             NAME(store_tile)(tile, vectors * LANES, end - first,
-                             left < 2 * LANES ? left : 2 * LANES, bias ? bias + k : bias,
-                             activation, out + k * stride_k, to + first, stride_k);
+                             width, bias ? bias + k : bias, activation,
+                             out + k * stride_k, to + first, stride_k);
         }
     }
 }

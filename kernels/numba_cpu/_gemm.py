@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 
 from ..blocking import TILE_BYTES
 from . import _vector
+from ._activation import activation_of, finished
 from ._compile import whole_tile
 from ._vector import INT64, widest_lanes
 
@@ -159,7 +160,10 @@ def _block_function(module: Any, vector: ir.VectorType, rows: int, vectors: int)
                 builder.store(total, register)
         builder.store(builder.gep(here, [step]), pixels)
         builder.store(builder.gep(factors, [INT64(width)]), weights)
-    low, high = _vector.activation_limits(builder, vector, activation)
+    # Sums that go on in another call aren't finished.
+    later = builder.icmp_signed("==", finish, INT64(GO_ON))
+    code = builder.select(later, INT64(0), activation)
+    how = activation_of(builder, vector, code)
     for row in range(rows):
         with builder.if_then(builder.icmp_signed("<", INT64(row), channels)):
             added = cgutils.alloca_once_value(builder, vector.element(-0.0))
@@ -168,9 +172,8 @@ def _block_function(module: Any, vector: ir.VectorType, rows: int, vectors: int)
             added_vector = _vector.splat(builder, vector, builder.load(added))
             for v in range(vectors):
                 y = builder.load(registers[row * vectors + v])
-                finished = _vector.finished(builder, y, added_vector, low, high)
-                later = builder.icmp_signed("==", finish, INT64(GO_ON))
-                y = builder.select(later, y, finished)
+                done = finished(builder, y, added_vector, how)
+                y = builder.select(later, y, done)
                 _vector.store_vector(builder, y, place(to, to_stride, row, v))
     builder.ret_void()
     return function

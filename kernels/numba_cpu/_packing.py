@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._activation import apply_function, finish_tile
 from ._compile import task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
 from ._queue import next_tasks
-from ._vector import element_stride, finish_tile, lanes, prefetch_to_write, store
+from ._vector import element_stride, lanes, prefetch_to_write, store
 
 #: In-channels of a panel that are packed together: 16 x 3 x 3 x 16 float32 (9 KiB) stay in L1.
 PACKED_CHANNELS = 16
@@ -66,9 +67,11 @@ def fill_zero(local, begin, end):
 
 @tile
 def activate(value, code):
-    """Apply the activation of a code: 0 none, 1 relu, 2 relu6; NaN stays NaN."""
+    """Apply the activation of a code, where NaN stays NaN, or the function at an address."""
     zero, six = type(value)(0), type(value)(6)
-    if code != 0 and value < zero:
+    if code > 2:
+        value = apply_function(value, code)
+    elif code != 0 and value < zero:
         value = zero
     if code == 2 and value > six:
         value = six

@@ -109,6 +109,21 @@ def load_masked(
     return builder.call(function, [builder.bitcast(address, kind), alignment, mask, other])
 
 
+def store_first(builder: Any, value: Any, address: Any, count: Any) -> None:
+    """Store the first ``count`` lanes."""
+    vector = value.type
+    indices = ir.VectorType(INT64, vector.count)
+    lanes = ir.Constant(indices, list(range(vector.count)))
+    mask = builder.icmp_signed("<", lanes, splat(builder, indices, count))
+    kind, size = vector.as_pointer(), element_bytes(vector.element)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [vector, kind, INT32, mask.type]),
+        f"llvm.masked.store.v{vector.count}f{8 * size}.p0",
+    )
+    builder.call(function, [value, builder.bitcast(address, kind), INT32(size), mask])
+
+
 def load_gathered(
     builder: Any, vector: ir.VectorType, address: Any, offsets: Any, mask: Any
 ) -> Any:
@@ -143,22 +158,6 @@ def prefetch(builder: Any, address: Any, to_write: bool) -> None:
     )
     wanted = INT32(int(to_write)), INT32(3), INT32(1)
     builder.call(function, [builder.bitcast(address, kind), *wanted])
-
-
-def activation_limits(builder: Any, vector: ir.VectorType, code: Any) -> tuple[Any, Any]:
-    """Least and greatest values of an activation, by code: 0 none, 1 relu, 2 relu6."""
-    infinite = [builder.icmp_signed("<", code, INT64(limit)) for limit in (1, 2)]
-    real = vector.element
-    low = builder.select(infinite[0], real(float("-inf")), real(0.0))
-    high = builder.select(infinite[1], real(float("inf")), real(6.0))
-    return splat(builder, vector, low), splat(builder, vector, high)
-
-
-def finished(builder: Any, sums: Any, bias: Any, low: Any, high: Any) -> Any:
-    """Sums with their bias and within an activation's limits; NaN stays NaN."""
-    y = builder.fadd(sums, bias)
-    y = builder.select(builder.fcmp_ordered("<", y, low), low, y)
-    return builder.select(builder.fcmp_ordered(">", y, high), high, y)
 
 
 def least(builder: Any, a: Any, b: Any) -> Any:
@@ -365,45 +364,3 @@ def element_stride(typing_context: Any, array: Any, axis: Any) -> Any:
         return builder.sdiv(stride, INT64(array.dtype.bitwidth // 8))
 
     return types.int64(array, axis), generate
-
-
-@intrinsic
-def finish_tile(
-    typing_context: Any,
-    sums: Any,
-    sums_at: Any,
-    pitch: Any,
-    count: Any,
-    channels: Any,
-    bias: Any,
-    first_channel: Any,
-    activation: Any,
-) -> Any:
-    """Add the bias to ``count`` rows of sums, ``pitch`` apart, and apply the activation of a code:
-    0 none, 1 relu, 2 relu6; NaN stays NaN. (Rows are as long as whole vectors.)"""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value, at, gap, rows, used, bias_value, bias_at, code = arguments
-        vector = widest_vector(context, sums)
-        indices = ir.VectorType(INT64, vector.count)
-        low, high = activation_limits(builder, vector, code)
-        size = cgutils.unpack_tuple(
-            builder, context.make_array(bias)(context, builder, bias_value).shape
-        )[0]
-        end = builder.select(builder.icmp_signed(">", size, INT64(0)), used, INT64(0))
-        lanes = ir.Constant(indices, list(range(vector.count)))
-        # y + -0.0 is y, whatever y is: no bias is the bias -0.0.
-        none = ir.Constant(vector, [-0.0] * vector.count)
-        with loop(builder, INT64(0), used, INT64(vector.count)) as k:
-            place = pointer(context, builder, bias, bias_value, builder.add(bias_at, k))
-            left = splat(builder, indices, builder.sub(end, k))
-            added = load_masked(builder, vector, place, builder.icmp_signed("<", lanes, left), none)
-            with loop(builder, INT64(0), rows, INT64(1)) as m:
-                at_m = builder.add(builder.add(at, k), builder.mul(gap, m))
-                place = pointer(context, builder, sums, value, at_m)
-                y = finished(builder, load_vector(builder, vector, place), added, low, high)
-                store_vector(builder, y, place)
-        return context.get_dummy_value()
-
-    integers = [types.int64] * 4
-    return types.void(sums, *integers, bias, types.int64, activation), generate
