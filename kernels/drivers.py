@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import parallel
+from .blocking_gradients import in_pairs
 from .problem import ConvProblem, PoolProblem, all_windows_read, taps_of
 from .shapes import ceil_div, round_up
 
@@ -214,6 +215,35 @@ def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
         wgrad(x, grad_output, bias, out, problem, *rest)
 
     return run_wgrad
+
+
+def dgrad_in_pairs(
+    cut_of: Callable[[ConvProblem], Any], tiles: Callable[..., None], otherwise: Fprop
+) -> Fprop:
+    """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous columns and finite weights alone.
+
+    ``tiles(grad_output, weight, out, problem, cut, queue)`` runs tasks.
+    """
+
+    def run_dgrad(
+        grad_output: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem,
+        scratch: Array, activation: int, threads: int,
+    ) -> None:  # fmt: skip
+        contiguous = grad_output.strides[4] == out.strides[4] == out.itemsize
+        plain = not bias.size and not activation and grad_output.size
+        if not (in_pairs(problem) and contiguous and plain and np.isfinite(weight).all()):
+            otherwise(grad_output, weight, bias, out, problem, scratch, activation, threads)
+            return
+        cut = cut_of(problem)
+        threads = min(threads, cut.tasks)
+        queue = parallel.queue_of(cut.tasks, threads)
+
+        def body(worker: int) -> None:
+            tiles(grad_output, weight, out, problem, cut, queue)
+
+        parallel.run(body, threads)
+
+    return run_dgrad
 
 
 def _regions(
