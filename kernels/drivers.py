@@ -31,7 +31,7 @@ import numpy as np
 
 from . import parallel
 from .blocking_gradients import in_pairs
-from .problem import ConvProblem, PoolProblem, all_windows_read, taps_of
+from .problem import ConvProblem, all_windows_read, taps_of
 from .shapes import ceil_div, round_up
 
 Array = np.ndarray[Any, Any]
@@ -220,7 +220,8 @@ def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
 def dgrad_in_pairs(
     cut_of: Callable[[ConvProblem], Any], tiles: Callable[..., None], otherwise: Fprop
 ) -> Fprop:
-    """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous columns and finite weights alone.
+    """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous
+    columns and finite weights alone.
 
     ``tiles(grad_output, weight, out, problem, cut, queue)`` runs tasks.
     """
@@ -279,33 +280,27 @@ def pool(
     indices  (N, C, O, P, Q)    int64, any strides, overwritten, or None      OUT
 
     ``bodies`` maps a reduction to its body: ``"max"`` and ``"mean"`` are called with
-    ``(x, out, problem, windows, channels_last, queue)``, ``"argmax"`` with ``(x, out, indices,
-    problem, windows, channels_last, queue)``. Task = an output row: (n, c, o, p) or, where
-    ``channels_last`` says that all arrays have their channels side by side, (n, o, p).
+    ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
+    queue)``. Task = an output row of one channel: (n, c, o, p), or (n, o, p, c) where all arrays
+    have their channels side by side, so that neighbouring tasks are neighbours in memory.
     """
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
         problem, windows = geometry.problem, geometry.windows
         tiles = bodies[geometry.reduction if indices is None else "argmax"]
         arrays = (x, out) if indices is None else (x, out, indices)
-        channels_last, tasks = pool_tasks(problem, *arrays)
+
+        tasks = problem.n * problem.c * problem.o * problem.p
         threads = min(threads, tasks)
         queue = parallel.queue_of(tasks, threads)
 
         def body(worker: int) -> None:
-            tiles(*arrays, problem, windows, channels_last, queue)
+            tiles(*arrays, problem, windows, queue)
 
         parallel.run(body, threads)
 
     run_pool.compiled = compiled  # type: ignore[attr-defined]
     return run_pool
-
-
-def pool_tasks(problem: PoolProblem, *arrays: Array) -> tuple[bool, int]:
-    """Whether a pooling of five-axis arrays is channels last, and how many tasks it has then."""
-    channels_last = _channels_last(problem.c, *arrays)
-    rows = problem.n * problem.o * problem.p
-    return channels_last, rows if channels_last else rows * problem.c
 
 
 def _channels_last(channels: int, *arrays: Array) -> bool:

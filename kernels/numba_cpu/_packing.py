@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._activation import apply_function, finish_tile
+from ._activation import apply_function
 from ._compile import task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
 from ._microkernel import finish_tile
