@@ -135,8 +135,7 @@ def _dgrad(method: Algorithm, split: adjoints.Split = adjoints.by_itself) -> Alg
 
 def _wgrad(method: Algorithm) -> Algorithm:
     """The wgrad of an fprop algorithm."""
-    cost = costs.of_large_kernels(method.cost)
-    return method._replace(cost=cost, parts=adjoints.wgrad_parts)
+    return method._replace(parts=adjoints.wgrad_parts)
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
