@@ -16,9 +16,8 @@ from .blocking import (
     gemm_cut,
     reduction_length,
     tiled_cut,
-    wgrad_cut,
-    wgrad_direct_cut,
 )
+from .blocking_gradients import in_pairs, wgrad_cut, wgrad_direct_cut
 from .problem import ConvProblem, PoolProblem
 from .shapes import ceil_div
 
@@ -52,6 +51,9 @@ GATHER = 0.5
 LOOP_STEP = 4.0
 REFERENCE_START = 3000.0
 REFERENCE_STEP = 1.0
+#: A row of the direct dgrad of pairs of columns: its start, a multiply-add of a vector.
+PAIR_START = 15.0
+PAIR_STEP = 0.18
 #: BLAS: a float32 multiply-add, a column element written and read, an image.
 BLAS_STEP = 0.025
 BLAS_COLUMN = 2.0
@@ -126,6 +128,17 @@ def direct(geometry: Any, problem: ConvProblem) -> float:
         border = (problem.pad_w + problem.pad_after[2]) * BORDER_STEP
         step = ceil_div(problem.q, block * lanes) * one * (1 + problem.stride_w) / 2 + border
     return rows * (ROW_START + reduction_length(problem) * step)
+
+
+def dgrad_direct(geometry: Any, part: ConvProblem) -> float:
+    """As an fprop, or pairs of columns of the whole result."""
+    if part != geometry.problem or not in_pairs(part) or geometry.input.stride_of("W") != 1:
+        return rows(geometry, part)
+    lanes = TILE_BYTES // 2 // geometry.dtype.itemsize
+    count = part.n * part.g * part.d * part.h * ceil_div(part.c, DIRECT_CHANNELS)
+    taps = part.t * part.r / (part.stride_d * part.stride_h) * ceil_div(part.s, 2) * part.k
+    step = ceil_div(part.w, 2 * lanes) * 2 * min(part.c, DIRECT_CHANNELS) * PAIR_STEP
+    return count * (PAIR_START + taps * step)
 
 
 def rows(geometry: Any, problem: ConvProblem) -> float:

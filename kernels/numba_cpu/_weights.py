@@ -22,7 +22,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..blocking import TILE_BYTES, WGRAD_WEIGHTS
+from ..blocking import TILE_BYTES
+from ..blocking_gradients import WGRAD_WEIGHTS
 from . import _vector
 from ._compile import tile
 from ._vector import INT64
