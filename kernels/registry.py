@@ -149,8 +149,7 @@ def _in_pairs(method: Algorithm) -> Algorithm:
 
 def _wgrad(method: Algorithm) -> Algorithm:
     """The wgrad of an fprop algorithm."""
-    cost = costs.of_large_kernels(method.cost)
-    return method._replace(cost=cost, parts=adjoints.wgrad_parts)
+    return method._replace(parts=adjoints.wgrad_parts)
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
