@@ -15,10 +15,8 @@ from .shapes import ceil_div, effective_kernel, round_up
 #: 6 x 16 float32 or 6 x 8 float64 fill 12 of AVX2's 16 vector registers with sums.
 TILE_PIXELS = 6
 TILE_BYTES = 64
-#: Pixels of the largest register tile, beside two panels: 28 of AVX-512's 32 vector registers. Its
-#: store reads up to 15 rows more than there are pixels.
+#: Pixels of the largest register tile, beside two panels: 28 of AVX-512's 32 vector registers.
 MOST_PIXELS = 14
-TILE_ROWS = MOST_PIXELS + 15
 #: Pixels this far apart lie in the same set of an L1 cache, which holds eight of them.
 CACHE_SETS_BYTES = 4096
 #: Reduction steps that the im2col rows pack at a time: 6 x 256 float32 pixels (6 KiB) and
@@ -38,12 +36,17 @@ GEMM_CHANNELS = 128
 #: Strips of a task, and panels: the sums of 1024 float32 channels (192 KiB) stay in L2.
 GEMM_STRIPS = 8
 GEMM_PANELS = 64
-#: Bytes of padded input that a tiled task copies: half of a 512 KiB L2.
-TILED_HALO_BYTES = 256 * 1024
+#: Bytes of padded input that a tiled task copies: three quarters of a 512 KiB L2.
+TILED_HALO_BYTES = 384 * 1024
 #: Output rows (at least) and columns (at most) of a tiled task: flat tiles copy mostly halo, and
 #: a wide image would outgrow the cache.
 TILED_ROWS = 4
 TILED_COLUMNS = 192
+#: Pixels of a tiled task, at least, where its plane has them: four tiles to a pass over the weights.
+TILED_PIXELS = 56
+#: Out-channels times taps of a tiled task, at least: the halo copy, which every task of a place may
+#: make again, is 5 % of it then.
+TILED_PRODUCTS = 256
 #: A problem is cut finer until it has this many tasks, enough for the threads of a large machine,
 #: but never into fewer out-channels than MIN_TASK_CHANNELS, for each task packs its pixels again.
 MIN_TASKS = 16
@@ -54,7 +57,6 @@ BLAS_BYTES = 128 * 1024 * 1024
 #: Out-channels that a direct task sums side by side, and the columns it has scratch for.
 DIRECT_CHANNELS = 4
 DIRECT_COLUMNS = 512
-
 
 
 class Im2colCut(NamedTuple):
@@ -101,7 +103,7 @@ class TiledCut(NamedTuple):
 
     Local scratch: the padded input under the task's outputs, channels last
     ``[t][halo_rows][halo_columns][halo_channels]``, then one register tile
-    ``[TILE_ROWS][2][width]``, then two int64 per pixel of the task.
+    ``[MOST_PIXELS][2][width]``, then two int64 per pixel of the task.
     """
 
     width: int
@@ -149,6 +151,16 @@ def _split_panels(
 ) -> tuple[int, int]:
     wanted = ceil_div(MIN_TASKS, max(pixel_tasks, 1))
     share = ceil_div(panels, min(wanted, ceil_div(problem.k, channels)))
+    return share, ceil_div(panels, share)
+
+
+def _split_tiled_panels(problem: ConvProblem, width: int, pixel_tasks: int) -> tuple[int, int]:
+    """Panels of a task, an even number of them, and blocks of panels."""
+    panels = ceil_div(problem.k, width)
+    channels = ceil_div(TILED_PRODUCTS, problem.t * problem.r * problem.s)
+    least = min(round_up(ceil_div(channels, width), 2), panels)
+    wanted = max(MIN_TASKS // max(pixel_tasks, 1), 1)
+    share = min(round_up(max(ceil_div(panels, wanted), least), 2), panels)
     return share, ceil_div(panels, share)
 
 
@@ -228,12 +240,13 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
     row_elements = problem.t * halo_columns * channels
     cached = (TILED_HALO_BYTES // (row_elements * itemsize) - span) // problem.stride_h + 1
     strips = problem.n * problem.g * problem.o * column_blocks
-    finest = max(ceil_div(problem.p * strips, MIN_TASKS), TILED_ROWS)
+    least = TILED_ROWS if problem.r > 1 else 1
+    finest = max(ceil_div(problem.p * strips, MIN_TASKS), least, ceil_div(TILED_PIXELS, columns))
     rows = split_evenly(problem.p, max(min(cached, finest), 1))
     row_blocks = ceil_div(problem.p, rows)
     halo_rows = (rows - 1) * problem.stride_h + span
     panels = ceil_div(problem.k, width)
-    share, k_blocks = _split_panels(problem, panels, strips * row_blocks)
+    share, k_blocks = _split_tiled_panels(problem, width, strips * row_blocks)
     halo_elements = round_up(halo_rows * row_elements, width)
     return TiledCut(
         width=width,
@@ -251,7 +264,7 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
         weight_panels=problem.g * panels,
         shared_elements=problem.g * panels * reduction_length(problem) * width,
         local_elements=halo_elements
-        + TILE_ROWS * 2 * width
+        + MOST_PIXELS * 2 * width
         + ceil_div(2 * 8 * rows * columns, itemsize),
     )
 

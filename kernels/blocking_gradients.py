@@ -118,7 +118,10 @@ def wgrad_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
     together = problem.c <= WGRAD_FEW_CHANNELS and problem.dilation_w == 1
     tile_channels = split_evenly(problem.c, WGRAD_WEIGHTS)
     run = tile_channels * problem.s if together else tile_channels
-    all_panels, units = ceil_div(problem.k, width), problem.n * problem.o * row_blocks * column_blocks
+    all_panels, units = (
+        ceil_div(problem.k, width),
+        problem.n * problem.o * row_blocks * column_blocks,
+    )
     sums = problem.g * all_panels * problem.c * taps * width
     slices = _wgrad_slices(problem, units, sums, itemsize)
     slice_units = ceil_div(max(units, 1), slices)
@@ -159,8 +162,13 @@ def wgrad_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
 
 def _wgrad_slices(problem: ConvProblem, units: int, sums: int, itemsize: int) -> int:
     """Slices of the reduction: an eighth of what is read may go into their sums."""
-    read = problem.n * problem.g * (
-        problem.c * problem.d * problem.h * problem.w + problem.k * problem.o * problem.p * problem.q
+    read = (
+        problem.n
+        * problem.g
+        * (
+            problem.c * problem.d * problem.h * problem.w
+            + problem.k * problem.o * problem.p * problem.q
+        )
     )
     room = max(WGRAD_SLICE_BYTES // itemsize, read // 8)
     wanted = ceil_div(MIN_TASKS, problem.g)

@@ -71,9 +71,7 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     k_blocks = ceil_div(problem.k, channels)
     halo_rows = (rows - 1) * problem.stride_h + span
     step_elements = round_up(2 * problem.s * problem.c * 8 // itemsize, lanes)
-    weight_elements = round_up(
-        reduction_length(problem) * min(problem.k, DIRECT_CHANNELS), lanes
-    )
+    weight_elements = round_up(reduction_length(problem) * min(problem.k, DIRECT_CHANNELS), lanes)
     return RowsCut(
         channels=channels,
         k_blocks=k_blocks,

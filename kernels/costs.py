@@ -87,14 +87,11 @@ def tiled(geometry: Any, problem: ConvProblem) -> float:
     return _tiles(geometry, problem) + cut.tasks * cut.halo_elements * PACK_HALO
 
 
-def im2col_numba(geometry: Any, problem: ConvProblem) -> float:
+def im2col(geometry: Any, problem: ConvProblem) -> float:
     """Register tiles over packed columns."""
     length = reduction_length(problem)
     column = length * PACK_COLUMN + length // problem.c * PACK_RUN
     return _tiles(geometry, problem) + _outputs(problem) * column
-
-
-im2col = im2col_numba
 
 
 def direct(geometry: Any, problem: ConvProblem) -> float:

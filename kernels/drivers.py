@@ -31,8 +31,8 @@ import numpy as np
 
 from . import parallel
 from .blocking_gradients import in_pairs
-from .problem import ConvProblem, all_windows_read, taps_of
-from .shapes import round_up
+from .problem import ConvProblem, PoolProblem, all_windows_read, taps_of
+from .shapes import ceil_div, round_up
 
 Array = np.ndarray[Any, Any]
 Fprop = Callable[..., None]
@@ -279,26 +279,38 @@ def pool(
     indices  (N, C, O, P, Q)    int64, any strides, overwritten, or None      OUT
 
     ``bodies`` maps a reduction to its body: ``"max"`` and ``"mean"`` are called with
-    ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
-    queue)``. Task = (n, c, o, p): one output row.
+    ``(x, out, problem, windows, channels_last, queue)``, ``"argmax"`` with ``(x, out, indices,
+    problem, windows, channels_last, queue)``. Task = an output row: (n, c, o, p) or, where
+    ``channels_last`` says that all arrays have their channels side by side, (n, o, p).
     """
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
         problem, windows = geometry.problem, geometry.windows
         tiles = bodies[geometry.reduction if indices is None else "argmax"]
         arrays = (x, out) if indices is None else (x, out, indices)
-
-        tasks = problem.n * problem.c * problem.o * problem.p
+        channels_last, tasks = pool_tasks(problem, *arrays)
         threads = min(threads, tasks)
         queue = parallel.queue_of(tasks, threads)
 
         def body(worker: int) -> None:
-            tiles(*arrays, problem, windows, queue)
+            tiles(*arrays, problem, windows, channels_last, queue)
 
         parallel.run(body, threads)
 
     run_pool.compiled = compiled  # type: ignore[attr-defined]
     return run_pool
+
+
+def pool_tasks(problem: PoolProblem, *arrays: Array) -> tuple[bool, int]:
+    """Whether a pooling of five-axis arrays is channels last, and how many tasks it has then."""
+    channels_last = _channels_last(problem.c, *arrays)
+    rows = problem.n * problem.o * problem.p
+    return channels_last, rows if channels_last else rows * problem.c
+
+
+def _channels_last(channels: int, *arrays: Array) -> bool:
+    """Whether there are several channels, neighbours in every array's memory."""
+    return channels > 1 and all(array.strides[1] == array.itemsize for array in arrays)
 
 
 def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
@@ -309,26 +321,29 @@ def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
     indices      (N, C, O, P, Q)    int64, any strides: where maxima were, or None  IN
     out          (N, C, D, H, W)    any strides, overwritten                        OUT
 
-    ``bodies``: ``"scatter"(grad_output, indices, out, problem, queue)`` adds each gradient to
-    its maximum's place (none for an index outside of the plane),
-    ``"spread"(grad_output, out, problem, windows, queue)`` adds it by the divisor to all of
-    its window. Task = (n, c): a whole plane of ``out``,
-    which the body clears first, so no two tasks add to one place.
+    ``bodies``: ``"scatter"(grad_output, indices, out, problem, block, queue)`` adds each gradient
+    to its maximum's place (none for an index outside of the plane),
+    ``"spread"(grad_output, out, problem, windows, block, queue)`` adds it by the divisor to all of
+    its window. Task = (n, block of channels): whole planes of ``out``, which the body fills, so no
+    two tasks add to one place. A block is one channel or, where all arrays have their channels
+    side by side, a cache line of them.
     """
 
     def run_pool_grad(
         grad_output: Array, indices: Array | None, out: Array, geometry: Any, threads: int
     ) -> None:
         problem, windows = geometry.problem, geometry.windows
-
-        threads = min(threads, problem.n * problem.c)
-        queue = parallel.queue_of(problem.n * problem.c, threads)
+        arrays = (grad_output, out) if indices is None else (grad_output, indices, out)
+        block = ALIGNMENT // out.itemsize if _channels_last(problem.c, *arrays) else 1
+        tasks = problem.n * ceil_div(problem.c, block)
+        threads = min(threads, tasks)
+        queue = parallel.queue_of(tasks, threads)
 
         def body(worker: int) -> None:
             if indices is None:
-                bodies["spread"](grad_output, out, problem, windows, queue)
+                bodies["spread"](grad_output, out, problem, windows, block, queue)
             else:
-                bodies["scatter"](grad_output, indices, out, problem, queue)
+                bodies["scatter"](grad_output, indices, out, problem, block, queue)
 
         parallel.run(body, threads)
 

@@ -137,7 +137,9 @@ def _in_pairs(method: Algorithm) -> Algorithm:
     """A dgrad made of fprops, but for problems that it does in pairs of columns."""
 
     def parts(problem: Any, itemsize: int) -> tuple[Any, ...]:
-        return (problem,) if blocking_gradients.in_pairs(problem) else method.parts(problem, itemsize)
+        return (
+            (problem,) if blocking_gradients.in_pairs(problem) else method.parts(problem, itemsize)
+        )
 
     def instead(problem: Any, itemsize: int) -> tuple[Any, ...]:
         return (*method.parts(problem, itemsize), *method.instead(problem, itemsize))
@@ -184,7 +186,7 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "cython_cpu", "cython_cpu._im2col:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "cython_cpu", "cython_cpu._im2col:dgrad"),
     Kernel(
         "dgrad",
         _in_pairs(_dgrad(ROWS, adjoints.in_rows)),
@@ -193,7 +195,7 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("dgrad", _dgrad(LOOP), "cython_cpu", "cython_cpu._loop:dgrad", WITH_INT64),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "numba_cpu", "numba_cpu.tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "numba_cpu", "numba_cpu.im2col:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "numba_cpu", "numba_cpu.im2col:dgrad"),
     Kernel(
         "dgrad", _dgrad(DIRECT, adjoints.in_rows), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64
     ),

@@ -151,7 +151,7 @@ class _Columns:
                 values += parts
             else:
                 values += [
-                    _vector.shuffle(builder, *parts, list(range(first, 2 * lanes, 2)))
+                    _vector.shuffle(builder, parts[0], parts[1], list(range(first, 2 * lanes, 2)))
                     for first in (0, 1)
                 ]
         return values[:taps]
