@@ -22,7 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .blocking import DIRECT_CHANNELS, TILE_BYTES
+from .drivers import ALIGNMENT
+from .finite import all_finite
 from .problem import REMEMBERED_TAPS, ConvProblem, activate
+from .shapes import round_up
 
 Array = np.ndarray[Any, Any]
 Row = Callable[..., None]
@@ -189,15 +192,73 @@ def parts_of(split: Split) -> Callable[[ConvProblem, int], tuple[ConvProblem, ..
     return parts
 
 
-def exchange_channels(weight: Array, groups: int) -> Array:
-    """(K, C/G, ...) as (C, K/G, ...): a view, or a copy for groups of several channels.
+def exchange_channels(weight: Array, groups: int, scratch: Array) -> tuple[Array, Array]:
+    """(K, C/G, ...) as (C, K/G, ...), and the scratch that is left: a view, or a copy in scratch
+    for groups of several channels.
 
-    >>> exchange_channels(np.zeros((6, 2, 3, 3, 3)), 3).shape
+    >>> exchange_channels(np.zeros((6, 2, 3, 3, 3)), 3, np.empty(3000, np.uint8))[0].shape
     (6, 2, 3, 3, 3)
     """
     out_channels, per_group, *taps = weight.shape
-    grouped = weight.reshape(groups, out_channels // groups, per_group, *taps)
-    return grouped.swapaxes(1, 2).reshape(groups * per_group, out_channels // groups, *taps)
+    grouped = weight.reshape(groups, out_channels // groups, per_group, *taps).swapaxes(1, 2)
+    shape = groups * per_group, out_channels // groups, *taps
+    if groups == 1 or per_group == 1:
+        return grouped.reshape(shape), scratch
+    copy, scratch = _carve(scratch, grouped.shape, weight.dtype)
+    copy[...] = grouped
+    return copy.reshape(shape), scratch
+
+
+def _carve(scratch: Array, shape: Sequence[int], dtype: Any) -> tuple[Array, Array]:
+    """An array at the beginning of scratch, and what is left of it."""
+    size = math.prod(shape) * dtype.itemsize
+    return scratch[:size].view(dtype).reshape(shape), scratch[round_up(size, ALIGNMENT) :]
+
+
+def own_bytes(split: Split) -> Callable[[ConvProblem, int], int]:
+    """The scratch that a dgrad takes besides that of its fprops: weights with their channels
+    exchanged, and weights and result of phases that run together."""
+
+    def size(problem: ConvProblem, itemsize: int) -> int:
+        several = problem.g > 1 and problem.c > 1
+        weights = problem.g * problem.k * problem.c * math.prod(problem.kernel)
+        exchanged = round_up(weights * itemsize, ALIGNMENT) if several else 0
+        every = *split(problem, itemsize), *by_itself(problem, itemsize)
+        together = [part.problem for part in every if part.problem.k != problem.c]
+        return exchanged + max((_together_bytes(part, itemsize) for part in together), default=0)
+
+    return size
+
+
+def _together_bytes(part: ConvProblem, itemsize: int) -> int:
+    filters = part.g * part.k
+    sizes = filters * part.c * math.prod(part.kernel), part.n * filters * math.prod(part.output)
+    return sum(round_up(size * itemsize, ALIGNMENT) for size in sizes)
+
+
+class Dgrad(NamedTuple):
+    """How a row runs a dgrad: its phases, those that run where gradients aren't finite, and whether
+    weights that aren't must not meet padding, and whether there are places that no output reads."""
+
+    phases: tuple[Phases, ...]
+    alone: tuple[Phases, ...]
+    padded: bool
+    partial: bool
+
+
+def _dgrad_of(split: Split, problem: ConvProblem, itemsize: int) -> Dgrad:
+    few = math.prod(problem.kernel) <= REMEMBERED_TAPS
+    return (_find_dgrad if few else _find_dgrad.__wrapped__)(split, problem, itemsize)
+
+
+@lru_cache(maxsize=64)
+def _find_dgrad(split: Split, problem: ConvProblem, itemsize: int) -> Dgrad:
+    phases, alone = split(problem, itemsize), by_itself(problem, itemsize)
+    padded = any(part.problem.reads_padding for part in phases)
+    return Dgrad(
+        phases, phases if phases == alone else alone, padded,
+        _covered(phases) < math.prod(problem.size),
+    )  # fmt: skip
 
 
 def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> Row:
@@ -212,17 +273,17 @@ def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> 
         grad_output: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem,
         scratch: Array, activation: int, threads: int,
     ) -> None:  # fmt: skip
-        if skipping is not None and not np.isfinite(weight).all():
+        phases, alone, padded, partial = _dgrad_of(split, problem, out.itemsize)
+        if skipping is not None and padded and not all_finite(weight):
             skipping(grad_output, weight, bias, out, problem, scratch, activation, threads)
             return
-        phases = split(problem, out.itemsize)
-        if phases != by_itself(problem, out.itemsize) and not np.isfinite(grad_output).all():
-            phases = by_itself(problem, out.itemsize)
-        if _covered(phases) < math.prod(problem.size):
+        if phases is not alone and not all_finite(grad_output):
+            phases = alone
+        if partial:
             # Places that no output reads.
-            alone = bias.reshape(-1, 1, 1, 1) if bias.size else np.zeros(1, out.dtype)
-            out[...] = activate(alone, activation)
-        filters = exchange_channels(weight, problem.g)
+            unread = bias.reshape(-1, 1, 1, 1) if bias.size else np.zeros(1, out.dtype)
+            out[...] = activate(unread, activation)
+        filters, scratch = exchange_channels(weight, problem.g, scratch)
         for part in phases:
             source = grad_output[:, :, *part.source]
             if part.problem.k == problem.c:
@@ -254,9 +315,9 @@ def _run_together(
     problem, members = part.problem, list(itertools.product(*part.members))
     c = problem.k // len(members)
     per_group = filters.reshape(problem.g, c, *filters.shape[1:])
-    weight: Array = np.zeros(
-        (problem.g, len(members), c, problem.c, *problem.kernel), filters.dtype
-    )
+    shape = problem.g, len(members), c, problem.c, *problem.kernel
+    weight, scratch = _carve(scratch, shape, filters.dtype)
+    weight[...] = 0
     for i, member in enumerate(members):
         taps = per_group[:, :, :, *(m.taps for m in member)]
         filled: Slices = tuple(
@@ -266,7 +327,8 @@ def _run_together(
         weight[:, i][:, :, :, *filled] = taps
     if bias.size:
         bias = np.repeat(bias.reshape(problem.g, 1, c), len(members), axis=1).reshape(-1)
-    result = np.empty((problem.n, problem.g * problem.k, *problem.output), out.dtype)
+    every = problem.n, problem.g * problem.k, *problem.output
+    result, scratch = _carve(scratch, every, out.dtype)
     flat = weight.reshape(problem.g * problem.k, *weight.shape[3:])
     fprop(source, flat, bias, result, problem, scratch, activation, threads)
     sets = result.reshape(problem.n, problem.g, len(members), c, *problem.output)

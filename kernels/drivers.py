@@ -25,11 +25,13 @@ at neither bias nor activation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import parallel
+from .finite import all_finite
 from .problem import ConvProblem, taps_of
 from .shapes import round_up
 
@@ -37,6 +39,8 @@ Array = np.ndarray[Any, Any]
 Fprop = Callable[..., None]
 Cut = Callable[[ConvProblem, int], Any]
 
+#: Cuts that a row remembers.
+KEPT_CUTS = 128
 #: Scratch regions begin at multiples of this, a cache line and an AVX-512 vector.
 ALIGNMENT = 64
 
@@ -83,6 +87,7 @@ def fprop(
 
     ``pack_weight(weight, packed, problem, width, queue)`` writes the queue's panels.
     """
+    remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
 
     def run_fprop(
         x: Array,
@@ -94,7 +99,7 @@ def fprop(
         activation: int,
         threads: int,
     ) -> None:
-        cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
+        cut, taps = remembered_cut(problem, x.itemsize), taps_of(problem)
         pack = pack_weight if weight.ndim > 1 else None
         threads = min(threads, cut.tasks)
         shared = cut.shared_elements if pack else 0
@@ -131,7 +136,7 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
     def run_fprop(
         x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
     ) -> None:
-        if reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
+        if problem.reads_padding and not all_finite(weight):
             pairs = zip(problem.pad, problem.pad_after, strict=True)
             x = np.pad(x, ((0, 0), (0, 0), *pairs))
             sizes = dict(zip("dhw", x.shape[2:], strict=True))
@@ -144,11 +149,6 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
     return run_fprop
 
 
-def reads_padding(problem: ConvProblem) -> bool:
-    """Whether any window reaches beyond the input."""
-    return any(problem.pad) or any(problem.pad_after)
-
-
 def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) -> Fprop:
     """The callable of a wgrad row: partial sums of the tasks, then their sum into ``out``.
 
@@ -156,6 +156,7 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
     ``finish(sums, out, problem, cut, queue)`` adds up the slices of panels in order. ``sums`` is
     the cut's shared scratch.
     """
+    remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
 
     def run_wgrad(
         x: Array,
@@ -170,7 +171,7 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
         if problem.n == 0:
             out[...] = 0
             return
-        cut = cut_of(problem, x.itemsize)
+        cut = remembered_cut(problem, x.itemsize)
         threads = min(threads, cut.tasks)
         sums, local = _regions(scratch, cut.shared_elements, cut.local_elements, x.dtype, threads)
 

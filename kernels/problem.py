@@ -90,6 +90,11 @@ class ConvProblem(NamedTuple):
         )
         return first, second, third
 
+    @property
+    def reads_padding(self) -> bool:
+        """Whether any window reaches beyond the input."""
+        return any(self.pad) or any(self.pad_after)
+
 
 #: Tables of kernels with more taps are made again for each call instead of kept.
 REMEMBERED_TAPS = 4096

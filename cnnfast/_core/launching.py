@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnfast.kernels import parallel
-from cnnfast.kernels.drivers import compiled_of, reads_padding
+from cnnfast.kernels.drivers import compiled_of
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import taps_of
 
@@ -34,7 +34,9 @@ def launched_conv(
         return call
     if bias is not None and not bias.flags.c_contiguous:
         return call
-    views = [view.of(array) for view, array in zip(call.views, (first, second, result), strict=True)]
+    views = [
+        view.of(array) for view, array in zip(call.views, (first, second, result), strict=True)
+    ]
     if not all(map(np.may_share_memory, views, (first, second, result))):
         return call
     weight_of: Callable[[Any], Array] | None = attrgetter("array") if geometry.prepared else None
@@ -51,7 +53,7 @@ def launched_conv(
 
     from cnnfast.kernels.cython_cpu._launch import ConvLauncher
 
-    looks = compiled.skips_padding and geometry.dtype.kind == "f" and reads_padding(call.problem)
+    looks = compiled.skips_padding and geometry.dtype.kind == "f" and call.problem.reads_padding
     flops = geometry.flops
     launcher: Callable[..., Array] = ConvLauncher(
         call, (first, second, bias, result, out is not None), views, call.problem, cut,
