@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cnnfast.benchmarks.contenders import DEFAULT, NUMBA
 from cnnfast.benchmarks.contest import Contest
 
 #: FLOP from which a layer counts as large.
@@ -136,12 +137,23 @@ def _bandwidth(contest: Contest, statistic: str) -> float | None:
     return contest.bandwidth_share(own, statistic) if own else None
 
 
+def _engine(contest: Contest, statistic: str) -> float | None:
+    """Time of the default call over that on Numba's kernels."""
+    entries = {entry.name: entry for entry in contest.entries}
+    times = [
+        float(getattr(entries[name].timing, statistic))
+        for name in (DEFAULT.name, NUMBA.name)
+        if name in entries
+    ]
+    return times[0] / times[1] if len(times) == 2 else None
+
+
 def _microseconds(contest: Contest, statistic: str) -> float | None:
     own = contest.own(statistic=statistic)
     return float(getattr(own.timing, statistic)) * 1e6 if own else None
 
 
-#: (tag or name of the workloads, bar, figure).
+#: (tag, family or name of the workloads, bar, figure).
 BARS: tuple[tuple[str, Bar, Measure], ...] = (
     ("dense", Bar("dense / best peer", 1.05, 0.9), _ratio()),
     ("dense", Bar("dense above 200 MFLOP, of FMA peak", worst=0.85, form=".0%"), _peak),
@@ -157,6 +169,8 @@ BARS: tuple[tuple[str, Bar, Measure], ...] = (
     ("wgrad", Bar("weight gradient / torch", 1.0), _ratio("torch")),
     ("tiny", Bar("tiny calls / torch", worst=2.0), _ratio("torch")),
     ("tiny-8", Bar("1x1x8x8, 3x3, microseconds", worst=4.0, most=True), _microseconds),
+    ("fprop", Bar("convolution, numba engine / default", 0.9), _engine),
+    ("pool", Bar("pooling, numba engine / default", 0.9), _engine),
     ("pool_grad", Bar("gradient of pooling / torch"), _ratio("torch")),
     ("nhwc", Bar("channels last / best peer"), _ratio()),
     ("1d", Bar("1d / best peer"), _ratio()),
@@ -179,7 +193,7 @@ def _figures(contests: Sequence[Contest], tag: str, threads: int, measure: Measu
     figures = []
     for contest in contests:
         workload = contest.workload
-        if contest.threads != threads or tag not in (workload.name, *workload.tags):
+        if contest.threads != threads or tag not in workload.labels:
             continue
         by_median, by_minimum = measure(contest, "median"), measure(contest, "minimum")
         if by_median is not None and by_minimum is not None:

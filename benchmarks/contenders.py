@@ -16,7 +16,7 @@ from cnnfast.benchmarks import peers
 from cnnfast.benchmarks.contender import Contender, Prepared
 from cnnfast.benchmarks.machine import pin_blas
 from cnnfast.benchmarks.workloads import Array, Workload
-from cnnfast.kernels.registry import KERNELS, Kernel, engine_missing
+from cnnfast.kernels.registry import ENGINES, KERNELS, Kernel, engine_missing
 
 #: What runs or compiles an engine's kernels, besides cnnfast.
 ENGINE_LIBRARIES = {"numba_cpu": "numba", "numba_cuda": "numba-cuda", "numpy_cpu": "numpy"}
@@ -31,11 +31,13 @@ LAYOUTS = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
 class Own(Contender):
     """cnnfast as its users call it, planning and the memory of the result included.
 
-    Without a ``row`` the planner decides; ``packed`` takes a weight from ``pack_weight``.
+    Without a ``row`` the planner decides, among the kernels of an ``engine`` if it has one;
+    ``packed`` takes a weight from ``pack_weight``.
     """
 
     row: Kernel | None = None
     packed: bool = False
+    engine: str | None = None
 
     @property
     def role(self) -> str:
@@ -44,10 +46,8 @@ class Own(Contender):
 
     def missing(self) -> str | None:
         """Why the row's engine or module isn't here."""
-        if self.packed and not hasattr(cnnfast, "pack_weight"):
-            return f"cnnfast {cnnfast.__version__} has no pack_weight"
         if self.row is None:
-            return None
+            return engine_missing(self.engine) if self.engine else None
         module = f"cnnfast.kernels.{self.row.load.partition(':')[0]}"
         reason = engine_missing(self.row.engine)
         if reason is None and importlib.util.find_spec(module) is None:
@@ -56,7 +56,7 @@ class Own(Contender):
 
     def version(self) -> str:
         """Our own version, and that of the engine's library."""
-        library = ENGINE_LIBRARIES.get(self.row.engine) if self.row else None
+        library = ENGINE_LIBRARIES.get(self.row.engine if self.row else self.engine or "")
         engine = f", {library} {metadata.version(library)}" if library else ""
         return f"cnnfast {cnnfast.__version__}{engine}"
 
@@ -78,15 +78,16 @@ class Own(Contender):
 
     def bound(self, workload: Workload, arrays: tuple[Array, ...]) -> partial[Any]:
         """Our function with the arrays in the workload's layout, and its weight as we take it."""
-        keywords: dict[str, Any] = {"backend": self.row.name if self.row else None}
+        backend = self.row.name if self.row else self.engine and ENGINES[self.engine].name
+        keywords: dict[str, Any] = {"backend": backend}
         if workload.channels_last:
             keywords["layout"] = LAYOUTS[workload.rank]
             arrays = _channels_last(workload, arrays)
-        if self.packed:
-            x, weight = arrays
-            ready = cnnfast.pack_weight(weight, x.shape, **workload.arguments, **keywords)
-            arrays = (x, ready)
-        return workload.bound(*arrays, **keywords)
+        if not self.packed:
+            return workload.bound(*arrays, **keywords)
+        x, weight = arrays
+        ready = cnnfast.pack_weight(weight, x.shape, **workload.arguments, **keywords)
+        return workload.bound(x, ready, **keywords)
 
     def as_array(self, result: Any, workload: Workload) -> Array:
         """The result, channels first."""
@@ -106,6 +107,7 @@ def _channels_last(workload: Workload, arrays: tuple[Array, ...]) -> tuple[Array
 
 DEFAULT = Own("cnnfast default")
 PACKED = Own("cnnfast prepared", packed=True)
+NUMBA = Own("cnnfast numba", engine="numba_cpu")
 
 
 @cache

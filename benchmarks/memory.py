@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 import cnnfast
 from cnnfast.benchmarks import contenders, workloads
 from cnnfast.benchmarks.bars import LARGE_FLOPS, Bar, Figure, Verdict, judge
@@ -18,7 +20,11 @@ from cnnfast.benchmarks.workloads import Workload
 COLUMNS = (
     "layer", "threads", "input + output", "scratch", "of it", "with packed weight", "of it", "runs",
 )  # fmt: skip
-BAR = Bar("scratch of input + output, large layers", worst=0.25, most=True, form=".0%")
+BARS = {
+    "forward": Bar("scratch of input + output, above 200 MFLOP", worst=0.25, most=True, form=".0%"),
+    # Their weights are packed in the call, and count.
+    "gradient": Bar("the same of gradients", most=True, form=".0%"),
+}
 
 
 class MemoryRow(NamedTuple):
@@ -28,13 +34,13 @@ class MemoryRow(NamedTuple):
     threads: int
     data: int
     scratch: int
-    #: With a weight from ``pack_weight``, which is counted apart; None where there is no such.
+    #: With a weight from ``pack_weight``, which is counted apart; None of gradients.
     packed_scratch: int | None
     runs: str
 
     @property
     def share(self) -> float:
-        """Scratch over input and output, prepared weights not counted where they can be apart."""
+        """Scratch over input and output, prepared weights counted apart."""
         scratch = self.scratch if self.packed_scratch is None else self.packed_scratch
         return scratch / self.data
 
@@ -70,25 +76,27 @@ def _row(workload: Workload, threads: int) -> MemoryRow:
     data = math.prod(workload.input) + math.prod(workload.geometry.out_shape)
     scratch, runs = _scratch(contenders.DEFAULT, workload)
     packed = None
-    if workload.family == "fprop" and contenders.PACKED.missing() is None:
+    if workload.family == "fprop":
         packed, _ = _scratch(contenders.PACKED, workload)
     return MemoryRow(workload.name, threads, data * itemsize, scratch, packed, runs)
 
 
 def _scratch(contender: Own, workload: Workload) -> tuple[int, str]:
-    call = contender.bound(workload, workload.arrays())
+    arrays = tuple(np.zeros(shape, workload.dtype) for shape in workload.shapes)
+    call = contender.bound(workload, arrays)
     plan = cnnfast.explain(call.func, *call.args, **call.keywords)
     scratch = max(part.scratch_bytes for part in (plan, *plan.besides))
     return scratch, f"{plan.algorithm}/{plan.engine}"
 
 
 def verdicts(rows: Sequence[MemoryRow]) -> list[Verdict]:
-    """The bar's, per number of threads."""
-    found = []
-    for threads in dict.fromkeys(row.threads for row in rows):
-        shares = [(row.layer, row.share) for row in rows if row.threads == threads]
-        figures = [Figure(layer, share, share) for layer, share in shares]
-        found.append(judge(BAR, figures, str(threads)))
+    """Forward passes' and gradients', per number of threads."""
+    groups: dict[tuple[str, int], list[Figure]] = {}
+    for row in sorted(rows, key=lambda row: row.packed_scratch is None):
+        group = "gradient" if row.packed_scratch is None else "forward"
+        figure = Figure(row.layer, row.share, row.share)
+        groups.setdefault((group, row.threads), []).append(figure)
+    found = [judge(BARS[group], figures, str(n)) for (group, n), figures in groups.items()]
     return [verdict for verdict in found if verdict is not None]
 
 

@@ -17,7 +17,6 @@ from cnnfast.benchmarks import torch_peers
 from cnnfast.benchmarks.contender import Contender, Prepared
 from cnnfast.benchmarks.workloads import Array, ConvWorkload, PoolWorkload, Workload
 
-
 #: A single channel with more taps than this isn't waited for: 11 x 11 on 2048 x 2048 takes five
 #: times as long as in cv2, and 31 x 31 fifteen times.
 PLANE_TAPS = 121

@@ -85,9 +85,18 @@ def number(value: float) -> str:
 
 def write_readme(path: Path, content: str) -> None:
     """Put the content between the markers; ValueError if they aren't there."""
-    whole = path.read_text(encoding="utf-8")
+    before, after = around_markers(path)
+    path.write_text(f"{before}{OPEN}\n{content}\n{CLOSE}{after}", encoding="utf-8")
+
+
+def around_markers(path: Path) -> tuple[str, str]:
+    """What stands before and after the tables; ValueError without markers, or without a file."""
+    try:
+        whole = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"can't read {path}: {error.strerror}") from None
     before, opening, rest = whole.partition(OPEN)
     _, closing, after = rest.partition(CLOSE)
     if not (opening and closing):
         raise ValueError(f"{path}: no {OPEN} ... {CLOSE} to write between")
-    path.write_text(f"{before}{OPEN}\n{content}\n{CLOSE}{after}", encoding="utf-8")
+    return before, after

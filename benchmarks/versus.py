@@ -6,6 +6,7 @@ A line per workload and number of threads, then a verdict per bar of ``bars``.
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 import cnnfast
 from cnnfast.benchmarks import bars, cold_start, contenders, machine, memory, report, workloads
 from cnnfast.benchmarks.bars import Verdict
-from cnnfast.benchmarks.compare import here, print_machine, thread_counts
+from cnnfast.benchmarks.compare import print_machine, thread_counts
 from cnnfast.benchmarks.contender import Contender
 from cnnfast.benchmarks.contest import Contest, Entry, contest, text
 from cnnfast.benchmarks.tables import print_table, write_json
@@ -45,9 +46,10 @@ class Outcome:
 
 
 def entrants(family: str) -> list[Contender]:
-    """Our default backend, plain and prepared, and all peers that are here."""
+    """Our default backend, plain and prepared, Numba's kernels, and all peers; here or not."""
     own = (contenders.DEFAULT, contenders.PACKED)
-    return [c for c in here(family) if c in own or c.role == "peer"]
+    chosen = [c for c in contenders.contenders(family) if c in own or c.role == "peer"]
+    return [contenders.NUMBA, *chosen] if family in ("fprop", "pool") else chosen
 
 
 def versus(
@@ -63,7 +65,10 @@ def versus(
     alone.
     """
     chosen, counts = workloads.select(layers, dtypes), thread_counts(threads)
-    taking_part = {family: entrants(family) for family in contenders.FAMILIES}
+    taking_part = {
+        family: [c for c in entrants(family) if c.missing() is None]
+        for family in contenders.FAMILIES
+    }
     return (
         one
         for workload in chosen
@@ -114,14 +119,16 @@ def _line(values: Sequence[str]) -> str:
 def run(args: argparse.Namespace) -> int:
     """Print lines as they come, then the verdicts; an interrupt ends the measuring, not the report.
 
-    The exit status is 1 if a call of ours failed. ValueError for an unknown layer.
+    The exit status is 1 if a call of ours failed. ValueError for an unknown layer, and for a README
+    without markers, before anything runs.
     """
+    if args.readme:
+        report.around_markers(args.readme)
+    if args.png:
+        importlib.import_module("matplotlib")
     lines = versus(args.layers, args.threads or THREADS, args.dtype, args.seconds or SECONDS)
-    everyone = [c for f in contenders.FAMILIES for c in contenders.contenders(f)]
-    own = (contenders.DEFAULT, contenders.PACKED)
-    print_machine(
-        args.dtype or ["float32", "float64"], [c for c in everyone if c in own or c.role == "peer"]
-    )
+    everyone = [contender for family in contenders.FAMILIES for contender in entrants(family)]
+    print_machine(args.dtype or ["float32", "float64"], everyone)
     outcome = Outcome()
     try:
         _measure(lines, outcome, args)

@@ -73,6 +73,11 @@ class Workload(ABC):
         return self.layer_tags
 
     @property
+    def labels(self) -> set[str]:
+        """What chooses it: name, family and tags."""
+        return {self.name, self.family, *self.tags}
+
+    @property
     def rank(self) -> int:
         """Spatial axes."""
         return len(self.input) - 2
@@ -115,20 +120,22 @@ class Workload(ABC):
         """Least bytes to and from memory: every operand and the result once each."""
         return self.geometry.bytes_moved
 
+    @property
     @abstractmethod
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of the arrays that the function takes, channels first."""
+
     def arrays(self) -> tuple[Array, ...]:
         """What the function takes, seeded, channels first."""
+        random = np.random.default_rng(zlib.crc32(self.layer.encode()))
+        return tuple(random.standard_normal(shape).astype(self.dtype) for shape in self.shapes)
 
     @abstractmethod
-    def bound(self, *arrays: Array, **keywords: Any) -> partial[Any]:
+    def bound(self, *arrays: Any, **keywords: Any) -> partial[Any]:
         """Our own function with such arrays, ready to call or to explain."""
 
     @abstractmethod
     def _operation(self) -> str: ...
-
-    def _normal(self, *shapes: Shape) -> tuple[Array, ...]:
-        random = np.random.default_rng(zlib.crc32(self.layer.encode()))
-        return tuple(random.standard_normal(shape).astype(self.dtype) for shape in shapes)
 
     def _window(self, stride: int) -> str:
         return "x".join([str(self.kernel)] * self.rank) + (f"/{stride}" if stride > 1 else "")
@@ -182,16 +189,17 @@ class ConvWorkload(Workload):
         """Of the forward pass."""
         return ConvGeometry.of(self.input, self.weight, **self.arguments, dtype=self.dtype)
 
-    def arrays(self) -> tuple[Array, ...]:
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
         """(input, weight), for dgrad (weight, gradient), for wgrad (input, gradient)."""
         operands = {
             "fprop": (self.input, self.weight),
             "dgrad": (self.weight, self.geometry.out_shape),
             "wgrad": (self.input, self.geometry.out_shape),
         }
-        return self._normal(*operands[self.family])
+        return operands[self.family]
 
-    def bound(self, *arrays: Array, **keywords: Any) -> partial[Any]:
+    def bound(self, *arrays: Any, **keywords: Any) -> partial[Any]:
         """``conv2d``, ``conv2d_input`` or ``conv2d_weight``, and their kin."""
         keywords = {**self.arguments, **keywords}
         first, second = arrays
@@ -246,13 +254,12 @@ class PoolWorkload(Workload):
         itemsize = np.dtype(self.dtype).itemsize
         return self.geometry.bytes_moved + again * math.prod(self.input) * itemsize
 
-    def arrays(self) -> tuple[Array, ...]:
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
         """(input,), for the gradient (gradient, input)."""
-        if self.family == "pool":
-            return self._normal(self.input)
-        return self._normal(self.geometry.out_shape, self.input)
+        return (self.input,) if self.family == "pool" else (self.geometry.out_shape, self.input)
 
-    def bound(self, *arrays: Array, **keywords: Any) -> partial[Any]:
+    def bound(self, *arrays: Any, **keywords: Any) -> partial[Any]:
         """``max_pool2d``, ``avg_pool2d_backward`` and their kin."""
         name = f"{'max' if self.reduction == 'max' else 'avg'}_pool{self.rank}d"
         keywords = {**self.arguments, **keywords}
@@ -297,7 +304,7 @@ def _fields(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is(workload: Workload, names: Sequence[str]) -> bool:
-    return not {workload.name, *workload.tags}.isdisjoint(names)
+    return not workload.labels.isdisjoint(names)
 
 
 def tags() -> tuple[str, ...]:
@@ -308,11 +315,11 @@ def tags() -> tuple[str, ...]:
 def select(
     names: Sequence[str] = (), dtypes: Sequence[str] = (), long: bool = True
 ) -> tuple[Workload, ...]:
-    """The workloads that have one of these names or tags, in these dtypes, each in its own for no
-    dtype. For no name all of them, without those tagged "long" if ``long`` is False. ValueError for
-    what is neither name nor tag.
+    """The workloads that have one of these names, families or tags, in these dtypes, each in its
+    own for no dtype. For no name all of them, without those tagged "long" if ``long`` is False.
+    ValueError for what is none of these.
     """
-    known = {workload.name for workload in workloads()} | set(tags())
+    known = set[str]().union(*(workload.labels for workload in workloads()))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(

@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .blocking import DIRECT_CHANNELS, TILE_BYTES
-from .drivers import ALIGNMENT
+from .drivers import ALIGNMENT, reads_padding
 from .finite import all_finite
-from .problem import REMEMBERED_TAPS, ConvProblem, activate
+from .problem import ACTIVATION_CODES, REMEMBERED_TAPS, ConvProblem, activate
 from .shapes import round_up
+from .temporaries import carve, exchange_channels
 
 Array = np.ndarray[Any, Any]
 Row = Callable[..., None]
@@ -183,6 +184,13 @@ def in_tiles(problem: ConvProblem, itemsize: int) -> tuple[Phases, ...]:
     return phases_of(problem, TILE_BYTES // itemsize, columns=True)
 
 
+def in_panels(problem: ConvProblem, itemsize: int) -> tuple[Phases, ...]:
+    """For rows that broadcast weights to vectors of pixels: phases side by side. Columns, of which
+    each is a kernel of its own there, would make results to be copied (conv 3 -> 64, 3x3 at 224:
+    46 ms instead of 10)."""
+    return phases_of(problem, TILE_BYTES // itemsize)
+
+
 def parts_of(split: Split) -> Callable[[ConvProblem, int], tuple[ConvProblem, ...]]:
     """The fprop problems that a dgrad runs."""
 
@@ -190,29 +198,6 @@ def parts_of(split: Split) -> Callable[[ConvProblem, int], tuple[ConvProblem, ..
         return tuple(phases.problem for phases in split(problem, itemsize))
 
     return parts
-
-
-def exchange_channels(weight: Array, groups: int, scratch: Array) -> tuple[Array, Array]:
-    """(K, C/G, ...) as (C, K/G, ...), and the scratch that is left: a view, or a copy in scratch
-    for groups of several channels.
-
-    >>> exchange_channels(np.zeros((6, 2, 3, 3, 3)), 3, np.empty(3000, np.uint8))[0].shape
-    (6, 2, 3, 3, 3)
-    """
-    out_channels, per_group, *taps = weight.shape
-    grouped = weight.reshape(groups, out_channels // groups, per_group, *taps).swapaxes(1, 2)
-    shape = groups * per_group, out_channels // groups, *taps
-    if groups == 1 or per_group == 1:
-        return grouped.reshape(shape), scratch
-    copy, scratch = _carve(scratch, grouped.shape, weight.dtype)
-    copy[...] = grouped
-    return copy.reshape(shape), scratch
-
-
-def _carve(scratch: Array, shape: Sequence[int], dtype: Any) -> tuple[Array, Array]:
-    """An array at the beginning of scratch, and what is left of it."""
-    size = math.prod(shape) * dtype.itemsize
-    return scratch[:size].view(dtype).reshape(shape), scratch[round_up(size, ALIGNMENT) :]
 
 
 def own_bytes(split: Split) -> Callable[[ConvProblem, int], int]:
@@ -236,29 +221,27 @@ def _together_bytes(part: ConvProblem, itemsize: int) -> int:
     return sum(round_up(size * itemsize, ALIGNMENT) for size in sizes)
 
 
-class Dgrad(NamedTuple):
-    """How a row runs a dgrad: its phases, those that run where gradients aren't finite, and whether
-    weights that aren't must not meet padding, and whether there are places that no output reads."""
+class _Plan(NamedTuple):
+    """How a dgrad runs: its phases; whether some are together, so that zeros fill up kernels;
+    whether an fprop reads padding; and whether phases leave places out."""
 
     phases: tuple[Phases, ...]
-    alone: tuple[Phases, ...]
+    together: bool
     padded: bool
-    partial: bool
+    gaps: bool
 
 
-def _dgrad_of(split: Split, problem: ConvProblem, itemsize: int) -> Dgrad:
-    few = math.prod(problem.kernel) <= REMEMBERED_TAPS
-    return (_find_dgrad if few else _find_dgrad.__wrapped__)(split, problem, itemsize)
+def _plan(split: Split, problem: ConvProblem, itemsize: int) -> _Plan:
+    make = _make_plan if math.prod(problem.kernel) <= REMEMBERED_TAPS else _make_plan.__wrapped__
+    return make(split, problem, itemsize)
 
 
-@lru_cache(maxsize=64)
-def _find_dgrad(split: Split, problem: ConvProblem, itemsize: int) -> Dgrad:
-    phases, alone = split(problem, itemsize), by_itself(problem, itemsize)
-    padded = any(part.problem.reads_padding for part in phases)
-    return Dgrad(
-        phases, phases if phases == alone else alone, padded,
-        _covered(phases) < math.prod(problem.size),
-    )  # fmt: skip
+@lru_cache(maxsize=256)
+def _make_plan(split: Split, problem: ConvProblem, itemsize: int) -> _Plan:
+    phases = split(problem, itemsize)
+    padded = any(reads_padding(part.problem) for part in phases)
+    together = phases != by_itself(problem, itemsize)
+    return _Plan(phases, together, padded, _covered(phases) < math.prod(problem.size))
 
 
 def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> Row:
@@ -266,34 +249,61 @@ def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> 
 
     No position of the result sees an output that isn't there, so an infinite weight must not be
     multiplied by padding: ``skipping`` is a dgrad row for that case, where ``fprop`` would. Nor may
-    an infinite gradient be multiplied by the zeros that fill up a kernel.
+    an infinite gradient be multiplied by the zeros that fill up a kernel. Either makes a NaN, so
+    where the result is smaller than what would have to be looked at, the result is, and only if it
+    has one are they.
     """
 
     def run_dgrad(
         grad_output: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem,
         scratch: Array, activation: int, threads: int,
     ) -> None:  # fmt: skip
-        phases, alone, padded, partial = _dgrad_of(split, problem, out.itemsize)
-        if skipping is not None and padded and not all_finite(weight):
+        def run(plan: _Plan) -> None:
+            _run_phases(
+                fprop, plan, grad_output, weight, bias, out, problem, scratch, activation, threads
+            )
+
+        plan = _plan(split, problem, out.itemsize)
+        doubtful = []
+        if skipping is not None and plan.padded:
+            doubtful.append(weight)
+        if plan.together:
+            doubtful.append(grad_output)
+        afterwards = out.size < sum(array.size for array in doubtful)
+        # A function of the user's might make something else of NaN.
+        afterwards = afterwards and activation in ACTIVATION_CODES.values()
+        if afterwards:
+            run(plan)
+            if not np.isnan(out).any():
+                return
+        if all(map(all_finite, doubtful)):
+            if not afterwards:
+                run(plan)
+        elif skipping is not None and plan.padded and not all_finite(weight):
             skipping(grad_output, weight, bias, out, problem, scratch, activation, threads)
-            return
-        if phases is not alone and not all_finite(grad_output):
-            phases = alone
-        if partial:
-            # Places that no output reads.
-            unread = bias.reshape(-1, 1, 1, 1) if bias.size else np.zeros(1, out.dtype)
-            out[...] = activate(unread, activation)
-        filters, scratch = exchange_channels(weight, problem.g, scratch)
-        for part in phases:
-            source = grad_output[:, :, *part.source]
-            if part.problem.k == problem.c:
-                (member,) = itertools.product(*part.members)
-                taps, target = filters[:, :, *(m.taps for m in member)], _places_of(out, member)
-                fprop(source, taps, bias, target, part.problem, scratch, activation, threads)
-            else:
-                _run_together(fprop, source, filters, bias, out, part, scratch, activation, threads)
+        else:
+            run(_plan(by_itself, problem, out.itemsize))
 
     return run_dgrad
+
+
+def _run_phases(
+    fprop: Row, plan: _Plan, grad_output: Array, weight: Array, bias: Array, out: Array,
+    problem: ConvProblem, scratch: Array, activation: int, threads: int,
+) -> None:  # fmt: skip
+    if plan.gaps:
+        # Places that no output reads.
+        alone = bias.reshape(-1, 1, 1, 1) if bias.size else np.zeros(1, out.dtype)
+        out[...] = activate(alone, activation)
+    filters, scratch = exchange_channels(weight, problem.g, scratch)
+    for part in plan.phases:
+        source = grad_output[:, :, *part.source]
+        if part.problem.k == problem.c:
+            (member,) = itertools.product(*part.members)
+            taps, target = filters[:, :, *(m.taps for m in member)], _places_of(out, member)
+            fprop(source, taps, bias, target, part.problem, scratch, activation, threads)
+        else:
+            _run_together(fprop, source, filters, bias, out, part, scratch, activation, threads)
 
 
 def _covered(phases: tuple[Phases, ...]) -> int:
@@ -316,7 +326,7 @@ def _run_together(
     c = problem.k // len(members)
     per_group = filters.reshape(problem.g, c, *filters.shape[1:])
     shape = problem.g, len(members), c, problem.c, *problem.kernel
-    weight, scratch = _carve(scratch, shape, filters.dtype)
+    weight, scratch = carve(scratch, shape, filters.dtype)
     weight[...] = 0
     for i, member in enumerate(members):
         taps = per_group[:, :, :, *(m.taps for m in member)]
@@ -328,7 +338,7 @@ def _run_together(
     if bias.size:
         bias = np.repeat(bias.reshape(problem.g, 1, c), len(members), axis=1).reshape(-1)
     every = problem.n, problem.g * problem.k, *problem.output
-    result, scratch = _carve(scratch, every, out.dtype)
+    result, scratch = carve(scratch, every, out.dtype)
     flat = weight.reshape(problem.g * problem.k, *weight.shape[3:])
     fprop(source, flat, bias, result, problem, scratch, activation, threads)
     sets = result.reshape(problem.n, problem.g, len(members), c, *problem.output)

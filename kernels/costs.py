@@ -16,9 +16,8 @@ from .blocking import (
     TILE_PIXELS,
     reduction_length,
     tiled_cut,
-    wgrad_cut,
-    wgrad_direct_cut,
 )
+from .blocking_gradients import in_pairs, wgrad_cut, wgrad_direct_cut
 from .problem import ConvProblem, PoolProblem
 from .shapes import ceil_div
 
@@ -43,20 +42,23 @@ GATHER = 0.5
 LOOP_STEP = 4.0
 REFERENCE_START = 3000.0
 REFERENCE_STEP = 1.0
+#: A row of the direct dgrad of pairs of columns: its start, a multiply-add of a vector.
+PAIR_START = 15.0
+PAIR_STEP = 0.18
 #: BLAS: a float32 multiply-add, a column element written and read, an image.
 BLAS_STEP = 0.025
 BLAS_COLUMN = 2.0
 BLAS_START = 20_000.0
 #: A part of a call that has several: views, tables and two hand-overs.
 PART_START = 15_000.0
-#: A gradient packed into its panel by wgrad, a register tile loaded and stored for a unit, a sum
+#: An element transposed into wgrad's copies, a register tile loaded and stored for a unit, a sum
 #: added up.
-PACK_GRADIENT = 0.5
+PACK_GRADIENT = 0.25
 TILE_RESUME = 30.0
 ADD_UP = 1.0
 #: A row of the direct wgrad for the taps of a kernel row: its start, a vector for one tap.
-DOT_START = 10.0
-DOT_STEP = 0.5
+DOT_START = 2.5
+DOT_STEP = 0.17
 #: Kernels as large as a plane leave the caches: 1.2 to 7.6 times the estimate for ``conv2d_weight``
 #: with ``backend="im2col/cython"`` on one thread, on five layers of the benchmark.
 LARGE_KERNEL = 5.0
@@ -106,6 +108,22 @@ def direct(geometry: Any, problem: ConvProblem) -> float:
     return rows * (ROW_START + reduction_length(problem) * step)
 
 
+def dgrad_direct(geometry: Any, part: ConvProblem) -> float:
+    """As an fprop, or pairs of columns of the whole result."""
+    if part != geometry.problem or not in_pairs(part) or geometry.input.stride_of("W") != 1:
+        return rows(geometry, part)
+    lanes = TILE_BYTES // 2 // geometry.dtype.itemsize
+    count = part.n * part.g * part.d * part.h * ceil_div(part.c, DIRECT_CHANNELS)
+    taps = part.t * part.r / (part.stride_d * part.stride_h) * ceil_div(part.s, 2) * part.k
+    step = ceil_div(part.w, 2 * lanes) * 2 * min(part.c, DIRECT_CHANNELS) * PAIR_STEP
+    return count * (PAIR_START + taps * step)
+
+
+def rows(geometry: Any, problem: ConvProblem) -> float:
+    """Blocks of rows of vectors, up to four channels side by side."""
+    return direct(geometry, problem) / 4
+
+
 def _products(problem: ConvProblem) -> int:
     return _outputs(problem) * problem.k * reduction_length(problem)
 
@@ -126,11 +144,11 @@ def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
     """Register tiles of weights, units of pixels after each other."""
     cut = wgrad_cut(problem, geometry.dtype.itemsize)
     pixels = problem.n * problem.o * problem.p * problem.q
-    tiles = cut.weight_panels * cut.channel_blocks * cut.tiles
+    tiles = cut.weight_panels * ceil_div(reduction_length(problem), TILE_PIXELS)
     computing = tiles * (pixels * TILE_STEP + cut.units * TILE_RESUME)
-    packing = cut.weight_panels * cut.width * pixels * PACK_GRADIENT
-    blocks = problem.g * cut.k_blocks * cut.units * cut.channel_blocks
-    copying = blocks * cut.halo_elements * PACK_HALO
+    packing = cut.channel_blocks * cut.weight_panels * cut.width * pixels * PACK_GRADIENT
+    halos = problem.g * cut.k_blocks * cut.units * ceil_div(problem.c, cut.tile_channels)
+    copying = halos * cut.halo_elements * PACK_GRADIENT
     return computing + packing + copying + cut.shared_elements * ADD_UP
 
 

@@ -31,9 +31,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import parallel
+from .blocking_gradients import in_pairs
 from .finite import all_finite
-from .problem import ConvProblem, taps_of
-from .shapes import round_up
+from .problem import ConvProblem, PoolProblem, all_windows_read, taps_of
+from .shapes import ceil_div, round_up
 
 Array = np.ndarray[Any, Any]
 Fprop = Callable[..., None]
@@ -100,6 +101,8 @@ def fprop(
         threads: int,
     ) -> None:
         cut, taps = remembered_cut(problem, x.itemsize), taps_of(problem)
+        if not cut.tasks:
+            return
         pack = pack_weight if weight.ndim > 1 else None
         threads = min(threads, cut.tasks)
         shared = cut.shared_elements if pack else 0
@@ -136,11 +139,8 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
     def run_fprop(
         x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
     ) -> None:
-        if problem.reads_padding and not all_finite(weight):
-            pairs = zip(problem.pad, problem.pad_after, strict=True)
-            x = np.pad(x, ((0, 0), (0, 0), *pairs))
-            sizes = dict(zip("dhw", x.shape[2:], strict=True))
-            problem = problem._replace(pad_d=0, pad_h=0, pad_w=0, **sizes)
+        if reads_padding(problem) and not all_finite(weight):
+            x, problem = _with_padding(x, problem)
         fprop(x, weight, bias, out, problem, *rest)
 
     compiled = compiled_of(fprop)
@@ -149,12 +149,25 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
     return run_fprop
 
 
+def reads_padding(problem: ConvProblem) -> bool:
+    """Whether any window reaches beyond the input."""
+    return any(problem.pad) or any(problem.pad_after)
+
+
+def _with_padding(x: Array, problem: ConvProblem) -> tuple[Array, ConvProblem]:
+    """A padded copy, and the problem that reads it without padding."""
+    pairs = zip(problem.pad, problem.pad_after, strict=True)
+    x = np.pad(x, ((0, 0), (0, 0), *pairs))
+    sizes = dict(zip("dhw", x.shape[2:], strict=True))
+    return x, problem._replace(pad_d=0, pad_h=0, pad_w=0, **sizes)
+
+
 def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) -> Fprop:
     """The callable of a wgrad row: partial sums of the tasks, then their sum into ``out``.
 
-    ``tiles(x, grad_output, sums, problem, cut, local, queue)`` runs tasks,
-    ``finish(sums, out, problem, cut, queue)`` adds up the slices of panels in order. ``sums`` is
-    the cut's shared scratch.
+    ``tiles(x, grad_output, sums, out, problem, cut, local, queue)`` runs tasks, which write
+    ``out`` themselves if all of the reduction is one slice; otherwise ``finish(sums, out, problem,
+    cut, queue)`` adds up the slices of panels in order. ``sums`` is the cut's shared scratch.
     """
     remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
 
@@ -178,13 +191,65 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
         queue, panels = (parallel.queue_of(n, threads) for n in (cut.tasks, cut.weight_panels))
 
         def body(worker: int) -> None:
-            tiles(x, grad_output, sums, problem, cut, local[worker], queue)
-            parallel.wait_for(queue)
-            finish(sums, out, problem, cut, panels)
+            tiles(x, grad_output, sums, out, problem, cut, local[worker], queue)
+            if cut.slices > 1:
+                parallel.wait_for(queue)
+                finish(sums, out, problem, cut, panels)
 
         parallel.run(body, threads)
 
     return run_wgrad
+
+
+def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
+    """The same for a wgrad row and gradients that aren't finite.
+
+    Where every window reads some of the input, each of them makes a weight's gradient infinite or
+    NaN, so the result, mostly small, shows whether there are any.
+    """
+
+    def run_wgrad(
+        x: Array, grad_output: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
+    ) -> None:
+        padded = reads_padding(problem) and x.dtype.kind == "f"
+        if not padded or all_windows_read(problem):
+            wgrad(x, grad_output, bias, out, problem, *rest)
+            if not padded or all_finite(out):
+                return
+        if not all_finite(grad_output):
+            x, problem = _with_padding(x, problem)
+        wgrad(x, grad_output, bias, out, problem, *rest)
+
+    return run_wgrad
+
+
+def dgrad_in_pairs(
+    cut_of: Callable[[ConvProblem], Any], tiles: Callable[..., None], otherwise: Fprop
+) -> Fprop:
+    """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous columns and finite weights alone.
+
+    ``tiles(grad_output, weight, out, problem, cut, queue)`` runs tasks.
+    """
+
+    def run_dgrad(
+        grad_output: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem,
+        scratch: Array, activation: int, threads: int,
+    ) -> None:  # fmt: skip
+        contiguous = grad_output.strides[4] == out.strides[4] == out.itemsize
+        plain = not bias.size and not activation and grad_output.size
+        if not (in_pairs(problem) and contiguous and plain and all_finite(weight)):
+            otherwise(grad_output, weight, bias, out, problem, scratch, activation, threads)
+            return
+        cut = cut_of(problem)
+        threads = min(threads, cut.tasks)
+        queue = parallel.queue_of(cut.tasks, threads)
+
+        def body(worker: int) -> None:
+            tiles(grad_output, weight, out, problem, cut, queue)
+
+        parallel.run(body, threads)
+
+    return run_dgrad
 
 
 def _regions(
@@ -220,26 +285,38 @@ def pool(
     indices  (N, C, O, P, Q)    int64, any strides, overwritten, or None      OUT
 
     ``bodies`` maps a reduction to its body: ``"max"`` and ``"mean"`` are called with
-    ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
-    queue)``. Task = (n, c, o, p): one output row.
+    ``(x, out, problem, windows, channels_last, queue)``, ``"argmax"`` with ``(x, out, indices,
+    problem, windows, channels_last, queue)``. Task = an output row: (n, c, o, p) or, where
+    ``channels_last`` says that all arrays have their channels side by side, (n, o, p).
     """
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
         problem, windows = geometry.problem, geometry.windows
         tiles = bodies[geometry.reduction if indices is None else "argmax"]
         arrays = (x, out) if indices is None else (x, out, indices)
-
-        tasks = problem.n * problem.c * problem.o * problem.p
+        channels_last, tasks = pool_tasks(problem, *arrays)
         threads = min(threads, tasks)
         queue = parallel.queue_of(tasks, threads)
 
         def body(worker: int) -> None:
-            tiles(*arrays, problem, windows, queue)
+            tiles(*arrays, problem, windows, channels_last, queue)
 
         parallel.run(body, threads)
 
     run_pool.compiled = compiled  # type: ignore[attr-defined]
     return run_pool
+
+
+def pool_tasks(problem: PoolProblem, *arrays: Array) -> tuple[bool, int]:
+    """Whether a pooling of five-axis arrays is channels last, and how many tasks it has then."""
+    channels_last = _channels_last(problem.c, *arrays)
+    rows = problem.n * problem.o * problem.p
+    return channels_last, rows if channels_last else rows * problem.c
+
+
+def _channels_last(channels: int, *arrays: Array) -> bool:
+    """Whether there are several channels, neighbours in every array's memory."""
+    return channels > 1 and all(array.strides[1] == array.itemsize for array in arrays)
 
 
 def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
@@ -250,26 +327,29 @@ def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
     indices      (N, C, O, P, Q)    int64, any strides: where maxima were, or None  IN
     out          (N, C, D, H, W)    any strides, overwritten                        OUT
 
-    ``bodies``: ``"scatter"(grad_output, indices, out, problem, queue)`` adds each gradient to
-    its maximum's place (none for an index outside of the plane),
-    ``"spread"(grad_output, out, problem, windows, queue)`` adds it by the divisor to all of
-    its window. Task = (n, c): a whole plane of ``out``,
-    which the body clears first, so no two tasks add to one place.
+    ``bodies``: ``"scatter"(grad_output, indices, out, problem, block, queue)`` adds each gradient
+    to its maximum's place (none for an index outside of the plane),
+    ``"spread"(grad_output, out, problem, windows, block, queue)`` adds it by the divisor to all of
+    its window. Task = (n, block of channels): whole planes of ``out``, which the body fills, so no
+    two tasks add to one place. A block is one channel or, where all arrays have their channels
+    side by side, a cache line of them.
     """
 
     def run_pool_grad(
         grad_output: Array, indices: Array | None, out: Array, geometry: Any, threads: int
     ) -> None:
         problem, windows = geometry.problem, geometry.windows
-
-        threads = min(threads, problem.n * problem.c)
-        queue = parallel.queue_of(problem.n * problem.c, threads)
+        arrays = (grad_output, out) if indices is None else (grad_output, indices, out)
+        block = ALIGNMENT // out.itemsize if _channels_last(problem.c, *arrays) else 1
+        tasks = problem.n * ceil_div(problem.c, block)
+        threads = min(threads, tasks)
+        queue = parallel.queue_of(tasks, threads)
 
         def body(worker: int) -> None:
             if indices is None:
-                bodies["spread"](grad_output, out, problem, windows, queue)
+                bodies["spread"](grad_output, out, problem, windows, block, queue)
             else:
-                bodies["scatter"](grad_output, indices, out, problem, queue)
+                bodies["scatter"](grad_output, indices, out, problem, block, queue)
 
         parallel.run(body, threads)
 

@@ -90,11 +90,6 @@ class ConvProblem(NamedTuple):
         )
         return first, second, third
 
-    @property
-    def reads_padding(self) -> bool:
-        """Whether any window reaches beyond the input."""
-        return any(self.pad) or any(self.pad_after)
-
 
 #: Tables of kernels with more taps are made again for each call instead of kept.
 REMEMBERED_TAPS = 4096
@@ -119,6 +114,21 @@ def _find_taps(problem: ConvProblem) -> Array:
     table = np.array(rows, np.int64)
     table.flags.writeable = False
     return table
+
+
+@lru_cache(maxsize=256)
+def all_windows_read(problem: ConvProblem) -> bool:
+    """Whether no output's window lies in the padding alone."""
+    taps = iter(taps_of(problem).tolist())
+    for kernel, outputs in zip(problem.kernel, problem.output, strict=True):
+        ranges = sorted(next(taps) for _ in range(kernel))
+        end = 0
+        for low, high in ranges:
+            if low <= end:
+                end = max(end, high)
+        if end < outputs:
+            return False
+    return True
 
 
 def windows_of(problem: ConvProblem, tap: Sequence[int]) -> tuple[slice, slice, slice]:

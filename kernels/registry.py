@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import adjoints, blocking, costs
+from . import adjoints, blocking, blocking_gradients, blocking_rows, costs
 from .drivers import cut_scratch_bytes
 
 F32_F64 = ("float32", "float64")
@@ -141,6 +141,20 @@ def _dgrad(method: Algorithm, split: adjoints.Split = adjoints.by_itself) -> Alg
     return method._replace(parts=adjoints.parts_of(split), instead=alone, own=own)
 
 
+def _in_pairs(method: Algorithm) -> Algorithm:
+    """A dgrad made of fprops, but for problems that it does in pairs of columns."""
+
+    def parts(problem: Any, itemsize: int) -> tuple[Any, ...]:
+        return (
+            (problem,) if blocking_gradients.in_pairs(problem) else method.parts(problem, itemsize)
+        )
+
+    def instead(problem: Any, itemsize: int) -> tuple[Any, ...]:
+        return (*method.parts(problem, itemsize), *method.instead(problem, itemsize))
+
+    return method._replace(cost=costs.dgrad_direct, parts=parts, instead=instead)
+
+
 def _wgrad(method: Algorithm) -> Algorithm:
     """The wgrad of an fprop algorithm."""
     cost = costs.of_large_kernels(method.cost)
@@ -148,13 +162,14 @@ def _wgrad(method: Algorithm) -> Algorithm:
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
-IM2COL = Algorithm("im2col", costs.im2col, blocking.im2col_cut, packs=True)
+IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
 DIRECT = Algorithm("direct", costs.direct, blocking.direct_cut)
+ROWS = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
-WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking.wgrad_cut)
-WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking.wgrad_direct_cut)
+WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking_gradients.wgrad_cut)
+WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking_gradients.wgrad_direct_cut)
 POOL = Algorithm("direct", costs.pool)
 POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
@@ -162,7 +177,7 @@ POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", TILED, "cython_cpu", "cython_cpu._tiled:fprop"),
     Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
-    Kernel("fprop", DIRECT, "cython_cpu", "cython_cpu._direct:fprop"),
+    Kernel("fprop", ROWS, "cython_cpu", "cython_cpu._direct:fprop"),
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),
     Kernel("fprop", TILED, "numba_cpu", "numba_cpu.tiled:fprop"),
     Kernel("fprop", IM2COL, "numba_cpu", "numba_cpu.im2col:fprop"),
@@ -179,11 +194,16 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "cython_cpu", "cython_cpu._im2col:dgrad"),
-    Kernel("dgrad", _dgrad(DIRECT, adjoints.in_rows), "cython_cpu", "cython_cpu._direct:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "cython_cpu", "cython_cpu._im2col:dgrad"),
+    Kernel(
+        "dgrad",
+        _in_pairs(_dgrad(ROWS, adjoints.in_rows)),
+        "cython_cpu",
+        "cython_cpu._dgrad_direct:dgrad",
+    ),
     Kernel("dgrad", _dgrad(LOOP), "cython_cpu", "cython_cpu._loop:dgrad", WITH_INT64),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "numba_cpu", "numba_cpu.tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "numba_cpu", "numba_cpu.im2col:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "numba_cpu", "numba_cpu.im2col:dgrad"),
     Kernel(
         "dgrad", _dgrad(DIRECT, adjoints.in_rows), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64
     ),

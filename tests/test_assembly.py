@@ -58,19 +58,42 @@ def assert_micro_kernel(listing: str, suffix: str, stack: str) -> None:
         assert count(body, r"vbroadcast|vmovddup") <= steps * TILE_PIXELS
 
 
+#: A kernel's function, by what it multiplies: rows x vectors (or pixels x panels) side by side.
+KERNEL = re.compile(r'^"?cnnfast\.(tile|gemm)\.f\d+\.(\d+)\.(\d+)x(\d+)[\w.]*"?:\s*$', re.MULTILINE)
+
+
 @pytest.mark.parametrize(("dtype", "suffix"), [("float32", "ps"), ("float64", "pd")])
-@pytest.mark.parametrize("algorithm", ["tiled", "im2col"])
-def test_numba(algorithm: str, dtype: str, suffix: str) -> None:
+@pytest.mark.parametrize(("algorithm", "sizes"), [("tiled", 12), ("im2col", 15)])
+def test_numba(algorithm: str, sizes: int, dtype: str, suffix: str) -> None:
+    """The loop of every size multiplies whole steps in vectors as wide as the machine's, and keeps
+    no vector in memory."""
     if engine_missing("numba_cpu"):
         pytest.skip(f"numba engine: {engine_missing('numba_cpu')}")
     from llvmlite import binding
 
-    if not binding.get_host_cpu_features().get("fma", False):
+    features = binding.get_host_cpu_features()
+    if not features.get("fma", False):
         pytest.skip("this machine has no fused multiply-add")
+    register = "zmm" if features.get("avx512f", False) else "ymm"
+    bytes_of_vector = 64 if register == "zmm" else 32
     module = importlib.import_module(f"cnnfast.kernels.numba_cpu.{algorithm}")
     geometry = ConvGeometry.of((1, 4, 8, 8), (5, 4, 3, 3), dtype=dtype)
-    # LLVM leaves out the frame pointer and uses its register for another one.
-    assert_micro_kernel(numba_listing(module, algorithm, geometry), suffix, r"[re]sp\b")
+    _, *found = KERNEL.split(numba_listing(module, algorithm, geometry))
+    seen = 0
+    for kind, lanes, rows, columns, rest in zip(*(found[i::5] for i in range(5)), strict=True):
+        if int(lanes) * geometry.dtype.itemsize != bytes_of_vector:
+            continue
+        vectors = int(columns) * (64 // bytes_of_vector if kind == "tile" else 1)
+        step = int(rows) * vectors
+        listing = rest[: rest.index(".Lfunc_end")]
+        loops = [body for body in inner_loops(listing) if count(body, "vfmadd")]
+        assert loops, f"{kind} {rows}x{columns}: no inner loop multiplies"
+        for body in loops:
+            assert count(body, rf"vfmadd\w+{suffix}\b.*{register}") == step, body
+            assert count(body, r"mm\d+.*\(%[re]sp|\(%[re]sp.*mm\d") == 0, f"spilled: {body}"
+            assert count(body, r"vmov[au]p[sd].*,\s*(0x)?[-\w]*\(") == 0, f"a store: {body}"
+        seen += 1
+    assert seen >= sizes
 
 
 def numba_listing(module: Any, algorithm: str, geometry: ConvGeometry) -> str:
@@ -79,16 +102,24 @@ def numba_listing(module: Any, algorithm: str, geometry: ConvGeometry) -> str:
 
     from cnnfast.kernels import blocking
 
-    cut = getattr(blocking, f"{algorithm}_cut")(geometry.problem, geometry.dtype.itemsize)
+    cut_of = {"tiled": blocking.tiled_cut, "im2col": blocking.gemm_cut}[algorithm]
     element = from_dtype(np.dtype(geometry.dtype))
     view = [types.Array(element, 5, "A", readonly=fixed) for fixed in (True, False)]
     flat = [types.Array(element, 1, "C", readonly=fixed) for fixed in (True, False)]
-    signature: list[Any] = [view[0], flat[0], flat[0], view[1], typeof(geometry.problem)]
-    signature += [typeof(cut), flat[1], types.int64, types.int64]
+    kinds = {
+        "x": view[0],
+        "packed": flat[0],
+        "bias": flat[0],
+        "out": view[1],
+        "problem": typeof(geometry.problem),
+        "taps": types.Array(types.int64, 2, "C", readonly=True),
+        "cut": typeof(cut_of(geometry.problem, geometry.dtype.itemsize)),
+        "local": flat[1],
+        "halo_ready": types.boolean,
+    }
     tile = getattr(module, f"{algorithm}_tile")
-    extra = len(tile.py_func.__code__.co_varnames[: tile.py_func.__code__.co_argcount])
-    signature += [types.boolean] * (extra - len(signature))
-    tile.compile(tuple(signature))
+    names = tile.py_func.__code__.co_varnames[: tile.py_func.__code__.co_argcount]
+    tile.compile(tuple(kinds.get(name, types.int64) for name in names))
     return "\n".join(tile.inspect_asm().values())
 
 

@@ -207,6 +207,9 @@ def test_bars_are_judged_by_medians() -> None:
     assert grouped.cells()[-2:] == ["mean >= 1.50, worst >= 1.00", "met"]
     assert not found["grouped and depthwise / best peer", "2"].met
     assert found["tiny calls / torch", "1"].worst.value == pytest.approx(7 / 3)
+    numba = hand_made(tiny("tiny-8"), 1.0, entry("cnnfast numba", 1.25, "own"))
+    (engine,) = (v for v in bars.verdicts([numba]) if "numba" in v.bar.title)
+    assert (engine.mean, engine.met) == (pytest.approx(0.8), False)
     fast = found["1x1x8x8, 3x3, microseconds", "1"]
     assert fast.worst.value == pytest.approx(3.0)
     assert fast.cells()[-2:] == ["worst <= 4.00", "met"]
@@ -318,7 +321,9 @@ def test_memory_is_what_explain_says(capsys: Any) -> None:
     assert row.data == 2 * 64 * 56 * 56 * 4
     rows = [row._replace(scratch=row.data // 2, packed_scratch=row.data // 10)]
     assert [v.met for v in memory.verdicts(rows)] == [True]
-    assert [v.met for v in memory.verdicts([rows[0]._replace(packed_scratch=None)])] == [False]
+    assert [v.met for v in memory.verdicts([rows[0]._replace(packed_scratch=row.data)])] == [False]
+    gradient = rows[0]._replace(packed_scratch=None)
+    assert [v.cells()[-2] for v in memory.verdicts([gradient])] == ["no bar"]
 
 
 def test_gradients_are_set_beside_the_forward_pass(capsys: Any) -> None:

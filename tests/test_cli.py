@@ -72,6 +72,8 @@ def test_demo_notices_a_wrong_backend(
         (["explain", "conv2d", "1,3,8,8", "4,3,3,3", "--backend", "fast"], "got 'fast'"),
         (["bench", "--layers", "no-such-layer"], "no-such-layer"),
         (["bench", "--peers", "--layers", "no-such-layer"], "no-such-layer"),
+        (["bench", "--peers", "--readme", "/no/such/file.md"], "can't read /no/such/file.md"),
+        (["bench", "--peers", "--readme", __file__], "to write between"),
         (["bench", "--threads", "0"], "threads must be at least 1, got 0"),
         (["bench", "--png", "roofline.png"], "--png and --readme go with --peers"),
         (["bench", "--peers", "--backends", "tiled"], "--backends doesn't go with --peers"),

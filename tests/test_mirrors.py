@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from cnnfast import kernels
-from cnnfast.kernels import blocking, problem
+from cnnfast.kernels import blocking, blocking_gradients, blocking_rows, problem
 
 HERE = Path(kernels.__file__).parent / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
-    blocking.Im2colCut, blocking.TiledCut, blocking.DirectCut, blocking.WgradCut,
-    blocking.WgradDirectCut,
+    blocking.GemmCut, blocking.TiledCut, blocking_rows.RowsCut,
+    blocking_gradients.DgradCut, blocking_gradients.WgradCut, blocking_gradients.WgradDirectCut,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("fields", TUPLES, ids=lambda fields: fields.__name__)
 def test_c_structs_list_the_fields_of_their_tuples(fields: type) -> None:
-    text = (HERE / "_problem.pxd").read_text()
-    found = re.search(rf"cdef struct {fields.__name__}:\n((?: +int64_t .*\n)+)", text)
+    text = (HERE / "_problem.pxd").read_text() + (HERE / "_pool_windows.pxd").read_text()
+    found = re.search(rf"c\w+ struct {fields.__name__}:\n((?: +int64_t .*\n)+)", text)
     assert found is not None
     names = re.findall(r"\w+", found[1].replace("int64_t", ""))
     assert tuple(names) == fields._fields  # type: ignore[attr-defined]
@@ -34,7 +34,11 @@ def defined(file: str, name: str) -> int:
 
 
 def test_c_constants_are_those_of_blocking() -> None:
-    assert defined("microkernel.h", "define TILE_PIXELS") == blocking.TILE_PIXELS
-    assert blocking.TILE_BYTES == 2 * 32, "two vectors of 32 bytes: WIDTH of microkernel.h"
-    assert defined("_microkernel.pxd", "TILE_PIXELS") == blocking.TILE_PIXELS
+    assert defined("microkernel.h", "define MOST_PIXELS") == blocking.MOST_PIXELS
+    assert defined("_microkernel.pxd", "MOST_PIXELS") == blocking.MOST_PIXELS
+    assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
+    assert defined("dgrad_direct.h", "define MOST_CHANNELS") == blocking.DIRECT_CHANNELS
+    assert defined("dgrad_direct.h", "define MOST_TAPS") == blocking_gradients.PAIR_TAPS
+    assert defined("_dgrad_direct.pyx", "PLACES") == blocking_gradients.PAIR_PLACES
+    assert defined("wgrad.h", "define MOST_WEIGHTS") == blocking_gradients.WGRAD_WEIGHTS

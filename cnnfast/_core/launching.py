@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnfast.kernels import parallel
-from cnnfast.kernels.drivers import compiled_of
+from cnnfast.kernels.drivers import compiled_of, pool_tasks, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import taps_of
 
@@ -53,7 +53,7 @@ def launched_conv(
 
     from cnnfast.kernels.cython_cpu._launch import ConvLauncher
 
-    looks = compiled.skips_padding and geometry.dtype.kind == "f" and call.problem.reads_padding
+    looks = compiled.skips_padding and geometry.dtype.kind == "f" and reads_padding(call.problem)
     flops = geometry.flops
     launcher: Callable[..., Array] = ConvLauncher(
         call, (first, second, bias, result, out is not None), views, call.problem, cut,
@@ -79,6 +79,7 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
     flops = geometry.flops
     launcher: Callable[..., Any] = PoolLauncher(
         call, (x, result, out is not None), views, geometry.problem, geometry.windows,
+        *pool_tasks(geometry.problem, *views[: 3 if call.with_indices else 2]),
         compiled.tasks[geometry.dtype.name],
         compiled.codes["argmax" if call.with_indices else geometry.reduction],
         flops, flops < SERIAL_FLOPS, parallel.run,

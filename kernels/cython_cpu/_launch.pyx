@@ -13,7 +13,9 @@ from libc.string cimport memcmp, memset
 
 cimport numpy as cnp
 
-from cnnfast.kernels.cython_cpu._call cimport ConvCall, PoolCall, RunConv, RunPacking, RunPool
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, RunConv, RunPacking
+from cnnfast.kernels.cython_cpu._pool_call cimport PoolCall, RunPool
+from cnnfast.kernels.cython_cpu._pool_windows cimport find_windows
 from cnnfast.kernels.cython_cpu._problem cimport read_fields
 
 cnp.import_array()
@@ -378,29 +380,30 @@ cdef class PoolLauncher(Launcher):
     cdef object windows
 
     def __init__(
-        self, otherwise, arrays, views, problem, windows, tasks, reduction, flops, alone,
-        run_parallel,
+        self, otherwise, arrays, views, problem, windows, channels_last, count, tasks, reduction,
+        flops, alone, run_parallel,
     ):
         """``arrays``: x, the result, whether that is given; ``views``: x, the result and a new
-        result with five axes; ``tasks``: the row's function; ``reduction``: its code."""
+        result with five axes; ``count``: how many tasks there are; ``tasks``: the row's function;
+        ``reduction``: its code."""
         cdef const int64_t[:, ::1] table = windows
         x, result, has_out = arrays
-        count = problem.n * problem.c * problem.o * problem.p
         Launcher.__init__(self, otherwise, has_out, count, flops, alone, run_parallel)
         self.windows, self.with_indices = windows, otherwise.with_indices
         self.run = <RunPool>PyCapsule_GetPointer(tasks, NULL)
         memset(&self.call, 0, sizeof(PoolCall))
-        read_fields(problem, &self.call.problem)
-        self.call.windows, self.call.reduction = &table[0, 0], reduction
+        read_fields(problem, &self.call.pooling.problem)
+        self.call.reduction = reduction
         if not (
-            read_view(&self.first, x, views[0], &self.call.x_strides)
-            and read_view(&self.out, result, views[1], &self.call.out_strides)
+            read_view(&self.first, x, views[0], &self.call.pooling.x)
+            and read_view(&self.out, result, views[1], &self.call.pooling.out)
         ):
             raise ValueError("a launcher takes plain, aligned arrays in the machine's byte order")
         for axis in range(5):
-            (<int64_t*>&self.call.indices_strides)[axis] = (
+            (<int64_t*>&self.call.pooling.indices)[axis] = (
                 views[2].strides[axis] // views[2].itemsize
             )
+        find_windows(&self.call.pooling, &table[0, 0], channels_last)
 
     def __call__(self, x, out=None):
         """The result, or what ``otherwise`` gives."""

@@ -87,7 +87,7 @@ cdef void run_tasks(const ConvCall* call, number* local, int64_t* queue) noexcep
             tile(
                 <const number*>call.x, &call.x_strides, <const number*>call.weight,
                 &call.weight_strides, <const number*>call.bias, <number*>call.out,
-                &call.out_strides, &call.problem, <int>call.activation, task,
+                &call.out_strides, &call.problem, call.activation, task,
             )
 
 

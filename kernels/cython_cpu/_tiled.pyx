@@ -22,7 +22,7 @@ from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._microkernel cimport (
-    MOST_PIXELS, Runs, copy_transposed, multiply_pixels,
+    MOST_PIXELS, Runs, copy_transposed, fetch, multiply_pixels,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, next_tasks, read_fields,
@@ -88,35 +88,53 @@ cdef void copy_row(
     const floating* x, int64_t stride_c, int64_t stride_w, int64_t first, int64_t step,
     int64_t size, floating* halo, int64_t columns, int64_t channels, int64_t pixel,
 ) noexcept nogil:
-    """Copy the positions ``first, first + step, ...`` of an input row of ``size``, channels last,
+    """Copy ``channels`` of the positions ``first, first + step, ...`` of an input row of ``size``
     to pixels ``pixel`` elements apart; those outside of it are zeros."""
     cdef Range copied = inside(first, step, size, columns)
-    memset(halo, 0, copied.begin * pixel * sizeof(floating))
+    cdef int64_t column
+    for column in range(copied.begin):
+        memset(halo + column * pixel, 0, channels * sizeof(floating))
     copy_transposed(
         halo + copied.begin * pixel, pixel, x + (first + copied.begin * step) * stride_w,
         stride_w * step, stride_c, copied.end - copied.begin, channels,
     )
-    memset(halo + copied.end * pixel, 0, (columns - copied.end) * pixel * sizeof(floating))
+    for column in range(copied.end, columns):
+        memset(halo + column * pixel, 0, channels * sizeof(floating))
 
 
 cdef void copy_halo(
     const floating* x, const InputStrides* strides, const ConvProblem* problem,
-    const Place* place, int64_t pixel, floating* halo,
+    const Place* place, int64_t block, int64_t pixel, floating* halo,
 ) noexcept nogil:
-    """Copy the padded input under a place, an image and group in ``x``."""
-    cdef int64_t row_elements = place.halo_columns * pixel, t, row, d, h
-    for t in range(problem.t):
-        d = place.d + t * problem.dilation_d
-        for row in range(place.halo_rows):
-            h = place.h + row * place.step_h
-            if 0 <= d < problem.d and 0 <= h < problem.h:
+    """Copy the padded input under a place, an image and group in ``x``, ``block`` channels at a
+    time, whose rows lie side by side in NCHW, and have the next channels fetched meanwhile."""
+    cdef int64_t row_elements = place.halo_columns * pixel
+    cdef Range in_h = inside(place.h, place.step_h, problem.h, place.halo_rows)
+    cdef int64_t first_h = place.h + in_h.begin * place.step_h
+    cdef int64_t span = (in_h.end - in_h.begin) * place.step_h * strides.h
+    cdef int64_t first = 0, channels, c, t, row, d, h
+    cdef const floating* under
+    cdef floating* to
+    if strides.c == 1:
+        block = problem.c
+    while first < problem.c:
+        channels = min(block, problem.c - first)
+        to = halo + first
+        for t in range(problem.t):
+            d = place.d + t * problem.dilation_d
+            under = x + d * strides.d + first * strides.c
+            if strides.w == 1 and 0 < strides.h <= 2 * problem.w and 0 <= d < problem.d:
+                for c in range(channels, min(channels + block, problem.c - first)):
+                    fetch(under + c * strides.c + first_h * strides.h, span * sizeof(floating))
+            for row in range(place.halo_rows):
+                h = place.h + row * place.step_h
                 copy_row(
-                    x + d * strides.d + h * strides.h, strides.c, strides.w, place.w,
-                    place.step_w, problem.w, halo, place.halo_columns, problem.c, pixel,
+                    under + h * strides.h, strides.c, strides.w, place.w, place.step_w,
+                    problem.w if 0 <= d < problem.d and 0 <= h < problem.h else 0,
+                    to, place.halo_columns, channels, pixel,
                 )
-            else:
-                memset(halo, 0, row_elements * sizeof(floating))
-            halo += row_elements
+                to += row_elements
+        first += channels
 
 
 cdef void tile(
@@ -145,7 +163,7 @@ cdef void tile(
         stride_row, stride_column = place.step_h * x_strides.h, place.step_w * x_strides.w
     else:
         if copied[0] != task // cut.k_blocks:
-            copy_halo(x, x_strides, problem, &place, cut.halo_channels, local)
+            copy_halo(x, x_strides, problem, &place, cut.width, cut.halo_channels, local)
             copied[0] = task // cut.k_blocks
         stride_column = cut.halo_channels
         stride_row = place.halo_columns * stride_column
