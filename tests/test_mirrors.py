@@ -35,7 +35,13 @@ def defined(file: str, name: str) -> int:
 
 def test_the_loops_of_pooling_know_its_fields() -> None:
     text = (HERE / "pool_windows.h").read_text()
-    found = re.search(r"typedef test_c_constants_are_those_of_blocking() -> None:
+    found = re.search(r"typedef struct \{\n((?: +int64_t .*;\n)+)\} PoolProblem;", text)
+    assert found is not None
+    names = re.findall(r"\w+", found[1].replace("int64_t", ""))
+    assert tuple(names) == problem.PoolProblem._fields
+
+
+def test_c_constants_are_those_of_blocking() -> None:
     assert defined("microkernel.h", "define MOST_PIXELS") == blocking.MOST_PIXELS
     assert defined("_microkernel.pxd", "MOST_PIXELS") == blocking.MOST_PIXELS
     assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
