@@ -220,7 +220,8 @@ def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
 def dgrad_in_pairs(
     cut_of: Callable[[ConvProblem], Any], tiles: Callable[..., None], otherwise: Fprop
 ) -> Fprop:
-    """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous columns and finite weights alone.
+    """A dgrad row for pairs of columns (``blocking_gradients.in_pairs``), where columns are
+    contiguous and weights finite.
 
     ``tiles(grad_output, weight, out, problem, cut, queue)`` runs tasks.
     """
