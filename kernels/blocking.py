@@ -19,17 +19,12 @@ TILE_BYTES = 64
 MOST_PIXELS = 14
 #: Pixels this far apart lie in the same set of an L1 cache, which holds eight of them.
 CACHE_SETS_BYTES = 4096
-#: Reduction steps that the im2col rows pack at a time: 6 x 256 float32 pixels (6 KiB) and
-#: 256 x 16 weights (16 KiB) stay in L1.
-IM2COL_DEPTH = 256
-#: Output pixels of an im2col task: 96 x 256 float32 (96 KiB) stay in L2.
-IM2COL_PIXELS = 96
 #: Bytes of pixels of a strip, which the GEMM with vectors of pixels computes at a time: 3 vectors
 #: of 64 bytes, or 6 of 32. Fewer than GEMM_MOST_BYTES at the end of a plane stay together.
 GEMM_STRIP_BYTES = 192
 GEMM_MOST_BYTES = 256
-#: Reduction steps whose columns are packed at a time: 1024 x 192 bytes (192 KiB) stay in L2. Shorter
-#: blocks would stay in L1, but their sums wait in memory more often (512: 3 % slower).
+#: Reduction steps whose columns are packed at a time: 1024 x 192 bytes (192 KiB) stay in L2.
+#: Shorter blocks would stay in L1, but their sums wait in memory more often (512: 3 % slower).
 GEMM_DEPTH = 1024
 #: Out-channels of a task at least, where columns are packed, for each task packs them again.
 GEMM_CHANNELS = 128
@@ -42,7 +37,7 @@ TILED_HALO_BYTES = 384 * 1024
 #: a wide image would outgrow the cache.
 TILED_ROWS = 4
 TILED_COLUMNS = 192
-#: Pixels of a tiled task, at least, where its plane has them: four tiles to a pass over the weights.
+#: Pixels of a tiled task, at least, where its plane has them: four tiles a pass over the weights.
 TILED_PIXELS = 56
 #: Out-channels times taps of a tiled task, at least: the halo copy, which every task of a place may
 #: make again, is 5 % of it then.
@@ -57,25 +52,6 @@ BLAS_BYTES = 128 * 1024 * 1024
 #: Out-channels that a direct task sums side by side, and the columns it has scratch for.
 DIRECT_CHANNELS = 4
 DIRECT_COLUMNS = 512
-
-
-class Im2colCut(NamedTuple):
-    """Task = (n, g, block of ``pixels`` of the flat o x p x q plane, block of ``panels`` panels).
-
-    A panel is ``width`` out-channels. Local scratch: ``pixels x depth`` columns, then the sums of
-    the task's panels, ``[panel][tile][TILE_PIXELS][width]``.
-    """
-
-    width: int
-    panels: int
-    k_blocks: int
-    pixels: int
-    pixel_blocks: int
-    depth: int
-    tasks: int
-    weight_panels: int
-    shared_elements: int
-    local_elements: int
 
 
 class GemmCut(NamedTuple):
@@ -167,32 +143,6 @@ def _split_tiled_panels(problem: ConvProblem, width: int, pixel_tasks: int) -> t
 def reduction_length(problem: ConvProblem) -> int:
     """Products per output: c x t x r x s."""
     return problem.c * problem.t * problem.r * problem.s
-
-
-def im2col_cut(problem: ConvProblem, itemsize: int) -> Im2colCut:
-    """Blocks of the packed im2col + GEMM rows."""
-    width = TILE_BYTES // itemsize
-    plane = problem.o * problem.p * problem.q
-    images = problem.n * problem.g
-    finest = max(ceil_div(plane * images, MIN_TASKS), 4 * TILE_PIXELS)
-    pixels = round_up(split_evenly(plane, min(IM2COL_PIXELS, finest)), TILE_PIXELS)
-    pixel_blocks = ceil_div(plane, pixels)
-    panels = ceil_div(problem.k, width)
-    share, k_blocks = _split_panels(problem, panels, images * pixel_blocks)
-    length = reduction_length(problem)
-    depth = min(IM2COL_DEPTH, length)
-    return Im2colCut(
-        width=width,
-        panels=share,
-        k_blocks=k_blocks,
-        pixels=pixels,
-        pixel_blocks=pixel_blocks,
-        depth=depth,
-        tasks=images * pixel_blocks * k_blocks,
-        weight_panels=problem.g * panels,
-        shared_elements=problem.g * panels * length * width,
-        local_elements=pixels * (depth + share * width),
-    )
 
 
 def gemm_cut(problem: ConvProblem, itemsize: int) -> GemmCut:

@@ -123,17 +123,41 @@ def numba_listing(module: Any, algorithm: str, geometry: ConvGeometry) -> str:
     return "\n".join(tile.inspect_asm().values())
 
 
-@pytest.mark.parametrize("algorithm", ["tiled", "im2col", "wgrad"])
-def test_cython(algorithm: str) -> None:
+def listing_of(algorithm: str) -> str:
+    """The assembly of an extension."""
     if engine_missing("cython_cpu"):
         pytest.skip(f"cython engine: {engine_missing('cython_cpu')}")
     if shutil.which("objdump") is None:
         pytest.skip("objdump is not installed")
     extension = importlib.import_module(f"cnnfast.kernels.cython_cpu._{algorithm}")
     command = ["objdump", "-d", "--no-show-raw-insn", str(extension.__file__)]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("algorithm", ["tiled", "im2col", "wgrad"])
+def test_cython(algorithm: str) -> None:
+    listing = listing_of(algorithm)
     for suffix in ("ps", "pd"):
         assert_micro_kernel(listing, suffix, r"[re][sb]p\b")
+
+
+@pytest.mark.parametrize("suffix", ["ps", "pd"])
+@pytest.mark.parametrize(("register", "channels"), [("zmm", 8), ("ymm", 4)])
+def test_gemm(register: str, channels: int, suffix: str) -> None:
+    """Out-channels x 3 vectors of pixels: nothing but 3 loads, a broadcast weight per channel, and
+    the multiply-adds; an inner loop of two loads is the other micro-kernel."""
+    multiply = rf"vfmadd\w+{suffix}\b.*{register}"
+    load = rf"vmov[au]p\w.*\(.*,%{register}"
+    loops = [
+        body
+        for body in inner_loops(listing_of("im2col"))
+        if count(body, multiply) == 3 * channels and count(body, load) == 3
+    ]
+    assert len(loops) == 1
+    (body,) = loops
+    assert count(body, r"vfmadd") == 3 * channels
+    assert count(body, r"vbroadcast|vmovddup") == channels
+    assert count(body, r"[re][sb]p\b") == 0, f"sums are spilled: {body}"
 
 
 #: A tile of the wgrad row: weights x panels of 64 bytes.
@@ -142,14 +166,7 @@ WEIGHTS = re.compile(r"^[0-9a-f]+ <tile_(\d+)_(\d+)_(f32|f64)_(avx2|avx512)>:\s*
 
 def test_cython_wgrad_tiles_keep_their_sums_in_registers() -> None:
     """Every size's loop is its multiply-adds, a broadcast per weight, and nothing on the stack."""
-    if engine_missing("cython_cpu"):
-        pytest.skip(f"cython engine: {engine_missing('cython_cpu')}")
-    if shutil.which("objdump") is None:
-        pytest.skip("objdump is not installed")
-    extension = importlib.import_module("cnnfast.kernels.cython_cpu._wgrad")
-    command = ["objdump", "-d", "--no-show-raw-insn", str(extension.__file__)]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    _, *found = WEIGHTS.split(listing)
+    _, *found = WEIGHTS.split(listing_of("wgrad"))
     if not found:
         pytest.skip("the extension's symbols are stripped")
     for weights, panels, _, instructions, rest in zip(*(found[i::5] for i in range(5)), strict=True):
