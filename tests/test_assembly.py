@@ -158,3 +158,23 @@ def test_gemm(register: str, channels: int, suffix: str) -> None:
     assert count(body, r"vfmadd") == 3 * channels
     assert count(body, r"vbroadcast|vmovddup") == channels
     assert count(body, r"[re][sb]p\b") == 0, f"sums are spilled: {body}"
+
+
+#: A tile of the wgrad row: weights x panels of 64 bytes.
+WEIGHTS = re.compile(r"^[0-9a-f]+ <tile_(\d+)_(\d+)_(f32|f64)_(avx2|avx512)>:\s*$", re.MULTILINE)
+
+
+def test_cython_wgrad_tiles_keep_their_sums_in_registers() -> None:
+    """Every size's loop is its multiply-adds, a broadcast per weight, and nothing on the stack."""
+    _, *found = WEIGHTS.split(listing_of("wgrad"))
+    if not found:
+        pytest.skip("the extension's symbols are stripped")
+    for weights, panels, _, instructions, rest in zip(*(found[i::5] for i in range(5)), strict=True):
+        step = int(weights) * int(panels) * (2 if instructions == "avx2" else 1)
+        register = "ymm" if instructions == "avx2" else "zmm"
+        loops = [body for body in inner_loops(rest.split("\n\n")[0]) if count(body, "vfmadd")]
+        assert loops, f"{weights}x{panels}: no inner loop multiplies"
+        for body in loops:
+            assert count(body, rf"vfmadd.*{register}") == step, body
+            assert count(body, r"\(%[re]sp|[re]sp\)") == 0, f"sums are spilled: {body}"
+            assert count(body, r"vbroadcast|vmovddup") <= int(weights), body
