@@ -27,9 +27,14 @@ from .shapes import ceil_div
 TILE_STEP = 2.0
 TILE_START = 45.0
 TILE_START_RAGGED = 110.0
+#: A pixel of the tiled row: a step over a panel of weights (32 float32 operations at 110 GFLOP/s),
+#: and its store. A tile of fewer pixels than TILED_LEAST waits for its own sums.
+PIXEL_STEP = 0.29
+PIXEL_STORE = 4.0
+TILED_LEAST = 4
 #: A weight packed into its panel, an input element copied into a halo.
-PACK_WEIGHT = 0.7
-PACK_HALO = 0.5
+PACK_WEIGHT = 0.35
+PACK_HALO = 0.25
 #: A column element packed by im2col, and the start of a run of channels.
 PACK_COLUMN = 0.15
 PACK_RUN = 3.0
@@ -80,9 +85,18 @@ def _tiles(geometry: Any, problem: ConvProblem) -> float:
 
 
 def tiled(geometry: Any, problem: ConvProblem) -> float:
-    """Register tiles over a padded copy of the input."""
+    """Register tiles over a padded copy of the input, or over the input itself."""
     cut = tiled_cut(problem, geometry.dtype.itemsize)
-    return _tiles(geometry, problem) + cut.tasks * cut.halo_elements * PACK_HALO
+    length, panels = reduction_length(problem), ceil_div(problem.k, cut.width)
+    places = cut.tasks // cut.k_blocks
+    pixels = max(_outputs(problem), places * TILED_LEAST)
+    cost = pixels * panels * (length * PIXEL_STEP + PIXEL_STORE)
+    padded = any(problem.pad) or any(problem.pad_after)
+    if padded or geometry.input.stride_of("C") != 1:
+        cost += places * cut.halo_elements * PACK_HALO
+    if not geometry.prepared:
+        cost += cut.weight_panels * cut.width * length * PACK_WEIGHT
+    return cost
 
 
 def im2col_numba(geometry: Any, problem: ConvProblem) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cnnfast import ConvGeometry
-from cnnfast.kernels.blocking import TILE_PIXELS
+from cnnfast.kernels.blocking import MOST_PIXELS, TILE_PIXELS
 from cnnfast.kernels.registry import engine_missing
 
 STEP = 2 * TILE_PIXELS
@@ -92,14 +92,38 @@ def numba_listing(module: Any, algorithm: str, geometry: ConvGeometry) -> str:
     return "\n".join(tile.inspect_asm().values())
 
 
-@pytest.mark.parametrize("algorithm", ["tiled", "im2col", "wgrad"])
-def test_cython(algorithm: str) -> None:
+def extension_listing(algorithm: str) -> str:
+    """The assembly of a Cython row."""
     if engine_missing("cython_cpu"):
         pytest.skip(f"cython engine: {engine_missing('cython_cpu')}")
     if shutil.which("objdump") is None:
         pytest.skip("objdump is not installed")
     extension = importlib.import_module(f"cnnfast.kernels.cython_cpu._{algorithm}")
     command = ["objdump", "-d", "--no-show-raw-insn", str(extension.__file__)]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    for suffix in ("ps", "pd"):
-        assert_micro_kernel(listing, suffix, r"[re][sb]p\b")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("suffix", ["ps", "pd"])
+@pytest.mark.parametrize("algorithm", ["tiled", "im2col", "wgrad"])
+def test_cython(algorithm: str, suffix: str) -> None:
+    assert_micro_kernel(extension_listing(algorithm), suffix, r"[re][sb]p\b")
+
+
+@pytest.mark.parametrize("suffix", ["ps", "pd"])
+def test_cython_tiles_of_avx512(suffix: str) -> None:
+    """For every number of pixels an inner loop of two vectors with a broadcast per pixel, all
+    sums in registers and no offset in a vector register."""
+    listing = extension_listing("tiled")
+    found = set()
+    for body in inner_loops(listing):
+        products = count(body, rf"vfmadd\w+{suffix}\b.*zmm")
+        if count(body, r"vmovup.*zmm") != 2 or products < 8:
+            continue
+        pixels, rest = divmod(products, 2)
+        assert rest == 0, body
+        assert count(body, r"\bv\w+ .*[re][sb]p\b") == 0, f"sums are spilled: {body}"
+        assert count(body, r"vmov\w+ +%zmm\w+,.*\(") == 0, f"a store: {body}"
+        assert count(body, r"vmovq|vpextr") == 0, f"an offset in a vector register: {body}"
+        assert count(body, rf"vbroadcasts{suffix[1]}") == pixels, body
+        found.add(pixels)
+    assert found == set(range(4, MOST_PIXELS + 1))
