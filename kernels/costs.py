@@ -26,9 +26,14 @@ from .shapes import ceil_div
 TILE_STEP = 2.0
 TILE_START = 45.0
 TILE_START_RAGGED = 110.0
+#: A pixel of the tiled row: a step over a panel of weights (32 float32 operations at 110 GFLOP/s),
+#: and its store. A tile of fewer pixels than TILED_LEAST waits for its own sums.
+PIXEL_STEP = 0.29
+PIXEL_STORE = 4.0
+TILED_LEAST = 4
 #: A weight packed into its panel, an input element copied into a halo.
-PACK_WEIGHT = 0.7
-PACK_HALO = 0.5
+PACK_WEIGHT = 0.35
+PACK_HALO = 0.25
 #: im2col: a multiply-add of vectors of 64 bytes; GEMM_ROWS out-channels x a vector of pixels begun
 #: and stored; a vector of a column copied, a stretch of a tap's pixels begun, an element of a
 #: column and of the output transposed; pixels that fill no vector with two panels, begun and
@@ -87,13 +92,18 @@ def _packing(geometry: Any, problem: ConvProblem) -> float:
 
 
 def tiled(geometry: Any, problem: ConvProblem) -> float:
-    """Register tiles over a padded copy of the input; whole tiles, used or not."""
+    """Register tiles over a padded copy of the input, or over the input itself."""
     cut = tiled_cut(problem, geometry.dtype.itemsize)
-    tiles = ceil_div(_outputs(problem), TILE_PIXELS) * ceil_div(problem.k, cut.width)
-    start = TILE_START if problem.k % cut.width == 0 else TILE_START_RAGGED
-    computing = tiles * (reduction_length(problem) * TILE_STEP + start)
-    copying = cut.tasks * cut.halo_elements * PACK_HALO
-    return computing + copying + _packing(geometry, problem)
+    length, panels = reduction_length(problem), ceil_div(problem.k, cut.width)
+    places = cut.tasks // cut.k_blocks
+    pixels = max(_outputs(problem), places * TILED_LEAST)
+    cost = pixels * panels * (length * PIXEL_STEP + PIXEL_STORE)
+    padded = any(problem.pad) or any(problem.pad_after)
+    if padded or geometry.input.stride_of("C") != 1:
+        cost += places * cut.halo_elements * PACK_HALO
+    if not geometry.prepared:
+        cost += cut.weight_panels * cut.width * length * PACK_WEIGHT
+    return cost
 
 
 def im2col(geometry: Any, problem: ConvProblem) -> float:

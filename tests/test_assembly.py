@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cnnfast import ConvGeometry
-from cnnfast.kernels.blocking import TILE_PIXELS
+from cnnfast.kernels.blocking import MOST_PIXELS, TILE_PIXELS
 from cnnfast.kernels.registry import engine_missing
 
 STEP = 2 * TILE_PIXELS
@@ -134,11 +134,30 @@ def listing_of(algorithm: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.parametrize("suffix", ["ps", "pd"])
 @pytest.mark.parametrize("algorithm", ["tiled", "im2col", "wgrad"])
-def test_cython(algorithm: str) -> None:
-    listing = listing_of(algorithm)
-    for suffix in ("ps", "pd"):
-        assert_micro_kernel(listing, suffix, r"[re][sb]p\b")
+def test_cython(algorithm: str, suffix: str) -> None:
+    assert_micro_kernel(listing_of(algorithm), suffix, r"[re][sb]p\b")
+
+
+@pytest.mark.parametrize("suffix", ["ps", "pd"])
+def test_cython_tiles_of_avx512(suffix: str) -> None:
+    """For every number of pixels an inner loop of two vectors with a broadcast per pixel, all
+    sums in registers and no offset in a vector register."""
+    listing = listing_of("tiled")
+    found = set()
+    for body in inner_loops(listing):
+        products = count(body, rf"vfmadd\w+{suffix}\b.*zmm")
+        if count(body, r"vmovup.*zmm") != 2 or products < 8:
+            continue
+        pixels, rest = divmod(products, 2)
+        assert rest == 0, body
+        assert count(body, r"\bv\w+ .*[re][sb]p\b") == 0, f"sums are spilled: {body}"
+        assert count(body, r"vmov\w+ +%zmm\w+,.*\(") == 0, f"a store: {body}"
+        assert count(body, r"vmovq|vpextr") == 0, f"an offset in a vector register: {body}"
+        assert count(body, rf"vbroadcasts{suffix[1]}") == pixels, body
+        found.add(pixels)
+    assert found == set(range(4, MOST_PIXELS + 1))
 
 
 @pytest.mark.parametrize("suffix", ["ps", "pd"])
@@ -169,7 +188,9 @@ def test_cython_wgrad_tiles_keep_their_sums_in_registers() -> None:
     _, *found = WEIGHTS.split(listing_of("wgrad"))
     if not found:
         pytest.skip("the extension's symbols are stripped")
-    for weights, panels, _, instructions, rest in zip(*(found[i::5] for i in range(5)), strict=True):
+    for weights, panels, _, instructions, rest in zip(
+        *(found[i::5] for i in range(5)), strict=True
+    ):
         step = int(weights) * int(panels) * (2 if instructions == "avx2" else 1)
         register = "ymm" if instructions == "avx2" else "zmm"
         loops = [body for body in inner_loops(rest.split("\n\n")[0]) if count(body, "vfmadd")]

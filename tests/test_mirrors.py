@@ -44,6 +44,7 @@ def test_the_loops_of_pooling_know_its_fields() -> None:
 def test_c_constants_are_those_of_blocking() -> None:
     assert defined("microkernel.h", "define MOST_PIXELS") == blocking.MOST_PIXELS
     assert defined("_microkernel.pxd", "MOST_PIXELS") == blocking.MOST_PIXELS
+    assert defined("_tiled.pyx", "CACHE_SETS_BYTES") == blocking.CACHE_SETS_BYTES
     assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
     assert defined("dgrad_direct.h", "define MOST_CHANNELS") == blocking.DIRECT_CHANNELS

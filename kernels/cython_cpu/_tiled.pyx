@@ -35,6 +35,11 @@ from cnnfast.kernels.cython_cpu import _loop
 from cnnfast.kernels.cython_cpu._packing import pack_weight, packing
 
 
+cdef enum:
+    #: As in ``blocking``.
+    CACHE_SETS_BYTES = 4096
+
+
 #: The outputs of a task but for its panels, and the input under them: between the pixels of a
 #: kernel axis of one tap nothing is read, so there only every ``step``-th row or column is copied,
 #: ``stride`` apart then.
@@ -72,12 +77,13 @@ cdef Place place_at(const ConvProblem* problem, const TiledCut* cut, int64_t ind
 
 
 cdef bint needs_no_copy(
-    const ConvProblem* problem, const Place* place, const InputStrides* strides
+    const ConvProblem* problem, const Place* place, const InputStrides* strides, int64_t itemsize
 ) noexcept nogil:
     """Whether the micro-kernel can read the input as it is: channels last, nothing padded, and
     pixels that don't share a few sets of the cache."""
     return (
-        strides.c == 1 and strides.w * place.step_w * place.stride_w % 1024 != 0
+        strides.c == 1
+        and strides.w * place.step_w * place.stride_w * itemsize % CACHE_SETS_BYTES != 0
         and place.d >= 0 and place.d + (problem.t - 1) * problem.dilation_d < problem.d
         and place.h >= 0 and place.h + (place.halo_rows - 1) * place.step_h < problem.h
         and place.w >= 0 and place.w + (place.halo_columns - 1) * place.step_w < problem.w
@@ -157,7 +163,7 @@ cdef void tile(
     cdef Runs runs
     x += place.n * x_strides.n + place.g * problem.c * x_strides.c
 
-    if needs_no_copy(problem, &place, x_strides):
+    if needs_no_copy(problem, &place, x_strides, sizeof(floating)):
         a = x + place.d * x_strides.d + place.h * x_strides.h + place.w * x_strides.w
         runs.step_t = problem.dilation_d * x_strides.d
         stride_row, stride_column = place.step_h * x_strides.h, place.step_w * x_strides.w

@@ -39,15 +39,17 @@ static inline void fetch(const void *at, int64_t size)
 #endif
 
 #undef PIXELS
-#undef KEPT
+#undef OFFSETS
 #if HAS_AVX512
 #define PIXELS 14
-/* More pointers than general registers: GCC would keep some in vector registers, and moving them
- * back takes the multiply-adds' ports (100 instead of 115 GFLOP/s). From the stack they are free. */
-#define KEPT volatile
+/* More offsets than general registers: GCC would keep some in vector registers, and moving them back
+ * takes the multiply-adds' ports (100 instead of 115 GFLOP/s). Read from memory they are free. */
+#define OFFSETS(at, pixel, pixels) const volatile int64_t *at = pixel;
 #else
 #define PIXELS 6
-#define KEPT
+#define OFFSETS(at, pixel, pixels)      \
+    int64_t at[PIXELS];                 \
+    memcpy(at, pixel, pixels * sizeof *at);
 #endif
 
 #include "transpose.h"
@@ -59,19 +61,17 @@ INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, cons
                            const REAL *w, int64_t apart, int resume, const int pixels,
                            const int vectors, const int unrolled)
 {
-    const REAL *KEPT at[MOST_PIXELS];
+    OFFSETS(at, pixel, pixels)
     VECTOR sum[MOST_PIXELS][2];
-    for (int m = 0; m < pixels; m++) {
-        at[m] = a + pixel[m];
+    for (int m = 0; m < pixels; m++)
         for (int v = 0; v < vectors; v++)
             sum[m][v] = resume ? NAME(load)(tile + (m * vectors + v) * LANES) : (VECTOR){0};
-    }
 
     const int64_t step = runs->step;
     for (int64_t t = 0; t < runs->t; t++)
         for (int64_t r = 0; r < runs->r; r++)
             for (int64_t s = 0; s < runs->s; s++) {
-                int64_t x = t * runs->step_t + r * runs->step_r + s * runs->step_s;
+                const REAL *x = a + t * runs->step_t + r * runs->step_r + s * runs->step_s;
                 int64_t left = runs->length;
 #pragma GCC unroll 1
                 for (; left >= unrolled; left -= unrolled) {
@@ -84,7 +84,7 @@ INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, cons
                             __builtin_prefetch(w + j * WIDTH + v * apart + AHEAD);
 #pragma GCC unroll 14
                     for (int m = 0; m < pixels; m++) {
-                        const REAL *under = at[m] + x;
+                        const REAL *under = x + at[m];
                         for (int j = 0; j < unrolled; j++) {
                             const VECTOR value = NAME(splat)(under[j * step]);
                             for (int v = 0; v < vectors; v++)
@@ -99,7 +99,7 @@ INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, cons
                     const VECTOR weight = NAME(load)(w);
 #pragma GCC unroll 14
                     for (int m = 0; m < pixels; m++)
-                        sum[m][0] = NAME(multiply_add)(NAME(splat)(at[m][x]), weight, sum[m][0]);
+                        sum[m][0] = NAME(multiply_add)(NAME(splat)(x[at[m]]), weight, sum[m][0]);
                     x += step;
                     w += WIDTH;
                 }
