@@ -23,8 +23,8 @@ CACHE_SETS_BYTES = 4096
 #: of 64 bytes, or 6 of 32. Fewer than GEMM_MOST_BYTES at the end of a plane stay together.
 GEMM_STRIP_BYTES = 192
 GEMM_MOST_BYTES = 256
-#: Reduction steps whose columns are packed at a time: 1024 x 192 bytes (192 KiB) stay in L2. Shorter
-#: blocks would stay in L1, but their sums wait in memory more often (512: 3 % slower).
+#: Reduction steps whose columns are packed at a time: 1024 x 192 bytes (192 KiB) stay in L2.
+#: Shorter blocks would stay in L1, but their sums wait in memory more often (512: 3 % slower).
 GEMM_DEPTH = 1024
 #: Out-channels of a task at least, where columns are packed, for each task packs them again.
 GEMM_CHANNELS = 128
@@ -37,7 +37,7 @@ TILED_HALO_BYTES = 384 * 1024
 #: a wide image would outgrow the cache.
 TILED_ROWS = 4
 TILED_COLUMNS = 192
-#: Pixels of a tiled task, at least, where its plane has them: four tiles to a pass over the weights.
+#: Pixels of a tiled task, at least, where its plane has them: four tiles a pass over the weights.
 TILED_PIXELS = 56
 #: Out-channels times taps of a tiled task, at least: the halo copy, which every task of a place may
 #: make again, is 5 % of it then.

@@ -69,7 +69,7 @@ def dgrad_cut(problem: ConvProblem) -> DgradCut:
 
 
 class WgradCut(NamedTuple):
-    """Task = (g, block of ``panels`` panels, block of ``channels``, slice of ``slice_units`` units).
+    """Task = (g, block of ``panels``, block of ``channels``, slice of ``slice_units`` units).
 
     A unit is (n, o, block of ``rows``, block of ``columns``). Local scratch: the gradients of a
     unit, ``[panel][pixels][width]``, then the padded input under it, channels last, for

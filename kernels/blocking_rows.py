@@ -25,7 +25,7 @@ ROWS = 12
 
 
 class RowsCut(NamedTuple):
-    """Task = (n, g, block of ``channels`` out-channels, o, block of ``rows``, block of ``columns``).
+    """Task = (n, g, block of ``channels`` of k, o, block of ``rows``, block of ``columns``).
 
     Local scratch: memory and column offset of every (s, c), int64; the weights of up to
     DIRECT_CHANNELS out-channels, ``[t][r][s][c][k]``; the padded input under the task, its columns

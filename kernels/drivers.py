@@ -25,19 +25,23 @@ at neither bias nor activation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import parallel
 from .blocking_gradients import in_pairs
-from .problem import ConvProblem, PoolProblem, all_windows_read, taps_of
+from .finite import all_finite
+from .problem import ConvProblem, all_windows_read, taps_of
 from .shapes import ceil_div, round_up
 
 Array = np.ndarray[Any, Any]
 Fprop = Callable[..., None]
 Cut = Callable[[ConvProblem, int], Any]
 
+#: Cuts that a row remembers.
+KEPT_CUTS = 128
 #: Scratch regions begin at multiples of this, a cache line and an AVX-512 vector.
 ALIGNMENT = 64
 
@@ -84,6 +88,7 @@ def fprop(
 
     ``pack_weight(weight, packed, problem, width, queue)`` writes the queue's panels.
     """
+    remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
 
     def run_fprop(
         x: Array,
@@ -95,7 +100,7 @@ def fprop(
         activation: int,
         threads: int,
     ) -> None:
-        cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
+        cut, taps = remembered_cut(problem, x.itemsize), taps_of(problem)
         if not cut.tasks:
             return
         pack = pack_weight if weight.ndim > 1 else None
@@ -134,7 +139,7 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
     def run_fprop(
         x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
     ) -> None:
-        if reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
+        if reads_padding(problem) and not all_finite(weight):
             x, problem = _with_padding(x, problem)
         fprop(x, weight, bias, out, problem, *rest)
 
@@ -164,6 +169,7 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
     ``out`` themselves if all of the reduction is one slice; otherwise ``finish(sums, out, problem,
     cut, queue)`` adds up the slices of panels in order. ``sums`` is the cut's shared scratch.
     """
+    remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
 
     def run_wgrad(
         x: Array,
@@ -178,7 +184,7 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
         if problem.n == 0:
             out[...] = 0
             return
-        cut = cut_of(problem, x.itemsize)
+        cut = remembered_cut(problem, x.itemsize)
         threads = min(threads, cut.tasks)
         sums, local = _regions(scratch, cut.shared_elements, cut.local_elements, x.dtype, threads)
 
@@ -208,9 +214,9 @@ def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
         padded = reads_padding(problem) and x.dtype.kind == "f"
         if not padded or all_windows_read(problem):
             wgrad(x, grad_output, bias, out, problem, *rest)
-            if not padded or np.isfinite(out).all():
+            if not padded or all_finite(out):
                 return
-        if not np.isfinite(grad_output).all():
+        if not all_finite(grad_output):
             x, problem = _with_padding(x, problem)
         wgrad(x, grad_output, bias, out, problem, *rest)
 
@@ -220,7 +226,8 @@ def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
 def dgrad_in_pairs(
     cut_of: Callable[[ConvProblem], Any], tiles: Callable[..., None], otherwise: Fprop
 ) -> Fprop:
-    """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous columns and finite weights alone.
+    """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous
+    columns and finite weights alone.
 
     ``tiles(grad_output, weight, out, problem, cut, queue)`` runs tasks.
     """
@@ -231,7 +238,7 @@ def dgrad_in_pairs(
     ) -> None:  # fmt: skip
         contiguous = grad_output.strides[4] == out.strides[4] == out.itemsize
         plain = not bias.size and not activation and grad_output.size
-        if not (in_pairs(problem) and contiguous and plain and np.isfinite(weight).all()):
+        if not (in_pairs(problem) and contiguous and plain and all_finite(weight)):
             otherwise(grad_output, weight, bias, out, problem, scratch, activation, threads)
             return
         cut = cut_of(problem)
@@ -279,33 +286,27 @@ def pool(
     indices  (N, C, O, P, Q)    int64, any strides, overwritten, or None      OUT
 
     ``bodies`` maps a reduction to its body: ``"max"`` and ``"mean"`` are called with
-    ``(x, out, problem, windows, channels_last, queue)``, ``"argmax"`` with ``(x, out, indices,
-    problem, windows, channels_last, queue)``. Task = an output row: (n, c, o, p) or, where
-    ``channels_last`` says that all arrays have their channels side by side, (n, o, p).
+    ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
+    queue)``. Task = an output row of one channel: (n, c, o, p), or (n, o, p, c) where all arrays
+    have their channels side by side, so that neighbouring tasks are neighbours in memory.
     """
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
         problem, windows = geometry.problem, geometry.windows
         tiles = bodies[geometry.reduction if indices is None else "argmax"]
         arrays = (x, out) if indices is None else (x, out, indices)
-        channels_last, tasks = pool_tasks(problem, *arrays)
+
+        tasks = problem.n * problem.c * problem.o * problem.p
         threads = min(threads, tasks)
         queue = parallel.queue_of(tasks, threads)
 
         def body(worker: int) -> None:
-            tiles(*arrays, problem, windows, channels_last, queue)
+            tiles(*arrays, problem, windows, queue)
 
         parallel.run(body, threads)
 
     run_pool.compiled = compiled  # type: ignore[attr-defined]
     return run_pool
-
-
-def pool_tasks(problem: PoolProblem, *arrays: Array) -> tuple[bool, int]:
-    """Whether a pooling of five-axis arrays is channels last, and how many tasks it has then."""
-    channels_last = _channels_last(problem.c, *arrays)
-    rows = problem.n * problem.o * problem.p
-    return channels_last, rows if channels_last else rows * problem.c
 
 
 def _channels_last(channels: int, *arrays: Array) -> bool:

@@ -45,6 +45,10 @@ def _itself(problem: Any, itemsize: int) -> tuple[Any, ...]:
     return (problem,)
 
 
+def _no_bytes(problem: Any, itemsize: int) -> int:
+    return 0
+
+
 def _nothing(problem: Any, itemsize: int) -> tuple[Any, ...]:
     return ()
 
@@ -54,7 +58,8 @@ class Algorithm(NamedTuple):
     after the other, ``cost(geometry, part)`` estimates nanoseconds on one core,
     ``cut(part, itemsize)`` gives the blocks (None: a kernel that needs no scratch). ``instead`` are
     the problems that run in place of the parts where gradients aren't finite. A row that ``packs``
-    takes weight panels made before (``packing``) in place of the weight.
+    takes weight panels made before (``packing``) in place of the weight. ``own(problem, itemsize)``
+    are bytes of scratch besides those of the cuts.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Algorithm(NamedTuple):
     parts: Callable[[Any, int], tuple[Any, ...]] = _itself
     instead: Callable[[Any, int], tuple[Any, ...]] = _nothing
     packs: bool = False
+    own: Callable[[Any, int], int] = _no_bytes
 
 
 class Kernel(NamedTuple):
@@ -124,13 +130,15 @@ class Kernel(NamedTuple):
         cuts = [self.method.cut(part, itemsize) for part in parts]
         if self.packs_once(geometry):
             cuts = [cut._replace(shared_elements=0) for cut in cuts]
-        return max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
+        shared = max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
+        return self.method.own(problem, itemsize) + shared
 
 
 def _dgrad(method: Algorithm, split: adjoints.Split = adjoints.by_itself) -> Algorithm:
     """The dgrad of an fprop algorithm, as ``adjoints.dgrad`` makes it."""
     alone = adjoints.parts_of(adjoints.by_itself)
-    return method._replace(parts=adjoints.parts_of(split), instead=alone)
+    own = adjoints.own_bytes(split)
+    return method._replace(parts=adjoints.parts_of(split), instead=alone, own=own)
 
 
 def _in_pairs(method: Algorithm) -> Algorithm:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnfast.kernels import parallel
-from cnnfast.kernels.drivers import compiled_of, pool_tasks, reads_padding
+from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import taps_of
 
@@ -79,7 +79,6 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
     flops = geometry.flops
     launcher: Callable[..., Any] = PoolLauncher(
         call, (x, result, out is not None), views, geometry.problem, geometry.windows,
-        *pool_tasks(geometry.problem, *views[: 3 if call.with_indices else 2]),
         compiled.tasks[geometry.dtype.name],
         compiled.codes["argmax" if call.with_indices else geometry.reduction],
         flops, flops < SERIAL_FLOPS, parallel.run,

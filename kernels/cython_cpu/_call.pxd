@@ -9,7 +9,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, WeightStrides,
+    ConvProblem, InputStrides, OutputStrides, PoolProblem, WeightStrides,
 )
 
 
@@ -29,12 +29,27 @@ cdef struct ConvCall:
     ConvProblem problem
 
 
+cdef struct PoolCall:
+    #: ``indices`` is NULL where no one wants them.
+    const void* x
+    void* out
+    int64_t* indices
+    const int64_t* windows
+    int64_t reduction
+    InputStrides x_strides
+    OutputStrides out_strides
+    OutputStrides indices_strides
+    PoolProblem problem
+
+
 #: Runs the tasks of a queue, with scratch of its own.
 ctypedef void (*RunConv)(const ConvCall* call, void* local, int64_t* queue) noexcept nogil
 #: Packs the panels of a queue, of ``width`` out-channels each.
 ctypedef void (*RunPacking)(
     const ConvCall* call, void* packed, int64_t width, int64_t* queue
 ) noexcept nogil
+#: ``x`` is the call's, of the function's dtype.
+ctypedef void (*RunPool)(const PoolCall* call, const void* x, int64_t* queue) noexcept nogil
 
 
 cdef inline object address(void* function):

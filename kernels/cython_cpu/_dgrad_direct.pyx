@@ -30,7 +30,8 @@ cdef extern from *:
     #include "instruction_sets.h"
     """
     ctypedef struct Source:
-        const int64_t* begin
+        int64_t most
+        const int64_t* end
         const int64_t* grad
         const int64_t* weight
         int64_t taps, filters, columns
@@ -50,26 +51,31 @@ cdef enum:
     PLACES = 512
 
 
-cdef int64_t find_places(
+cdef void find_places(
     const ConvProblem* problem, const OutputStrides* grad_strides, const WeightStrides* strides,
-    int64_t d, int64_t h, int64_t count, int64_t* grad, int64_t* weight,
+    int64_t d, int64_t h, int64_t rows, int64_t* end, int64_t* grad, int64_t* weight,
 ) noexcept nogil:
-    """Note the gradients and weights that the result row (d, h) reads, the last taps first, behind
-    ``count`` others; how many they are with those."""
-    cdef int64_t t, r, o, p
+    """Note the gradients and weights that the result rows (d, h), (d, h + 1) ... read, the last taps
+    first: those of row i are at ``i * t * r`` .. ``end[i] - 1``."""
+    cdef int64_t most = problem.t * problem.r
+    cdef int64_t t, r, o, p, row
+    for row in range(rows):
+        end[row] = row * most
     for t in range(problem.t - 1, -1, -1):
         o = d + problem.pad_d - t * problem.dilation_d
         if o < 0 or o % problem.stride_d or o // problem.stride_d >= problem.o:
             continue
+        o = o // problem.stride_d * grad_strides.o
         for r in range(problem.r - 1, -1, -1):
-            p = h + problem.pad_h - r * problem.dilation_h
-            if p < 0 or p % problem.stride_h or p // problem.stride_h >= problem.p:
-                continue
-            grad[count] = o // problem.stride_d * grad_strides.o
-            grad[count] += p // problem.stride_h * grad_strides.p
-            weight[count] = t * strides.t + r * strides.r
-            count += 1
-    return count
+            row = r * problem.dilation_h - problem.pad_h - h
+            p = max(-row + problem.stride_h - 1, 0) // problem.stride_h
+            row += p * problem.stride_h
+            while row < rows and p < problem.p:
+                grad[end[row]] = o + p * grad_strides.p
+                weight[end[row]] = t * strides.t + r * strides.r
+                end[row] += 1
+                row += problem.stride_h
+                p += 1
 
 
 cdef void tile(
@@ -78,7 +84,7 @@ cdef void tile(
     const ConvProblem* problem, const DgradCut* cut, int64_t task,
 ) noexcept nogil:
     """One task."""
-    cdef int64_t begin[PLACES + 1]
+    cdef int64_t end[PLACES]
     cdef int64_t grad[PLACES]
     cdef int64_t taps[PLACES]
     cdef int64_t h = task % cut.row_blocks * cut.rows
@@ -95,12 +101,10 @@ cdef void tile(
     target.channels, target.rows = min(cut.channels, problem.c - c), min(cut.rows, problem.h - h)
     target.width, target.pad = problem.w, problem.pad_w
     target.step_c, target.step_h = out_strides.c, out_strides.h
-    begin[0] = 0
-    for row in range(target.rows):
-        begin[row + 1] = find_places(
-            problem, grad_strides, strides, d, h + row, begin[row], grad, taps
-        )
-    source.begin, source.grad, source.weight = begin, grad, taps
+    find_places(problem, grad_strides, strides, d, h, target.rows, end, grad, taps)
+    source.most, source.end, source.grad, source.weight = (
+        problem.t * problem.r, end, grad, taps
+    )
     source.taps, source.filters, source.columns = problem.s, problem.k, problem.q
     source.grad_k, source.weight_k = grad_strides.k, strides.k
     source.weight_c, source.weight_s = strides.c, strides.s

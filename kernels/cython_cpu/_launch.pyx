@@ -13,9 +13,7 @@ from libc.string cimport memcmp, memset
 
 cimport numpy as cnp
 
-from cnnfast.kernels.cython_cpu._call cimport ConvCall, RunConv, RunPacking
-from cnnfast.kernels.cython_cpu._pool_call cimport PoolCall, RunPool
-from cnnfast.kernels.cython_cpu._pool_windows cimport find_windows
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, PoolCall, RunConv, RunPacking, RunPool
 from cnnfast.kernels.cython_cpu._problem cimport read_fields
 
 cnp.import_array()
@@ -156,6 +154,31 @@ cdef bint all_finite(
     return True
 
 
+def finite(cnp.ndarray array):
+    """Whether no element of a five-axis array of float or double is infinite or NaN."""
+    cdef int64_t shape[5]
+    cdef int64_t strides[5]
+    cdef int itemsize = cnp.PyArray_ITEMSIZE(array)
+    cdef const char* values = <const char*>cnp.PyArray_DATA(array)
+    cdef bint found
+    read_rows(array, itemsize, shape, strides)
+    with nogil:
+        found = all_finite(values, itemsize, shape, strides)
+    return found
+
+
+cdef int read_rows(cnp.ndarray array, int itemsize, int64_t* shape, int64_t* strides) except -1:
+    """Shape and element strides of five axes; a contiguous array is one long row."""
+    cdef int axis
+    for axis in range(5):
+        shape[axis] = cnp.PyArray_DIM(array, axis)
+        strides[axis] = cnp.PyArray_STRIDE(array, axis) // itemsize
+    if cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS):
+        shape[0] = shape[1] = shape[2] = shape[3] = strides[4] = 1
+        shape[4] = cnp.PyArray_SIZE(array)
+    return 0
+
+
 cdef void fill_queue(int64_t* queue, int64_t tasks, int64_t threads) noexcept nogil:
     """A queue as ``parallel.queue_of`` makes it."""
     queue[0], queue[2], queue[3] = 0, tasks, 0
@@ -239,13 +262,8 @@ cdef class ConvLauncher(Launcher):
             and (bias is None or read_like(&self.bias, bias))
         ):
             raise ValueError("a launcher takes plain, aligned arrays in the machine's byte order")
-        for axis in range(views[1].ndim):
-            self.weight_shape[axis] = views[1].shape[axis]
-            self.weight_strides[axis] = views[1].strides[axis] // self.itemsize
-        if views[1].flags.c_contiguous:
-            # One long row.
-            self.weight_shape[:] = [1, 1, 1, 1, views[1].size]
-            self.weight_strides[4] = 1
+        if looks_at_weights:
+            read_rows(views[1], self.itemsize, self.weight_shape, self.weight_strides)
 
     def __call__(self, first, second, bias=None, out=None):
         """The result, or what ``otherwise`` gives."""
@@ -360,30 +378,29 @@ cdef class PoolLauncher(Launcher):
     cdef object windows
 
     def __init__(
-        self, otherwise, arrays, views, problem, windows, channels_last, count, tasks, reduction,
-        flops, alone, run_parallel,
+        self, otherwise, arrays, views, problem, windows, tasks, reduction, flops, alone,
+        run_parallel,
     ):
         """``arrays``: x, the result, whether that is given; ``views``: x, the result and a new
-        result with five axes; ``count``: how many tasks there are; ``tasks``: the row's function;
-        ``reduction``: its code."""
+        result with five axes; ``tasks``: the row's function; ``reduction``: its code."""
         cdef const int64_t[:, ::1] table = windows
         x, result, has_out = arrays
+        count = problem.n * problem.c * problem.o * problem.p
         Launcher.__init__(self, otherwise, has_out, count, flops, alone, run_parallel)
         self.windows, self.with_indices = windows, otherwise.with_indices
         self.run = <RunPool>PyCapsule_GetPointer(tasks, NULL)
         memset(&self.call, 0, sizeof(PoolCall))
-        read_fields(problem, &self.call.pooling.problem)
-        self.call.reduction = reduction
+        read_fields(problem, &self.call.problem)
+        self.call.windows, self.call.reduction = &table[0, 0], reduction
         if not (
-            read_view(&self.first, x, views[0], &self.call.pooling.x)
-            and read_view(&self.out, result, views[1], &self.call.pooling.out)
+            read_view(&self.first, x, views[0], &self.call.x_strides)
+            and read_view(&self.out, result, views[1], &self.call.out_strides)
         ):
             raise ValueError("a launcher takes plain, aligned arrays in the machine's byte order")
         for axis in range(5):
-            (<int64_t*>&self.call.pooling.indices)[axis] = (
+            (<int64_t*>&self.call.indices_strides)[axis] = (
                 views[2].strides[axis] // views[2].itemsize
             )
-        find_windows(&self.call.pooling, &table[0, 0], channels_last)
 
     def __call__(self, x, out=None):
         """The result, or what ``otherwise`` gives."""

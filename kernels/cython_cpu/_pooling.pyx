@@ -5,7 +5,7 @@ out      (N, C, O, P, Q)     any strides, overwritten                           
 indices  (N, C, O, P, Q)     int64, any strides, overwritten (argmax alone)     OUT
 windows  (O + P + Q, 3)      first tap, end and extent of every window          IN
 Accumulates in its dtype (int64 wraps): each of a window's columns over d and h, then these over w;
-a sum begins with 0. Scratch: none, 16 KiB of stack. Task = (n, c, o, p), or (n, o, p) where the
+a sum begins with 0. Scratch: none, 16 KiB of stack. Task = (n, c, o, p), or (n, o, p, c) where
 channels lie side by side in memory.
 A maximum is NaN where its window holds one, and the least value (index -1) where the window is
 empty; an index is the flat d x h x w one of the first maximum, or of the last NaN, as in torch.
@@ -16,10 +16,10 @@ that overlap; where windows are evenly apart, vectors of those are reduced over 
 """
 
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
-from cnnfast.kernels.cython_cpu._call cimport address
-from cnnfast.kernels.cython_cpu._pool_call cimport PoolCall
-from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling, find_windows
+from cnnfast.kernels.cython_cpu._call cimport PoolCall, address
+from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling, find_layout, find_stretch
 from cnnfast.kernels.cython_cpu._problem cimport next_tasks, number, read_fields, read_strides
 
 from cnnfast.kernels import drivers
@@ -40,46 +40,55 @@ cdef void tiles(
 
 cdef void run_tasks(const PoolCall* call, const number* x, int64_t* queue) noexcept nogil:
     """Run the tasks of the queue."""
+    cdef Pooling pooling
     cdef int64_t begin = 0, end = 0
+    memcpy(&pooling.problem, &call.problem, sizeof(pooling.problem))
+    memcpy(&pooling.x, &call.x_strides, sizeof(pooling.x))
+    memcpy(&pooling.out, &call.out_strides, sizeof(pooling.out))
+    memcpy(&pooling.indices, &call.indices_strides, sizeof(pooling.indices))
+    pooling.windows = call.windows
+    pooling.in_w = call.windows + 3 * (call.problem.o + call.problem.p)
+    find_stretch(&pooling)
+    find_layout(&pooling, call.indices != NULL)
     while next_tasks(queue, &begin, &end):
         tiles(
-            <Reduction>call.reduction, x, <number*>call.out, call.indices, &call.pooling, begin, end,
+            <Reduction>call.reduction, x, <number*>call.out, call.indices, &pooling, begin, end
         )
 
 
 def reduce_rows(
     Reduction reduction, const number[:, :, :, :, :] x, number[:, :, :, :, :] out,
-    int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows, bint channels_last,
+    int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows,
     int64_t[::1] queue,
 ):
     """Run the tasks of the queue; ``indices`` is None for all but argmax."""
     cdef PoolCall call
-    read_fields(problem, &call.pooling.problem)
-    read_strides(x.strides, sizeof(number), &call.pooling.x)
-    read_strides(out.strides, sizeof(number), &call.pooling.out)
+    read_fields(problem, &call.problem)
+    read_strides(x.strides, sizeof(number), &call.x_strides)
+    read_strides(out.strides, sizeof(number), &call.out_strides)
     call.indices = NULL
     if indices is not None:
-        read_strides(indices.strides, sizeof(int64_t), &call.pooling.indices)
+        read_strides(indices.strides, sizeof(int64_t), &call.indices_strides)
         call.indices = &indices[0, 0, 0, 0, 0]
-    call.x, call.out, call.reduction = &x[0, 0, 0, 0, 0], &out[0, 0, 0, 0, 0], reduction
+    call.x, call.out, call.windows = &x[0, 0, 0, 0, 0], &out[0, 0, 0, 0, 0], &windows[0, 0]
+    call.reduction = reduction
     with nogil:
-        find_windows(&call.pooling, &windows[0, 0], channels_last)
         run_tasks(&call, &x[0, 0, 0, 0, 0], &queue[0])
 
 
-def max_tiles(x, out, problem, windows, channels_last, queue):
+def max_tiles(x, out, problem, windows, queue):
     """Maxima of the queue's tasks."""
-    reduce_rows(MAX, x, out, None, problem, windows, channels_last, queue)
+    reduce_rows(MAX, x, out, None, problem, windows, queue)
 
 
-def mean_tiles(x, out, problem, windows, channels_last, queue):
+def mean_tiles(x, out, problem, windows, queue):
     """Means of the queue's tasks."""
-    reduce_rows(MEAN, x, out, None, problem, windows, channels_last, queue)
+    reduce_rows(MEAN, x, out, None, problem, windows, queue)
 
 
-def argmax_tiles(x, out, indices, problem, windows, channels_last, queue):
+def argmax_tiles(x, out, indices, problem, windows, queue):
     """Maxima and their indices of the queue's tasks."""
-    reduce_rows(ARGMAX, x, out, indices, problem, windows, channels_last, queue)
+    reduce_rows(ARGMAX, x, out, indices, problem, windows, queue)
 
 
 _tasks = {

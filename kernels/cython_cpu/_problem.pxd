@@ -25,6 +25,14 @@ cdef struct ConvProblem:
     int64_t pad_d, pad_h, pad_w
 
 
+cdef struct PoolProblem:
+    int64_t n, c
+    int64_t d, h, w
+    int64_t o, p, q
+    int64_t dilation_d, dilation_h, dilation_w
+    int64_t divisor
+
+
 cdef struct GemmCut:
     int64_t width, panels, k_blocks
     int64_t pixels, pixel_blocks, strip, depth

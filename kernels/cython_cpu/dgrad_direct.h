@@ -10,10 +10,11 @@
 #define MOST_VECTORS 4
 #define MOST_TAPS 16
 
-/* What is read: result row i sums the places begin[i] .. begin[i + 1] - 1, each a row of gradients
- * and the taps of a kernel row, `taps` of them, for `filters` out-channels. */
+/* What is read: result row i sums the places i * most .. end[i] - 1, each a row of gradients and the
+ * taps of a kernel row, `taps` of them, for `filters` out-channels. */
 typedef struct {
-    const int64_t *begin, *grad, *weight;
+    int64_t most;
+    const int64_t *end, *grad, *weight;
     int64_t taps, filters, columns;
     int64_t grad_k, weight_k, weight_c, weight_s;
 } Source;
@@ -100,7 +101,7 @@ INLINE void NAME(fill_pairs)(REAL *out, const Target *target, const REAL *grad, 
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
                 sum[c][0][v] = sum[c][1][v] = (VECTOR){0};
-        for (int64_t place = source->begin[h]; place < source->begin[h + 1]; place++) {
+        for (int64_t place = h * source->most; place < source->end[h]; place++) {
             const REAL *from = grad + source->grad[place] + u - last;
             const REAL *w = weight + source->weight[place] + 2 * last * source->weight_s;
             int64_t j = last;
