@@ -166,7 +166,7 @@ def test_gemm(register: str, channels: int, suffix: str) -> None:
     """Out-channels x 3 vectors of pixels: nothing but 3 loads, a broadcast weight per channel, and
     the multiply-adds; an inner loop of two loads is the other micro-kernel."""
     multiply = rf"vfmadd\w+{suffix}\b.*{register}"
-    load = rf"vmov[au]p\w.*\(.*,%{register}"
+    load = rf"vmov\w+\s.*\(.*,%{register}"
     loops = [
         body
         for body in inner_loops(listing_of("im2col"))

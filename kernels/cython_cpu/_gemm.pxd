@@ -1,4 +1,4 @@
-"""The GEMM of ``gemm.h`` as Cython code calls it: macros that take float and double pointers alike."""
+"""The GEMM of ``gemm.h`` as Cython code calls it: macros for float and double pointers alike."""
 
 from libc.stdint cimport int64_t, uint64_t
 

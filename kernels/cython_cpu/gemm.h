@@ -240,7 +240,10 @@ LOOP void NAME(copy_inside)(REAL *to, int64_t to_stride, const REAL *from, int64
                             uint64_t inside, int64_t rows, int64_t count)
 {
     switch ((count + LANES - 1) / LANES) {
-#define VECTORS_OF(count)                                                          case count:                                                                        NAME(copy_vectors)(to, to_stride, from, stride, inside, rows, count);          break;
+#define VECTORS_OF(count)                                                     \
+    case count:                                                               \
+        NAME(copy_vectors)(to, to_stride, from, stride, inside, rows, count); \
+        break;
         VECTORS_OF(1)
         VECTORS_OF(2)
         VECTORS_OF(3)
