@@ -52,7 +52,7 @@ cdef struct RowsCut:
     int64_t rows, row_blocks
     int64_t columns, column_blocks
     int64_t phases, pitch, halo_rows
-    int64_t step_elements, weight_elements
+    int64_t edge_elements, step_elements, weight_elements
     int64_t tasks, shared_elements, local_elements
 
 

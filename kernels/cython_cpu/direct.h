@@ -1,29 +1,31 @@
-/* The loops of the direct row: sums of a few rows of vectors of columns of a few out-channels,
- * in registers over the whole reduction.
- *
- * An input row is loaded once per tap column (s, c) and multiplied into all output rows that see
- * it, with all out-channels side by side: unaligned loads, most of which cross a cache line, are
- * what the multiply-adds wait for otherwise. Which output rows see an input row, ``low`` to
- * ``high``, is a constant in each copy of the innermost loop, so that sums stay in registers.
- * Included once per dtype and instruction set (instruction_sets.h).
- */
+/* The loops of the direct row. Included once per dtype and instruction set (instruction_sets.h). */
 #ifndef DIRECT_CHANNELS
 #define DIRECT_CHANNELS 4
 #define MOST_ROWS 7
 #define MOST_VECTORS 4
+/* Rows that are summed from left to right before the next ones. */
+#define ROW_BAND 12
 
 /* A tap column: how far it is in memory, and how many columns of the input to the right. */
 typedef struct {
     int64_t x, column;
 } Step;
 
-/* Output rows, `between` apart from each other in the plane, and what lies under them. Input rows
- * are counted from the one that the first output row sees first; `stride` of them are between two
- * output rows. Positions of tap 0, sizes and dilations tell what is padding. */
+/* How a copy lies in memory, [row][channel][phase][pitch], and what it is a copy of. */
 typedef struct {
-    int64_t t, r, steps, stride;
-    int64_t x_t, x_r;
-    int64_t at_d, at_h, at_w, d, h, w, dilation_d, dilation_h;
+    int64_t pitch, phases, channels, rows;
+    int64_t x_c, x_h, x_w;
+    int64_t stride, at_h, at_w, h, w;
+} Copy;
+
+/* What lies under output rows: taps, how far apart they and the rows are in memory, and, to tell
+ * what is padding, in the input, where tap 0 of the first output is at (at_d, at_h, at_w). */
+typedef struct {
+    int64_t t, r, steps;
+    int64_t x_t, x_r, x_p;
+    int64_t at_d, at_h, at_w, d, h, w;
+    int64_t dilation_d, dilation_h, stride;
+    void *edges; /* of every step: the lanes of the first and of the last vector */
 } Window;
 
 /* Where sums go. */
@@ -35,8 +37,7 @@ typedef struct {
 #define sum_plane(out, target, x, w, bias, window, steps, channels, rows, columns, in_place) \
     SELECT(sum_plane, out)                                                                   \
     (out, target, x, w, bias, window, steps, channels, rows, columns, in_place)
-#define copy_row(to, pitch, phases, x, x_w, stride, at, size) \
-    SELECT(copy_row, to)(to, pitch, phases, x, x_w, stride, at, size)
+#define copy_rows(to, x, copy) SELECT(copy_rows, to)(to, x, copy)
 
 /* Whether loads of some lanes are as quick as loads of all. */
 #define LOADS_LANES (instruction_set != BASELINE)
@@ -89,47 +90,8 @@ INLINE VECTOR NAME(load_edge)(const REAL *from, EDGE edge)
 #endif
 }
 
-/* Vector v of `vectors` from column `at` of an input row of `size` columns: only the first and the
- * last one can reach beyond it (see sum_plane). */
-INLINE VECTOR NAME(load_columns)(const REAL *from, int64_t at, int64_t size, int v, int vectors,
-                                 int masked)
-{
-    if (masked && (v == 0 || v == vectors - 1))
-        return NAME(load_edge)(from + v * LANES,
-                               NAME(edge)(-at - v * LANES, size - at - v * LANES));
-    if (masked)
-        return NAME(load_edge)(from + v * LANES, NAME(edge)(0, size));
-    return NAME(load)(from + v * LANES);
-}
-
-/* Multiply an input row into output rows low .. high-1. `w` is at the weights [s][c][k] of the row
- * for output row 0, whether there are such or not; the next output row's are `w_row` before. */
-INLINE void NAME(add_row)(VECTOR sum[][MOST_ROWS][MOST_VECTORS], const REAL *x, const REAL *w,
-                          int64_t w_row, const Step *steps, int64_t count, int64_t at,
-                          int64_t size, const int channels, const int low, const int high,
-                          const int vectors, const int masked)
-{
-    for (int64_t step = 0; step < count; step++, w += channels) {
-        VECTOR value[MOST_VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            value[v] = NAME(load_columns)(x + steps[step].x, at + steps[step].column, size, v,
-                                          vectors, masked);
-            KEEP_IN_REGISTER(value[v]);
-        }
-#pragma GCC unroll 7
-        for (int p = low; p < high; p++)
-#pragma GCC unroll 4
-            for (int k = 0; k < channels; k++) {
-                const VECTOR factor = NAME(splat)(w[k - p * w_row]);
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++)
-                    sum[k][p][v] = NAME(multiply_add)(factor, value[v], sum[k][p][v]);
-            }
-    }
-}
-
 #include "direct_rows.h"
+#include "direct_channels.h"
 
 /* The elements 0, 2, 4 ... of two vectors, and the others. */
 INLINE VECTOR NAME(evens)(VECTOR low, VECTOR high)
@@ -154,6 +116,23 @@ INLINE VECTOR NAME(odds)(VECTOR low, VECTOR high)
 #endif
 }
 
+/* The same as a block does, a vector and a row at a time. */
+INLINE void NAME(sum_vectors)(REAL *out, const Target *target, const REAL *x, const REAL *w,
+                              const REAL *bias, const Window *window, const Step *steps,
+                              int64_t columns, int64_t channels, int64_t rows)
+{
+    const struct NAME(blocks) *blocks = NAME(blocks_for)(window, channels, 1, 1);
+    Window part = *window;
+    for (int64_t p = 0; p < rows; p++, part.at_h += window->stride) {
+        part.at_w = window->at_w;
+        for (int64_t q = 0; q < columns; q += LANES, part.at_w += LANES) {
+            NAME(fill_edges)(part.edges, &part, steps, 1);
+            blocks->sum[1][0](out + p * target->p + q * target->q, target,
+                              x + p * window->x_p + q, w, bias, &part, steps, columns - q);
+        }
+    }
+}
+
 /* `rows` output rows of `columns` columns of 1 to DIRECT_CHANNELS channels. The input lies
  * `in_place`, where it may end at any border of the window, or in a copy with its padding. */
 LOOP void NAME(sum_plane)(REAL *out, const Target *target, const REAL *x, const REAL *w,
@@ -161,50 +140,55 @@ LOOP void NAME(sum_plane)(REAL *out, const Target *target, const REAL *x, const 
                           int64_t channels, int64_t rows, int64_t columns, int in_place)
 {
     const int64_t total = (columns + LANES - 1) / LANES;
-    const int64_t most = channels == 4 ? 3 : MOST_VECTORS, blocks = (total + most - 1) / most;
-    const int64_t vectors = (total + blocks - 1) / blocks, block = vectors * LANES;
+    const int64_t most = channels == 4 ? 3 : MOST_VECTORS;
+    const int64_t share = (total + most - 1) / most;
+    const int64_t vectors = (total + share - 1) / share, block = vectors * LANES;
     const int64_t right = steps[window->steps - 1].column;
-    const int is_3x3 = channels == 1 && window->t == 1 && window->r == 3
-                       && window->steps == 3 && window->stride == 1
-                       && rows >= NAME(rows_of_3x3)[vectors - 1];
-    const int64_t together = is_3x3 ? NAME(rows_of_3x3)[vectors - 1]
-                                    : NAME(rows_of)[channels - 1][vectors - 1];
     const int64_t last_d = (window->t - 1) * window->dilation_d;
+    const int64_t last_h = (window->r - 1) * window->dilation_h;
     const int in_d = window->at_d >= 0 && window->at_d + last_d < window->d;
-    for (int64_t done = 0; done < rows; done += together) {
-        /* The last rows of 3 x 3 taps are as many as the others: some come out twice, the same. */
-        const int64_t p = is_3x3 && done + together > rows ? rows - together : done;
-        const int64_t count = rows - p < together ? rows - p : together;
-        const int64_t under = (count - 1) * window->stride + window->r - 1;
-        Window part = *window;
-        part.at_h += p * window->stride * window->dilation_h;
-        const int in_h = part.at_h >= 0 && part.at_h + under * window->dilation_h < window->h;
-        const REAL *x_p = x + p * window->stride * window->x_r;
+    const int64_t band = share > 1 ? ROW_BAND : rows;
+    for (int64_t first = 0; first < rows; first += band) {
+        const int64_t end = rows - first < band ? rows : first + band;
         for (int64_t q = 0; q < columns; q += block) {
             const int64_t left = columns - q < block ? columns - q : block;
             const int64_t needed = (left + LANES - 1) / LANES;
-            part.at_w = window->at_w + q;
-            const int64_t end = part.at_w + right + (needed - 1) * LANES;
-            const int masked = in_place && !(in_d && in_h && part.at_w >= 0
-                                             && end + LANES <= window->w);
-            /* Vectors between the first and the last one are inside, or go one by one. */
-            const int alone = masked && needed > 1
-                              && (part.at_w + LANES < 0 || end > window->w);
-            const int64_t step = alone ? 1 : needed;
-            void (*const sum)(BLOCK(REAL)) =
-                is_3x3   ? NAME(blocks_3x3)[vectors > 2][masked][step - 1]
-                : masked ? NAME(blocks_at_edge)[step - 1]
-                         : NAME(blocks)[channels - 1][step - 1];
-            for (int64_t v = 0; v < needed; v += step, part.at_w += LANES)
-                sum(out + p * target->p + (q + v * LANES) * target->q, target,
-                    x_p + q + v * LANES, w, bias, &part, steps, count, left - v * LANES);
+            const struct NAME(blocks) *blocks =
+                NAME(blocks_for)(window, channels, rows, needed);
+            const int64_t together = blocks->rows[needed - 1];
+            Window part = *window;
+            part.at_w += q;
+            const int64_t reach = part.at_w + right + (needed - 1) * LANES;
+            const int in_w = part.at_w >= 0 && reach + LANES <= window->w;
+            /* Vectors between the first and the last one are inside, or all go one by one. */
+            const int alone = in_place && needed > 1
+                              && (part.at_w + LANES < 0 || reach > window->w);
+            if (in_place && !alone)
+                NAME(fill_edges)(part.edges, &part, steps, needed);
+            for (int64_t p = first; p < end; p += together) {
+                /* The last block has as many rows as all: some come out twice, the same. */
+                const int64_t at = p + together > rows ? rows - together : p;
+                const REAL *x_p = x + at * window->x_p + q;
+                REAL *out_p = out + at * target->p + q * target->q;
+                part.at_h = window->at_h + at * window->stride;
+                const int64_t under = (together - 1) * window->stride + last_h;
+                const int masked = in_place && !(in_d && in_w && part.at_h >= 0
+                                                 && part.at_h + under < window->h);
+                if (!(masked && alone)) {
+                    blocks->sum[masked][needed - 1](out_p, target, x_p, w, bias, &part, steps,
+                                                    left);
+                    continue;
+                }
+                NAME(sum_vectors)(out_p, target, x_p, w, bias, &part, steps, left, channels,
+                                  together);
+            }
         }
     }
 }
 
 /* Copy a row of the input, columns `at` and after, of which it has `size`, into `phases` rows of
  * `pitch` columns: column j of phase f is column at + j * stride + f, or 0 outside. */
-LOOP void NAME(copy_row)(REAL *to, int64_t pitch, int64_t phases, const REAL *x, int64_t x_w,
+INLINE void NAME(copy_row)(REAL *to, int64_t pitch, int64_t phases, const REAL *x, int64_t x_w,
                          int64_t stride, int64_t at, int64_t size)
 {
     if (x_w == 1 && stride == 2) {
@@ -238,5 +222,22 @@ LOOP void NAME(copy_row)(REAL *to, int64_t pitch, int64_t phases, const REAL *x,
                 to[j] = x[(at + j * stride) * x_w];
         for (int64_t j = end; j < pitch; j++)
             to[j] = 0;
+    }
+}
+
+/* Copy rows of all channels; `x` is NULL for a plane of padding. */
+LOOP void NAME(copy_rows)(REAL *to, const REAL *x, const Copy *copy)
+{
+    const int64_t step = copy->phases * copy->pitch;
+    for (int64_t i = 0; i < copy->rows; i++) {
+        const int64_t h = copy->at_h + i;
+        if (!x || h < 0 || h >= copy->h) {
+            memset(to, 0, copy->channels * step * sizeof(REAL));
+            to += copy->channels * step;
+            continue;
+        }
+        for (int64_t c = 0; c < copy->channels; c++, to += step)
+            NAME(copy_row)(to, copy->pitch, copy->phases, x + c * copy->x_c + h * copy->x_h,
+                           copy->x_w, copy->stride, copy->at_w, copy->w);
     }
 }

@@ -1,16 +1,17 @@
 /* The loops of the direct row for one channel per group where channels lie next to each other:
  * vectors of channels, a few pixels of an output row at a time. Each pixel of the input is loaded
- * once per kernel row and multiplied into all pixels that see it. Included by direct.h.
+ * once per kernel row and multiplied into all pixels that see it; padding is
+ * zeros. Included by direct.h.
  */
 #ifndef MOST_PIXELS
 #define MOST_PIXELS 7
 /* Vectors of channels that a task computes. */
 #define CHANNEL_VECTORS 2
 
-/* Along a row, in input columns `dilation` apart: taps, columns from one output to the next, and
- * how far apart they and tap 0 of the first output are in memory and in the input. */
+/* Along a row: taps, input columns from one to the next and from output to output, the column of
+ * tap 0 of the first output, and how far apart columns are in memory. */
 typedef struct {
-    int64_t taps, stride, x_s, at, size, dilation;
+    int64_t taps, dilation, stride, at, size, x_w;
 } Columns;
 
 #define PIXELS(REAL)                                                                         \
@@ -18,7 +19,7 @@ typedef struct {
         const REAL *bias, const Window *window, const Columns *columns, int64_t count,       \
         int64_t lanes
 
-#define channels_of_vectors(pointer) (CHANNEL_VECTORS * SELECT(lanes_of, pointer)())
+#define channels_together(pointer) (CHANNEL_VECTORS * SELECT(lanes_of, pointer)())
 #define sum_channels(out, target, x, w, bias, window, columns, rows, pixels, channels) \
     SELECT(sum_channels, out)(out, target, x, w, bias, window, columns, rows, pixels, channels)
 #endif
@@ -28,20 +29,32 @@ LOOP int64_t NAME(lanes_of)(void)
     return LANES;
 }
 
-/* One row of taps. TAPS and STRIDE are constants, or 0 for any. */
+/* A pixel's channels, zeros outside of the input. */
+INLINE VECTOR NAME(load_pixel)(const REAL *x, const Columns *columns, int64_t column,
+                               int64_t lanes)
+{
+    const int64_t at = columns->at + column;
+    VECTOR value = {0};
+    if ((uint64_t)at < (uint64_t)columns->size) {
+        x += column * columns->x_w;
+        value = lanes == LANES ? NAME(load)(x) : NAME(load_first)(x, lanes);
+        KEEP_IN_REGISTER(value);
+    }
+    return value;
+}
+
+/* One row of taps. `taps` and `stride` are constants, or 0 for any. */
 INLINE void NAME(add_pixels)(VECTOR sum[MOST_PIXELS], const REAL *x, const REAL *w,
-                             int64_t w_tap, const Columns *columns, int inside, int64_t lanes,
+                             int64_t w_tap, const Columns *columns, int64_t lanes,
                              const int taps, const int stride)
 {
     if (taps == 0) {
         for (int64_t s = 0; s < columns->taps; s++) {
             const VECTOR factor = NAME(load)(w + s * w_tap);
+#pragma GCC unroll 7
             for (int q = 0; q < MOST_PIXELS; q++) {
-                const int64_t j = q * columns->stride + s;
-                const int64_t at = columns->at + j * columns->dilation;
-                VECTOR value = {0};
-                if (inside && (uint64_t)at < (uint64_t)columns->size)
-                    value = NAME(load_first)(x + j * columns->x_s, lanes);
+                const VECTOR value = NAME(load_pixel)(
+                    x, columns, q * columns->stride + s * columns->dilation, lanes);
                 sum[q] = NAME(multiply_add)(factor, value, sum[q]);
             }
         }
@@ -53,13 +66,7 @@ INLINE void NAME(add_pixels)(VECTOR sum[MOST_PIXELS], const REAL *x, const REAL 
         factor[s] = NAME(load)(w + s * w_tap);
 #pragma GCC unroll 17
     for (int j = 0; j < (MOST_PIXELS - 1) * stride + taps; j++) {
-        const int64_t at = columns->at + j * columns->dilation;
-        VECTOR value = {0};
-        if (inside && (uint64_t)at < (uint64_t)columns->size) {
-            value = lanes == LANES ? NAME(load)(x + j * columns->x_s)
-                                   : NAME(load_first)(x + j * columns->x_s, lanes);
-            KEEP_IN_REGISTER(value);
-        }
+        const VECTOR value = NAME(load_pixel)(x, columns, j, lanes);
 #pragma GCC unroll 7
         for (int q = 0; q < MOST_PIXELS; q++)
             if (j - q * stride >= 0 && j - q * stride < taps)
@@ -69,18 +76,19 @@ INLINE void NAME(add_pixels)(VECTOR sum[MOST_PIXELS], const REAL *x, const REAL 
 
 /* Up to MOST_PIXELS pixels of a vector. */
 #undef SUM_PIXELS
-#define SUM_PIXELS(name, taps, stride)                                                       \
+#define SUM_PIXELS(name, TAPS, STRIDE)                                                       \
     LOOP void NAME(name)(PIXELS(REAL))                                                       \
     {                                                                                        \
         VECTOR sum[MOST_PIXELS] = {0};                                                       \
+        Columns outside = *columns;                                                          \
+        outside.size = 0;                                                                    \
         for (int64_t t = 0; t < window->t; t++) {                                            \
             const int64_t d = window->at_d + t * window->dilation_d;                         \
             for (int64_t r = 0; r < window->r; r++, w += columns->taps * w_tap) {            \
                 const int64_t h = window->at_h + r * window->dilation_h;                     \
-                const int inside = (uint64_t)d < (uint64_t)window->d                         \
-                                   && (uint64_t)h < (uint64_t)window->h;                     \
+                const int inside = NAME(has_row)(window, d, h);                              \
                 NAME(add_pixels)(sum, x + t * window->x_t + r * window->x_r, w, w_tap,       \
-                                 columns, inside, lanes, taps, stride);                      \
+                                 inside ? columns : &outside, lanes, TAPS, STRIDE);          \
             }                                                                                \
         }                                                                                    \
         const VECTOR added = bias ? NAME(load_first)(bias, lanes) : (VECTOR){0} + (REAL)-0.0; \
@@ -103,25 +111,26 @@ LOOP void NAME(sum_channels)(REAL *out, const Target *target, const REAL *x, con
                              const REAL *bias, const Window *window, const Columns *columns,
                              int64_t rows, int64_t pixels, int64_t channels)
 {
+    const int near = columns->dilation == 1;
     void (*const sum)(PIXELS(REAL)) =
-        columns->taps == 3 && columns->stride == 1   ? NAME(sum_pixels_3)
-        : columns->taps == 3 && columns->stride == 2 ? NAME(sum_pixels_3_2)
-        : columns->taps == 5 && columns->stride == 1 ? NAME(sum_pixels_5)
-        : columns->taps == 5 && columns->stride == 2 ? NAME(sum_pixels_5_2)
-                                                     : NAME(sum_pixels);
+        near && columns->taps == 3 && columns->stride == 1   ? NAME(sum_pixels_3)
+        : near && columns->taps == 3 && columns->stride == 2 ? NAME(sum_pixels_3_2)
+        : near && columns->taps == 5 && columns->stride == 1 ? NAME(sum_pixels_5)
+        : near && columns->taps == 5 && columns->stride == 2 ? NAME(sum_pixels_5_2)
+                                                             : NAME(sum_pixels);
     Window part = *window;
     for (int64_t p = 0; p < rows; p++, part.at_h += window->stride) {
         Columns from = *columns;
         const int64_t step = MOST_PIXELS * columns->stride;
-        const REAL *x_p = x + p * target->k;
+        const REAL *x_p = x + p * window->x_p;
         for (int64_t q = 0; q < pixels; q += MOST_PIXELS) {
             const int64_t count = pixels - q < MOST_PIXELS ? pixels - q : MOST_PIXELS;
             for (int64_t v = 0; v < channels; v += LANES)
                 sum(out + p * target->p + q * target->q + v, target, x_p + v, w + v,
                     CHANNEL_VECTORS * LANES, bias ? bias + v : 0, &part, &from, count,
                     channels - v < LANES ? channels - v : LANES);
-            x_p += step * columns->x_s;
-            from.at += step * columns->dilation;
+            x_p += step * columns->x_w;
+            from.at += step;
         }
     }
 }
