@@ -229,10 +229,19 @@ typedef struct {
 INLINE NAME(Part) NAME(part_from)(const Pooling *pooling, int64_t q, int64_t limit)
 {
     NAME(Part) part = {pooling->problem.q, 0, pooling->problem.w};
+    const int64_t *first = pooling->in_w + 3 * q;
+    const int64_t span = first[1] - first[0];
     if (part.high <= limit)
         return part;
+    if (q >= pooling->first && q < pooling->end && span <= limit) {
+        const int64_t more = pooling->step ? (limit - span) / pooling->step : pooling->end;
+        part.end = more < pooling->end - q ? q + more + 1 : pooling->end;
+        part.low = first[0];
+        part.high = pooling->in_w[3 * part.end - 2];
+        return part;
+    }
     part = (NAME(Part)){q, part.high, 0};
-    for (; part.end < pooling->problem.q; part.end++) {
+    for (; part.end < (q < pooling->first ? pooling->first : pooling->problem.q); part.end++) {
         const int64_t *in_w = pooling->in_w + 3 * part.end;
         const int64_t low = in_w[0] < part.low ? in_w[0] : part.low;
         const int64_t high = in_w[1] > part.high ? in_w[1] : part.high;
@@ -349,24 +358,59 @@ INLINE void NAME(fold_pixels)(const int reduction, REAL *out, const REAL *kept,
     }
 }
 
+/* A window of more columns than can be kept of all channels: a part of them after the other, and
+ * what they give so far in `out`. */
+INLINE void NAME(fold_wide)(const int reduction, REAL *out, const REAL *x, REAL *kept,
+                            const Pooling *pooling, const Window *window, int64_t q,
+                            int64_t channels)
+{
+    const int64_t *in_w = pooling->in_w + 3 * q;
+    const int64_t dilation = pooling->problem.dilation_w, taps = taps_of(in_w, dilation);
+    const int64_t divisor = divisor_of(pooling, window, q), some = COLUMNS / channels;
+    const int64_t step = dilation * pooling->x.w;
+    const REAL start = NAME(start)(reduction);
+    for (int64_t c = 0; c < channels; c++)
+        out[c] = reduction == MEAN && taps == 0 ? NAME(quotient)(start, divisor) : start;
+    for (int64_t s = 0; s < taps; s += some) {
+        const int64_t count = taps - s < some ? taps - s : some;
+        if (step == channels)
+            NAME(keep_columns)(reduction, kept, x + s * step, 1, window, count * channels);
+        else
+            for (int64_t i = 0; i < count; i++)
+                NAME(keep_columns)(reduction, kept + i * channels, x + (s + i) * step, 1, window,
+                                   channels);
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const int64_t lanes = channels - c < LANES ? channels - c : LANES;
+            VECTOR result = NAME(load_first)(out + c, lanes);
+            for (int64_t i = 0; i < count; i++)
+                result = NAME(fold)(reduction, result, NAME(load)(kept + i * channels + c));
+            if (reduction == MEAN && s + count == taps)
+                result = NAME(divide)(result, divisor);
+            NAME(store_first)(out + c, result, lanes);
+        }
+    }
+}
+
 /* A row of all channels, which lie side by side: blocks of them, of which `kept` holds the columns
  * of two windows or more if it can. */
 INLINE void NAME(fold_channels)(const int reduction, REAL *out, const REAL *x, REAL *kept,
                                 const Pooling *pooling, const Window *window, int64_t widest)
 {
     const int64_t all = pooling->problem.c, room = COLUMNS / (2 * widest + 1);
-    const int64_t block = all <= room ? all : room < LANES ? LANES : room / LANES * LANES;
+    const int wide = room < all && room < 4 * LANES;
+    const int64_t most = wide ? COLUMNS / 2 : room / LANES * LANES;
+    const int64_t block = all < most || all <= room ? all : most;
     for (int64_t c = 0; c < all; c += block) {
         const int64_t channels = all - c < block ? all - c : block;
         for (int64_t q = 0; q < pooling->problem.q;) {
-            const NAME(Part) part = NAME(part_from)(pooling, q, COLUMNS / channels);
-            if (part.end == q) {
-                for (int64_t i = c; i < c + channels; i++)
-                    out[q * pooling->out.w + i] =
-                        NAME(fold_window)(reduction, x + i, pooling, window, q);
+            if (wide) {
+                NAME(fold_wide)(reduction, out + q * pooling->out.w + c,
+                                x + pooling->in_w[3 * q] * pooling->x.w + c, kept, pooling, window,
+                                q, channels);
                 q++;
                 continue;
             }
+            const NAME(Part) part = NAME(part_from)(pooling, q, COLUMNS / channels);
             const REAL *from = x + part.low * pooling->x.w + c;
             if (pooling->x.w == channels)
                 NAME(keep_columns)(reduction, kept, from, 1, window,
