@@ -19,8 +19,7 @@ fuzz: $(VENV)/test.done
 
 bench: $(VENV)/bench.done
 	mkdir -p build
-	$(BIN)/pytest --benchmark-only --benchmark-json=build/benchmark.json
-	$(BIN)/python -m cnnfast.benchmarks.report build/benchmark.json --png build/benchmark.png
+	$(BIN)/cnnfast bench --peers --json build/benchmark.json --png build/roofline.png
 
 lint: $(VENV)/lint.done
 	$(BIN)/ruff check .

@@ -52,6 +52,8 @@ def extensions() -> list[Extension]:
     """An extension per .pyx file of the kernels, or none if they aren't wanted."""
     if os.environ.get("CNNFAST_NO_EXTENSIONS", "0") not in ("", "0"):
         return []
+    import numpy
+
     folder = Path("kernels", "cython_cpu")
     headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / folder).glob("*.h"))]
     return [
@@ -59,6 +61,8 @@ def extensions() -> list[Extension]:
             f"cnnfast.kernels.cython_cpu.{path.stem}",
             [str(folder / path.name)],
             depends=headers,
+            include_dirs=[numpy.get_include()],
+            define_macros=[("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
             extra_compile_args=COMPILE_ARGS,
         )
         for path in sorted((ROOT / folder).glob("*.pyx"))

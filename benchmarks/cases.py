@@ -11,21 +11,26 @@ import cnnfast
 from cnnfast.benchmarks import workloads
 from cnnfast.benchmarks.checking import check
 from cnnfast.benchmarks.contender import Contender
-from cnnfast.benchmarks.contenders import contenders
+from cnnfast.benchmarks.contenders import DEFAULT, contenders
 from cnnfast.benchmarks.timing import pace, seconds_of, settle
 from cnnfast.benchmarks.workloads import Array, Workload
 
-DTYPE = "float32"
 #: Seconds per case, about.
-BUDGET = 0.25
+BUDGET = 0.1
 
 
-def cases(family: str) -> list[Any]:
-    """A parameter set per layer of the family and contender that takes it, layer by layer.
+def cases(*families: str) -> list[Any]:
+    """A parameter set per workload of the families and contender that takes it, in their order.
 
-    A contender that isn't here makes one skipped case, with the reason.
+    Layers tagged "long" are left to ``cnnfast bench``, and so are all rows but the planner's choice
+    where a layer is timed again as something else, lest it take hours. A contender that
+    isn't here makes one skipped case, with the reason.
     """
-    layers = [layer for layer in workloads.workloads() if layer.family == family]
+    return [case for family in families for case in _cases(family)]
+
+
+def _cases(family: str) -> list[Any]:
+    layers = [layer for layer in workloads.select(long=False) if layer.family == family]
     missing = {contender: contender.missing() for contender in contenders(family)}
     sets = [
         pytest.param(
@@ -36,42 +41,41 @@ def cases(family: str) -> list[Any]:
         )
         for layer in layers
         for contender, reason in missing.items()
-        if reason is None and contender.refuses(layer, DTYPE) is None
+        if reason is None and contender.refuses(layer) is None
+        if layer.name == layer.layer or contender == DEFAULT or contender.role == "peer"
     ]
     for contender, reason in missing.items():
         if reason is not None:
             marks = [getattr(pytest.mark, tag) for tag in workloads.tags()]
             marks.append(pytest.mark.skip(reason=f"{contender.name}: {reason}"))
-            name = contender.name.replace(" ", "-")
-            sets.append(pytest.param(layers[0], contender, id=f"missing-{name}", marks=marks))
+            name = f"missing-{family}-{contender.name.replace(' ', '-')}"
+            sets.append(pytest.param(layers[0], contender, id=name, marks=marks))
     return sets
 
 
 @lru_cache(maxsize=1)
 def _arrays(workload: Workload) -> tuple[Array, ...]:
-    return workload.arrays(DTYPE)
+    return workload.arrays()
 
 
 def run_case(benchmark: Any, workload: Workload, contender: Contender) -> None:
     """Check one contender's result on one layer, then time it within the budget."""
     threads = cnnfast.get_num_threads()
     prepared = contender.prepare(workload, _arrays(workload), threads)
-    max_error = check(contender.as_array(prepared.call()), workload, DTYPE)
-    geometry = workload.geometry(DTYPE)
+    max_error = check(contender.as_array(prepared.call(), workload), workload)
     benchmark.group = workload.name
     benchmark.extra_info.update(
-        layer=workload.name,
         title=workload.title,
         family=workload.family,
+        dtype=workload.dtype,
         backend=contender.name,
         role=contender.role,
-        runs=prepared.runs,
-        flops=geometry.flops,
-        bytes=geometry.bytes_moved,
-        max_error=max_error,
         version=contender.version(),
+        runs=prepared.runs,
         threads=threads,
-        dtype=DTYPE,
+        flops=workload.flops,
+        bytes=workload.bytes_moved,
+        max_error=max_error,
     )
     settle()
     plan = pace(seconds_of(prepared.call), BUDGET)

@@ -29,6 +29,8 @@ class Contender(ABC):
 
     #: The modules it needs, the library itself first, and the distributions that bring them.
     requires: ClassVar[dict[str, str]] = {}
+    #: Whether it uses the threads it is given.
+    parallel: ClassVar[bool] = True
 
     name: str
 
@@ -50,13 +52,17 @@ class Contender(ABC):
         return f"{module.__name__} {module.__version__}"
 
     @abstractmethod
-    def refuses(self, workload: Workload, dtype: str) -> str | None:
+    def refuses(self, workload: Workload) -> str | None:
         """Why it doesn't take the layer, or None if it does."""
+
+    def prepares(self, workload: Workload) -> bool:
+        """Whether ``prepare`` does something to the weight that a call would have to do."""
+        return False
 
     @abstractmethod
     def prepare(self, workload: Workload, arrays: tuple[Array, ...], threads: int) -> Prepared:
         """Pin the threads, and make weights, layouts and sessions ready."""
 
-    def as_array(self, result: Any) -> Array:
+    def as_array(self, result: Any, workload: Workload) -> Array:
         """A call's result as a NumPy array, channels first."""
         return np.asarray(result)

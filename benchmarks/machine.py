@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -49,15 +50,18 @@ def fma_peak(dtype: str) -> float | None:
 
 
 @cache
-def copy_bandwidth() -> float:
-    """Bytes/s that one thread reads and writes when it copies a large array; the best of ten."""
-    source = np.ones(COPY_BYTES, np.uint8)
-    target = np.empty_like(source)
+def copy_bandwidth(threads: int = 1) -> float:
+    """Bytes/s read and written by that many threads that copy a large array, each its part of it;
+    the best of ten.
+    """
+    sources = np.array_split(np.ones(COPY_BYTES, np.uint8), threads)
+    targets = np.array_split(np.empty(COPY_BYTES, np.uint8), threads)
     best = float("inf")
-    for _ in range(10):
-        start = time.perf_counter()
-        np.copyto(target, source)
-        best = min(best, time.perf_counter() - start)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(10):
+            start = time.perf_counter()
+            list(pool.map(np.copyto, targets, sources))
+            best = min(best, time.perf_counter() - start)
     return 2 * COPY_BYTES / best
 
 

@@ -1,4 +1,7 @@
-"""Other libraries, each in its best layout and with its weights prepared."""
+"""Other libraries, each in its best layout: onnxruntime, and filters of single images.
+
+torch is in ``torch_peers``.
+"""
 
 from __future__ import annotations
 
@@ -10,88 +13,41 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cnnfast.benchmarks import torch_peers
 from cnnfast.benchmarks.contender import Contender, Prepared
-from cnnfast.benchmarks.workloads import Array, ConvWorkload, Workload
+from cnnfast.benchmarks.workloads import Array, ConvWorkload, PoolWorkload, Workload
 
-
-@dataclass(frozen=True)
-class Torch(Contender):
-    """``torch.nn.functional``, in torch's default layout or channels last."""
-
-    requires: ClassVar[dict[str, str]] = {"torch": "torch"}
-
-    channels_last: bool = False
-
-    def refuses(self, workload: Workload, dtype: str) -> str | None:
-        """Nothing."""
-        return None
-
-    def prepare(self, workload: Workload, arrays: tuple[Array, ...], threads: int) -> Prepared:
-        """Tensors in the layout; no gradients."""
-        import torch
-
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        tensors = [torch.from_numpy(array).contiguous(memory_format=layout) for array in arrays]
-        functional = torch.nn.functional
-        function: Any = functional.avg_pool2d
-        if isinstance(workload, ConvWorkload):
-            function = functional.conv2d
-        elif workload.reduction == "max":
-            function = functional.max_pool2d
-        return Prepared(partial(function, *tensors, **workload.arguments))
-
-
-@dataclass(frozen=True)
-class TorchPacked(Contender):
-    """The operator that ``torch.compile`` puts in: channels last, weight reordered by oneDNN."""
-
-    requires: ClassVar[dict[str, str]] = {"torch": "torch"}
-
-    def refuses(self, workload: Workload, dtype: str) -> str | None:
-        """What oneDNN has no kernel for."""
-        if not isinstance(workload, ConvWorkload):
-            return "pooling has no weight"
-        return None if dtype == "float32" else f"takes float32, not {dtype}"
-
-    def prepare(self, workload: Workload, arrays: tuple[Array, ...], threads: int) -> Prepared:
-        """Reorder the weight for this input."""
-        import torch
-
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
-        assert isinstance(workload, ConvWorkload)
-        x, weight = (torch.from_numpy(array) for array in arrays)
-        x = x.contiguous(memory_format=torch.channels_last)
-        steps = ([workload.padding] * 2, [workload.stride] * 2, [workload.dilation] * 2)
-        packed = torch.ops.mkldnn._reorder_convolution_weight(
-            weight, *steps, workload.groups, list(workload.input)
-        )
-        return Prepared(
-            partial(
-                torch.ops.mkldnn._convolution_pointwise,
-                *(x, packed, None, *steps, workload.groups, "none", [], ""),
-            )
-        )
+#: A single channel with more taps than this isn't waited for: 11 x 11 on 2048 x 2048 takes five
+#: times as long as in cv2, and 31 x 31 fifteen times.
+PLANE_TAPS = 121
 
 
 @dataclass(frozen=True)
 class OnnxRuntime(Contender):
-    """A model of one node. ``blocked`` lets it reorder images into its own layout and back."""
+    """A model of one node. ``blocked`` lets it reorder images into its own layout and back;
+    ``constant`` makes the weight a part of the model, so that the session packs it.
+    """
 
     requires: ClassVar[dict[str, str]] = {"onnxruntime": "onnxruntime", "onnx": "onnx"}
 
     blocked: bool = True
+    constant: bool = True
 
-    def refuses(self, workload: Workload, dtype: str) -> str | None:
-        """What it has no kernel for."""
-        if dtype != "float32" and isinstance(workload, ConvWorkload):
-            return f"takes float32, not {dtype}"
+    def refuses(self, workload: Workload) -> str | None:
+        """What it has no kernel for, and what isn't worth the wait."""
+        if workload.is_plane and workload.kernel**2 > PLANE_TAPS:
+            return f"not waited for on one channel with more than {PLANE_TAPS} taps"
+        means = isinstance(workload, PoolWorkload) and workload.reduction == "mean"
+        if workload.dtype != "float32" and (means or isinstance(workload, ConvWorkload)):
+            return f"takes float32, not {workload.dtype}"
         return None
 
+    def prepares(self, workload: Workload) -> bool:
+        """The session does."""
+        return self.constant and isinstance(workload, ConvWorkload)
+
     def prepare(self, workload: Workload, arrays: tuple[Array, ...], threads: int) -> Prepared:
-        """Make the session; it packs the weight."""
+        """Make the session."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -101,101 +57,102 @@ class OnnxRuntime(Contender):
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if self.blocked else levels.ORT_ENABLE_EXTENDED
         )
+        given = 1 if self.constant else len(arrays)
         session = onnxruntime.InferenceSession(
-            _one_node_model(workload, arrays), options, providers=["CPUExecutionProvider"]
+            one_node_model(workload, arrays, given), options, providers=["CPUExecutionProvider"]
         )
-        return Prepared(partial(session.run, None, {"x": arrays[0]}))
+        feeds = dict(zip(("x", "weight"), arrays[:given], strict=False))
+        return Prepared(partial(session.run, None, feeds))
 
-    def as_array(self, result: Any) -> Array:
+    def as_array(self, result: Any, workload: Workload) -> Array:
         """The only output."""
         return np.asarray(result[0])
 
 
-def _one_node_model(workload: Workload, arrays: tuple[Array, ...]) -> bytes:
+def one_node_model(workload: Workload, arrays: tuple[Array, ...], given: int = 1) -> bytes:
+    """The layer in ONNX; all but the first ``given`` arrays are constants."""
     from onnx import helper, numpy_helper
 
     attributes: dict[str, Any] = {
-        "kernel_shape": [workload.kernel] * 2,
-        "strides": [workload.arguments["stride"]] * 2,
-        "pads": [workload.padding] * 4,
+        "kernel_shape": [workload.kernel] * workload.rank,
+        "strides": [workload.arguments["stride"]] * workload.rank,
+        "pads": [workload.padding] * 2 * workload.rank,
     }
+    names = ["x", "weight"][: len(arrays)]
     if isinstance(workload, ConvWorkload):
-        operator, inputs = "Conv", ["x", "weight"]
-        attributes |= {"dilations": [workload.dilation] * 2, "group": workload.groups}
-    elif workload.reduction == "max":
-        operator, inputs = "MaxPool", ["x"]
+        operator = "Conv"
+        attributes["dilations"] = [workload.dilation] * workload.rank
+        attributes["group"] = workload.groups
+    elif isinstance(workload, PoolWorkload) and workload.reduction == "max":
+        operator = "MaxPool"
     else:
-        operator, inputs = "AveragePool", ["x"]
+        operator = "AveragePool"
         attributes["count_include_pad"] = 1
     kind = helper.np_dtype_to_tensor_dtype(arrays[0].dtype)
+    named = list(zip(names, arrays, strict=True))
     graph = helper.make_graph(
-        [helper.make_node(operator, inputs, ["y"], **attributes)],
+        [helper.make_node(operator, names, ["y"], **attributes)],
         workload.name,
-        [helper.make_tensor_value_info("x", kind, workload.input)],
+        [helper.make_tensor_value_info(name, kind, array.shape) for name, array in named[:given]],
         [helper.make_tensor_value_info("y", kind, None)],
-        [numpy_helper.from_array(weight, "weight") for weight in arrays[1:]],
+        [numpy_helper.from_array(array, name) for name, array in named[given:]],
     )
     opset = helper.make_opsetid("", 17)
     model: bytes = helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
     return model
 
 
-def _one_plane(workload: Workload) -> str | None:
-    """Why a filter for single images doesn't take the layer."""
-    if not isinstance(workload, ConvWorkload):
-        return "pools at every position, whatever the stride"
-    if workload.input[:2] != (1, 1):
-        return "takes one image of one channel"
-    if (workload.stride, workload.dilation) != (1, 1):
-        return "takes no stride and no dilation"
-    if 2 * workload.padding != workload.kernel - 1:
-        return "keeps the size of the image"
-    return None
-
-
 @dataclass(frozen=True)
 class PlaneFilter(Contender):
     """A function that filters one image of one channel with one kernel; one call per filter."""
 
-    def refuses(self, workload: Workload, dtype: str) -> str | None:
+    def refuses(self, workload: Workload) -> str | None:
         """Whatever isn't one plane."""
-        return _one_plane(workload)
+        return None if workload.is_plane else "filters one image of one channel, keeping its size"
 
     def prepare(self, workload: Workload, arrays: tuple[Array, ...], threads: int) -> Prepared:
         """Take the planes; several filters make a list of results."""
-        correlate = self.correlate(threads)
         image, filters = arrays[0][0, 0], [weight[0] for weight in arrays[1]]
+        correlate = self.correlate(workload.kernel**2, threads)
         return Prepared(lambda: [correlate(image, taps) for taps in filters])
 
-    def as_array(self, result: Any) -> Array:
+    def as_array(self, result: Any, workload: Workload) -> Array:
         """The planes as channels of a batch of one."""
         return np.stack(result)[None]
 
     @abstractmethod
-    def correlate(self, threads: int) -> Callable[[Array, Array], Array]:
-        """The library's function, its threads pinned."""
+    def correlate(self, taps: int, threads: int) -> Callable[[Array, Array], Array]:
+        """The library's best function for that many taps, its threads pinned."""
 
 
 @dataclass(frozen=True)
 class ScipySignal(PlaneFilter):
-    """``scipy.signal.correlate2d``; runs on one thread."""
+    """``scipy.signal``: ``correlate2d`` or, from 7 x 7, the quicker Fourier transform."""
 
     requires: ClassVar[dict[str, str]] = {"scipy": "scipy"}
+    parallel: ClassVar[bool] = False
 
-    def correlate(self, threads: int) -> Callable[[Array, Array], Array]:
+    def correlate(self, taps: int, threads: int) -> Callable[[Array, Array], Array]:
         """Zeros around, the size kept."""
         from scipy import signal
 
-        return partial(signal.correlate2d, mode="same")
+        if taps < 49:
+            return partial(signal.correlate2d, mode="same")
+
+        def transformed(image: Array, kernel: Array) -> Array:
+            return np.asarray(signal.fftconvolve(image, kernel[::-1, ::-1], mode="same"))
+
+        return transformed
 
 
 @dataclass(frozen=True)
 class ScipyNdimage(PlaneFilter):
-    """``scipy.ndimage.correlate``; runs on one thread."""
+    """``scipy.ndimage.correlate``."""
 
     requires: ClassVar[dict[str, str]] = {"scipy": "scipy"}
+    parallel: ClassVar[bool] = False
 
-    def correlate(self, threads: int) -> Callable[[Array, Array], Array]:
+    def correlate(self, taps: int, threads: int) -> Callable[[Array, Array], Array]:
         """Zeros around, the size kept."""
         from scipy import ndimage
 
@@ -208,28 +165,31 @@ class OpenCV(PlaneFilter):
 
     requires: ClassVar[dict[str, str]] = {"cv2": "opencv-python-headless"}
 
-    def correlate(self, threads: int) -> Callable[[Array, Array], Array]:
+    def correlate(self, taps: int, threads: int) -> Callable[[Array, Array], Array]:
         """Zeros around, the size kept."""
         import cv2
 
         cv2.setNumThreads(threads)
 
-        def filter2d(image: Array, taps: Array) -> Array:
-            return np.asarray(cv2.filter2D(image, -1, taps, borderType=cv2.BORDER_CONSTANT))
+        def filter2d(image: Array, kernel: Array) -> Array:
+            return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_CONSTANT))
 
         return filter2d
 
 
-POOL: tuple[Contender, ...] = (
-    Torch("torch NCHW"),
-    Torch("torch NHWC", channels_last=True),
-    OnnxRuntime("onnxruntime"),
-)
-CONV: tuple[Contender, ...] = (
-    *POOL,
-    TorchPacked("torch NHWC packed"),
-    OnnxRuntime("onnxruntime NCHW", blocked=False),
-    OpenCV("cv2 filter2D"),
-    ScipyNdimage("scipy ndimage"),
-    ScipySignal("scipy signal"),
-)
+#: Family -> the contenders that have it.
+PEERS: dict[str, tuple[Contender, ...]] = {
+    "fprop": (
+        *torch_peers.CONV,
+        OnnxRuntime("onnxruntime"),
+        OnnxRuntime("onnxruntime NCHW", blocked=False),
+        OnnxRuntime("onnxruntime unprepared", constant=False),
+        OpenCV("cv2 filter2D"),
+        ScipyNdimage("scipy ndimage"),
+        ScipySignal("scipy signal"),
+    ),
+    "dgrad": torch_peers.PLAIN,
+    "wgrad": torch_peers.PLAIN,
+    "pool": (*torch_peers.PLAIN, OnnxRuntime("onnxruntime")),
+    "pool_grad": torch_peers.PLAIN,
+}

@@ -1,9 +1,12 @@
-"""Tables on a terminal: with rich where it is installed, in plain text elsewhere."""
+"""Tables on a terminal, with rich where it is installed, in plain text elsewhere; and JSON."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -42,3 +45,9 @@ def plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
         text.append("  ".join(["", f"{first:<{widths[0]}}", *cells]).rstrip())
     return "\n".join(text)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write what was measured; objects as their ``document()`` says."""
+    lines = json.dumps(document, indent=1, default=lambda thing: thing.document())
+    path.write_text(lines + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Convolution layers on every contender, a group per layer."""
+"""Convolution layers and their gradients on every contender, a group per layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnfast.benchmarks.contender import Contender
 from cnnfast.benchmarks.workloads import Workload
 
 
-@pytest.mark.parametrize(("workload", "contender"), cases("fprop"))
+@pytest.mark.parametrize(("workload", "contender"), cases("fprop", "dgrad", "wgrad"))
 def test_conv(benchmark: Any, workload: Workload, contender: Contender) -> None:
     """Right, then timed."""
     run_case(benchmark, workload, contender)

@@ -15,6 +15,8 @@ Call = Callable[[], Any]
 TURNS = 5
 #: Calls longer than this are made once.
 LONG_SECONDS = 1.0
+#: A call that long warms itself up: what others left in caches and queues is a small part of it.
+WARM_SECONDS = 0.1
 #: A sample is at least this long; shorter calls are made several times in it.
 SAMPLE_SECONDS = 100e-6
 #: The process counts as quiet once it has used less than a tenth of such a stretch of time.
@@ -78,15 +80,23 @@ def seconds_of(call: Call, iterations: int = 1) -> float:
     return (time.perf_counter() - start) / iterations
 
 
+def timed(call: Call) -> tuple[float, Any]:
+    """Seconds of one call, and its result."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
 @dataclass
 class _Run:
     call: Call
     pace: Pace
+    warm: bool
     samples: list[float] = field(default_factory=list)
 
     def take_turn(self) -> None:
         settle()
-        if self.pace.rounds > 1:
+        if not self.warm:
             self.call()
         for _ in range(math.ceil(self.pace.rounds / self.pace.turns)):
             self.samples.append(seconds_of(self.call, self.pace.iterations))
@@ -100,13 +110,15 @@ def measure(contenders: Mapping[str, Call], seconds: float = 0.3) -> dict[str, T
     """Time every contender's call for about ``seconds``, taking turns: A B C A B C ...
 
     Each is called twice before, once to warm up and once to learn its pace; a turn begins when the
-    process is quiet, with an untimed call: nobody pays for the threads and caches of another.
+    process is quiet, with an untimed call: nobody pays for the threads and caches of another. Calls
+    that warm themselves up do without.
     """
     runs: dict[str, _Run] = {}
     for name, call in contenders.items():
         settle()
-        call()
-        runs[name] = _Run(call, pace(seconds_of(call), seconds))
+        first = seconds_of(call)
+        warm = first > WARM_SECONDS
+        runs[name] = _Run(call, pace(first if warm else seconds_of(call), seconds), warm)
     for turn in range(TURNS):
         for run in runs.values():
             if turn < run.pace.turns:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         use_backend,
     )
     from ._core.conv_geometry import ConvGeometry
+    from ._core.packed import PackedWeight, pack_weight
     from ._core.planner import BackendUnavailableError, PerformanceWarning
     from ._core.pool_geometry import PoolGeometry
     from ._core.workspace import release_scratch
@@ -33,6 +34,7 @@ __all__ = [
     "BackendUnavailableError",
     "ConvGeometry",
     "Explanation",
+    "PackedWeight",
     "PerformanceWarning",
     "PoolGeometry",
     "__version__",
@@ -77,6 +79,7 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "pack_weight",
     "release_scratch",
     "relu",
     "relu6",
@@ -104,6 +107,7 @@ _HOMES = {
         "use_backend",
     ),
     "_core.conv_geometry": ("ConvGeometry",),
+    "_core.packed": ("PackedWeight", "pack_weight"),
     "_core.planner": ("BackendUnavailableError", "PerformanceWarning"),
     "_core.pool_geometry": ("PoolGeometry",),
     "_core.workspace": ("release_scratch",),

@@ -59,10 +59,10 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     _add_demo(demo)
     bench = commands.add_parser("bench", help="every backend and installed library, side by side")
     if words[:1] == ["bench"]:  # the other commands don't pay for its imports
-        from cnnfast.benchmarks import compare
+        from cnnfast.benchmarks import command
 
-        compare.add_arguments(bench)
-        bench.set_defaults(run=compare.run)
+        command.add_arguments(bench)
+        bench.set_defaults(run=command.run)
     explain = commands.add_parser("explain", help="what a layer would run on, and why")
     _add_explain(explain)
     info = commands.add_parser("info", help="versions, settings, and the kernels that are here")

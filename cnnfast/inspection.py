@@ -15,9 +15,9 @@ from cnnfast.kernels.registry import ENGINES, KERNELS, engine_missing
 from . import functional, grad
 from ._core import config
 from ._core.conv_geometry import ConvGeometry
-from ._core.execute import Step, recorded_steps
 from ._core.gradients import shape_from
 from ._core.pool_geometry import PoolGeometry
+from ._core.recording import Step, recorded_steps
 from ._core.version import __version__
 
 
@@ -130,7 +130,8 @@ def _array_of(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
 
 def _explanation(op: str, step: Step) -> Explanation:
     family, geometry, chosen = step
-    row, threads = chosen.row, chosen.threads_for(geometry)
+    row = chosen.row
+    threads = chosen.threads_for(geometry, config.get_num_threads(), config.get_workspace_limit())
     return Explanation(
         op=op,
         family=family,

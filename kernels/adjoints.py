@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .blocking import DIRECT_CHANNELS, TILE_BYTES
-from .problem import REMEMBERED_TAPS, ConvProblem, activate
+from .drivers import reads_padding
+from .problem import ACTIVATION_CODES, REMEMBERED_TAPS, ConvProblem, activate
 
 Array = np.ndarray[Any, Any]
 Row = Callable[..., None]
@@ -200,39 +201,89 @@ def exchange_channels(weight: Array, groups: int) -> Array:
     return grouped.swapaxes(1, 2).reshape(groups * per_group, out_channels // groups, *taps)
 
 
+class _Plan(NamedTuple):
+    """How a dgrad runs: its phases; whether some are together, so that zeros fill up kernels;
+    whether an fprop reads padding; and whether phases leave places out."""
+
+    phases: tuple[Phases, ...]
+    together: bool
+    padded: bool
+    gaps: bool
+
+
+def _plan(split: Split, problem: ConvProblem, itemsize: int) -> _Plan:
+    make = _make_plan if math.prod(problem.kernel) <= REMEMBERED_TAPS else _make_plan.__wrapped__
+    return make(split, problem, itemsize)
+
+
+@lru_cache(maxsize=256)
+def _make_plan(split: Split, problem: ConvProblem, itemsize: int) -> _Plan:
+    phases = split(problem, itemsize)
+    padded = any(reads_padding(part.problem) for part in phases)
+    together = phases != by_itself(problem, itemsize)
+    return _Plan(phases, together, padded, _covered(phases) < math.prod(problem.size))
+
+
 def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> Row:
     """The dgrad row of an fprop row, its phases as ``split`` has them.
 
     No position of the result sees an output that isn't there, so an infinite weight must not be
     multiplied by padding: ``skipping`` is a dgrad row for that case, where ``fprop`` would. Nor may
-    an infinite gradient be multiplied by the zeros that fill up a kernel.
+    an infinite gradient be multiplied by the zeros that fill up a kernel. Either makes a NaN, so
+    where the result is smaller than what would have to be looked at, the result is, and only if it
+    has one are they.
     """
 
     def run_dgrad(
         grad_output: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem,
         scratch: Array, activation: int, threads: int,
     ) -> None:  # fmt: skip
-        if skipping is not None and not np.isfinite(weight).all():
+        def run(plan: _Plan) -> None:
+            _run_phases(
+                fprop, plan, grad_output, weight, bias, out, problem, scratch, activation, threads
+            )
+
+        plan = _plan(split, problem, out.itemsize)
+        doubtful = []
+        if skipping is not None and plan.padded:
+            doubtful.append(weight)
+        if plan.together:
+            doubtful.append(grad_output)
+        afterwards = out.size < sum(array.size for array in doubtful)
+        # A function of the user's might make something else of NaN.
+        afterwards = afterwards and activation in ACTIVATION_CODES.values()
+        if afterwards:
+            run(plan)
+            if not np.isnan(out).any():
+                return
+        if all(np.isfinite(array).all() for array in doubtful):
+            if not afterwards:
+                run(plan)
+        elif skipping is not None and plan.padded and not np.isfinite(weight).all():
             skipping(grad_output, weight, bias, out, problem, scratch, activation, threads)
-            return
-        phases = split(problem, out.itemsize)
-        if phases != by_itself(problem, out.itemsize) and not np.isfinite(grad_output).all():
-            phases = by_itself(problem, out.itemsize)
-        if _covered(phases) < math.prod(problem.size):
-            # Places that no output reads.
-            alone = bias.reshape(-1, 1, 1, 1) if bias.size else np.zeros(1, out.dtype)
-            out[...] = activate(alone, activation)
-        filters = exchange_channels(weight, problem.g)
-        for part in phases:
-            source = grad_output[:, :, *part.source]
-            if part.problem.k == problem.c:
-                (member,) = itertools.product(*part.members)
-                taps, target = filters[:, :, *(m.taps for m in member)], _places_of(out, member)
-                fprop(source, taps, bias, target, part.problem, scratch, activation, threads)
-            else:
-                _run_together(fprop, source, filters, bias, out, part, scratch, activation, threads)
+        else:
+            run(_plan(by_itself, problem, out.itemsize))
 
     return run_dgrad
+
+
+def _run_phases(
+    fprop: Row, plan: _Plan, grad_output: Array, weight: Array, bias: Array, out: Array,
+    problem: ConvProblem, scratch: Array, activation: int, threads: int,
+) -> None:  # fmt: skip
+    if plan.gaps:
+        # Places that no output reads.
+        alone = bias.reshape(-1, 1, 1, 1) if bias.size else np.zeros(1, out.dtype)
+        out[...] = activate(alone, activation)
+    filters = exchange_channels(weight, problem.g)
+    for part in plan.phases:
+        source = grad_output[:, :, *part.source]
+        if part.problem.k == problem.c:
+            (member,) = itertools.product(*part.members)
+            taps, target = filters[:, :, *(m.taps for m in member)], _places_of(out, member)
+            fprop(source, taps, bias, target, part.problem, scratch, activation, threads)
+        else:
+            _run_together(fprop, source, filters, bias, out, part, scratch, activation, threads)
 
 
 def _covered(phases: tuple[Phases, ...]) -> int:

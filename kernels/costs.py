@@ -49,14 +49,14 @@ BLAS_COLUMN = 2.0
 BLAS_START = 20_000.0
 #: A part of a call that has several: views, tables and two hand-overs.
 PART_START = 15_000.0
-#: A gradient packed into its panel by wgrad, a register tile loaded and stored for a unit, a sum
+#: An element transposed into wgrad's copies, a register tile loaded and stored for a unit, a sum
 #: added up.
-PACK_GRADIENT = 0.5
+PACK_GRADIENT = 0.25
 TILE_RESUME = 30.0
 ADD_UP = 1.0
 #: A row of the direct wgrad for the taps of a kernel row: its start, a vector for one tap.
-DOT_START = 10.0
-DOT_STEP = 0.5
+DOT_START = 2.5
+DOT_STEP = 0.17
 #: Kernels as large as a plane leave the caches: 1.2 to 7.6 times the estimate for ``conv2d_weight``
 #: with ``backend="im2col/cython"`` on one thread, on five layers of the benchmark.
 LARGE_KERNEL = 5.0
@@ -74,7 +74,7 @@ def _tiles(geometry: Any, problem: ConvProblem) -> float:
     width = int(TILE_BYTES // geometry.dtype.itemsize)
     length, panels = reduction_length(problem), ceil_div(problem.k, width)
     tiles = ceil_div(_outputs(problem), TILE_PIXELS) * panels
-    packing = problem.g * panels * width * length * PACK_WEIGHT
+    packing = 0.0 if geometry.prepared else problem.g * panels * width * length * PACK_WEIGHT
     start = TILE_START if problem.k % width == 0 else TILE_START_RAGGED
     return tiles * (length * TILE_STEP + start) + packing
 
@@ -85,11 +85,14 @@ def tiled(geometry: Any, problem: ConvProblem) -> float:
     return _tiles(geometry, problem) + cut.tasks * cut.halo_elements * PACK_HALO
 
 
-def im2col(geometry: Any, problem: ConvProblem) -> float:
+def im2col_numba(geometry: Any, problem: ConvProblem) -> float:
     """Register tiles over packed columns."""
     length = reduction_length(problem)
     column = length * PACK_COLUMN + length // problem.c * PACK_RUN
     return _tiles(geometry, problem) + _outputs(problem) * column
+
+
+im2col = im2col_numba
 
 
 def direct(geometry: Any, problem: ConvProblem) -> float:
@@ -104,6 +107,11 @@ def direct(geometry: Any, problem: ConvProblem) -> float:
         border = (problem.pad_w + problem.pad_after[2]) * BORDER_STEP
         step = ceil_div(problem.q, block * lanes) * one * (1 + problem.stride_w) / 2 + border
     return rows * (ROW_START + reduction_length(problem) * step)
+
+
+def rows(geometry: Any, problem: ConvProblem) -> float:
+    """Blocks of rows of vectors, up to four channels side by side."""
+    return direct(geometry, problem) / 4
 
 
 def _products(problem: ConvProblem) -> int:
@@ -126,11 +134,11 @@ def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
     """Register tiles of weights, units of pixels after each other."""
     cut = wgrad_cut(problem, geometry.dtype.itemsize)
     pixels = problem.n * problem.o * problem.p * problem.q
-    tiles = cut.weight_panels * cut.channel_blocks * cut.tiles
+    tiles = cut.weight_panels * ceil_div(reduction_length(problem), TILE_PIXELS)
     computing = tiles * (pixels * TILE_STEP + cut.units * TILE_RESUME)
-    packing = cut.weight_panels * cut.width * pixels * PACK_GRADIENT
-    blocks = problem.g * cut.k_blocks * cut.units * cut.channel_blocks
-    copying = blocks * cut.halo_elements * PACK_HALO
+    packing = cut.channel_blocks * cut.weight_panels * cut.width * pixels * PACK_GRADIENT
+    halos = problem.g * cut.k_blocks * cut.units * ceil_div(problem.c, cut.tile_channels)
+    copying = halos * cut.halo_elements * PACK_GRADIENT
     return computing + packing + copying + cut.shared_elements * ADD_UP
 
 

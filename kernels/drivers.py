@@ -25,12 +25,12 @@ at neither bias nor activation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import parallel
-from .problem import ConvProblem, taps_of
+from .problem import ConvProblem, all_windows_read, taps_of
 from .shapes import ceil_div, round_up
 
 Array = np.ndarray[Any, Any]
@@ -57,8 +57,27 @@ def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
     return shared + threads * round_up(cut.local_elements * itemsize, ALIGNMENT)
 
 
+class Compiled(NamedTuple):
+    """What ``cython_cpu._launch`` runs a row by instead of its driver: dtype -> a C function for
+    the tasks, and one that packs weights for them. A row that ``skips_padding`` must see finite
+    weights there (see ``multiplying_padding``)."""
+
+    cut_of: Cut
+    tasks: dict[str, Any]
+    packing: dict[str, Any] | None = None
+    skips_padding: bool = False
+
+
+def compiled_of(function: Callable[..., None]) -> Any:
+    """How a row runs without its driver: a Compiled, a CompiledPool, or None."""
+    return getattr(function, "compiled", None)
+
+
 def fprop(
-    cut_of: Cut, tiles: Callable[..., None], pack_weight: Callable[..., None] | None = None
+    cut_of: Cut,
+    tiles: Callable[..., None],
+    pack_weight: Callable[..., None] | None = None,
+    compiled: Compiled | None = None,
 ) -> Fprop:
     """The callable of a row: pack the weights if the algorithm does, then run all tasks.
 
@@ -76,26 +95,31 @@ def fprop(
         threads: int,
     ) -> None:
         cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
+        if not cut.tasks:
+            return
+        pack = pack_weight if weight.ndim > 1 else None
         threads = min(threads, cut.tasks)
-        packed, local = _regions(scratch, cut, x.dtype, threads)
+        shared = cut.shared_elements if pack else 0
+        packed, local = _regions(scratch, shared, cut.local_elements, x.dtype, threads)
         queue = parallel.queue_of(cut.tasks, threads)
 
         def run_tiles(worker: int) -> None:
             tiles(x, weight, bias, out, problem, taps, cut, local[worker], activation, queue)
 
-        if pack_weight is None or weight.ndim == 1:
+        if pack is None:
             parallel.run(run_tiles, threads)
             return
         array, weight = weight, packed
         panels = parallel.queue_of(cut.weight_panels, threads)
 
         def pack_and_run_tiles(worker: int) -> None:
-            pack_weight(array, packed, problem, cut.width, panels)
+            pack(array, packed, problem, cut.width, panels)
             parallel.wait_for(panels)
             run_tiles(worker)
 
         parallel.run(pack_and_run_tiles, threads)
 
+    run_fprop.compiled = compiled  # type: ignore[attr-defined]
     return run_fprop
 
 
@@ -109,26 +133,35 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
     def run_fprop(
         x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
     ) -> None:
-        if _reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
-            pairs = zip(problem.pad, problem.pad_after, strict=True)
-            x = np.pad(x, ((0, 0), (0, 0), *pairs))
-            sizes = dict(zip("dhw", x.shape[2:], strict=True))
-            problem = problem._replace(pad_d=0, pad_h=0, pad_w=0, **sizes)
+        if reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
+            x, problem = _with_padding(x, problem)
         fprop(x, weight, bias, out, problem, *rest)
 
+    compiled = compiled_of(fprop)
+    if compiled is not None:
+        run_fprop.compiled = compiled._replace(skips_padding=True)  # type: ignore[attr-defined]
     return run_fprop
 
 
-def _reads_padding(problem: ConvProblem) -> bool:
+def reads_padding(problem: ConvProblem) -> bool:
+    """Whether any window reaches beyond the input."""
     return any(problem.pad) or any(problem.pad_after)
+
+
+def _with_padding(x: Array, problem: ConvProblem) -> tuple[Array, ConvProblem]:
+    """A padded copy, and the problem that reads it without padding."""
+    pairs = zip(problem.pad, problem.pad_after, strict=True)
+    x = np.pad(x, ((0, 0), (0, 0), *pairs))
+    sizes = dict(zip("dhw", x.shape[2:], strict=True))
+    return x, problem._replace(pad_d=0, pad_h=0, pad_w=0, **sizes)
 
 
 def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) -> Fprop:
     """The callable of a wgrad row: partial sums of the tasks, then their sum into ``out``.
 
-    ``tiles(x, grad_output, sums, problem, cut, local, queue)`` runs tasks,
-    ``finish(sums, out, problem, cut, queue)`` adds up the slices of panels in order. ``sums`` is
-    the cut's shared scratch.
+    ``tiles(x, grad_output, sums, out, problem, cut, local, queue)`` runs tasks, which write
+    ``out`` themselves if all of the reduction is one slice; otherwise ``finish(sums, out, problem,
+    cut, queue)`` adds up the slices of panels in order. ``sums`` is the cut's shared scratch.
     """
 
     def run_wgrad(
@@ -146,34 +179,69 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
             return
         cut = cut_of(problem, x.itemsize)
         threads = min(threads, cut.tasks)
-        sums, local = _regions(scratch, cut, x.dtype, threads)
+        sums, local = _regions(scratch, cut.shared_elements, cut.local_elements, x.dtype, threads)
 
         queue, panels = (parallel.queue_of(n, threads) for n in (cut.tasks, cut.weight_panels))
 
         def body(worker: int) -> None:
-            tiles(x, grad_output, sums, problem, cut, local[worker], queue)
-            parallel.wait_for(queue)
-            finish(sums, out, problem, cut, panels)
+            tiles(x, grad_output, sums, out, problem, cut, local[worker], queue)
+            if cut.slices > 1:
+                parallel.wait_for(queue)
+                finish(sums, out, problem, cut, panels)
 
         parallel.run(body, threads)
 
     return run_wgrad
 
 
-def _regions(scratch: Array, cut: Any, dtype: Any, threads: int) -> tuple[Array, list[Array]]:
+def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
+    """The same for a wgrad row and gradients that aren't finite.
+
+    Where every window reads some of the input, each of them makes a weight's gradient infinite or
+    NaN, so the result, mostly small, shows whether there are any.
+    """
+
+    def run_wgrad(
+        x: Array, grad_output: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
+    ) -> None:
+        padded = reads_padding(problem) and x.dtype.kind == "f"
+        if not padded or all_windows_read(problem):
+            wgrad(x, grad_output, bias, out, problem, *rest)
+            if not padded or np.isfinite(out).all():
+                return
+        if not np.isfinite(grad_output).all():
+            x, problem = _with_padding(x, problem)
+        wgrad(x, grad_output, bias, out, problem, *rest)
+
+    return run_wgrad
+
+
+def _regions(
+    scratch: Array, shared_elements: int, local_elements: int, dtype: Any, threads: int
+) -> tuple[Array, list[Array]]:
     """The shared part of the scratch, and each thread's own."""
-    itemsize = dtype.itemsize
-    shared = round_up(cut.shared_elements * itemsize, ALIGNMENT)
-    size = round_up(cut.local_elements * itemsize, ALIGNMENT)
+    shared = round_up(shared_elements * dtype.itemsize, ALIGNMENT)
+    size = round_up(local_elements * dtype.itemsize, ALIGNMENT)
     if scratch.size < shared + threads * size:
         raise ValueError(
-            f"scratch of {scratch.size} bytes is too small for {cut}, {threads} threads"
+            f"scratch of {scratch.size} bytes is too small: {shared} shared and {size} for each of "
+            f"{threads} threads"
         )
     starts = [shared + i * size for i in range(threads)]
     return scratch[:shared].view(dtype), [scratch[at : at + size].view(dtype) for at in starts]
 
 
-def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
+class CompiledPool(NamedTuple):
+    """The same for a pooling row: dtype -> a C function for the tasks, and the codes that it has
+    for reductions."""
+
+    tasks: dict[str, Any]
+    codes: dict[str, int]
+
+
+def pool(
+    bodies: dict[str, Callable[..., None]], compiled: CompiledPool | None = None
+) -> Callable[..., None]:
     """The callable of a pooling row, ``pool(x, out, indices, geometry, threads)``.
 
     x        (N, C, D, H, W)    any strides, read only                        IN
@@ -202,6 +270,7 @@ def pool(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
 
         parallel.run(body, threads)
 
+    run_pool.compiled = compiled  # type: ignore[attr-defined]
     return run_pool
 
 

@@ -80,11 +80,13 @@ class _Job:
 def run(body: Body, threads: int) -> None:
     """Run ``body(worker)`` on the calling thread (worker 0) and on up to ``threads - 1`` others.
 
-    How many others come, and when, is open: a body takes what work there is from queues. An
+    How many others come, and when, is open: a body takes what work there is from queues. On no
+    thread, which is what a call without tasks has, nothing runs. An
     exception in a body, or an interrupt, is raised once no thread is at work any more.
     """
     if threads <= 1:
-        body(0)
+        if threads == 1:
+            body(0)
         return
     job = _Job(body)
     for worker in range(1, min(threads, _pool.grow(threads - 1) + 1)):

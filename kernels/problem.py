@@ -7,6 +7,7 @@ of ``cython_cpu/_problem.pxd``, which list the same fields in the same order (a 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -115,6 +116,21 @@ def _find_taps(problem: ConvProblem) -> Array:
     return table
 
 
+@lru_cache(maxsize=256)
+def all_windows_read(problem: ConvProblem) -> bool:
+    """Whether no output's window lies in the padding alone."""
+    taps = iter(taps_of(problem).tolist())
+    for kernel, outputs in zip(problem.kernel, problem.output, strict=True):
+        ranges = sorted(next(taps) for _ in range(kernel))
+        end = 0
+        for low, high in ranges:
+            if low <= end:
+                end = max(end, high)
+        if end < outputs:
+            return False
+    return True
+
+
 def windows_of(problem: ConvProblem, tap: Sequence[int]) -> tuple[slice, slice, slice]:
     """What one tap reads of the padded input for all outputs."""
     first, second, third = (
@@ -146,13 +162,19 @@ class PoolProblem(NamedTuple):
     divisor: int
 
 
-#: Activations that a kernel applies in its last store; any other one follows in NumPy.
+#: Activations that a kernel applies in its last store. A greater number is the address of a C
+#: function ``void apply(REAL *values, int64_t count)`` that it calls there.
 ACTIVATION_CODES = {None: 0, "relu": 1, "relu6": 2}
 
 
 def activate(values: Array, activation: int) -> Array:
-    """Apply an activation's code; NaN stays NaN."""
+    """Apply an activation as kernels take it; NaN stays NaN."""
     if activation == 0:
         return values
+    if activation > max(ACTIVATION_CODES.values()):
+        changed = np.array(values, order="C")
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(activation)
+        function(changed.ctypes.data, changed.size)
+        return changed
     values = np.where(values < 0, 0, values)
     return np.where(values > 6, 6, values) if activation == 2 else values

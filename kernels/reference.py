@@ -81,7 +81,7 @@ def _padded(x: Array, problem: ConvProblem) -> Array:
 def _finish(result: Array, bias: Array, out: Array, activation: int) -> None:
     if bias.size:
         result += bias.reshape(-1, 1, 1, 1)
-    out[...] = activate(result, activation)
+    out[...] = activate(result.astype(out.dtype), activation)
 
 
 @np.errstate(invalid="ignore", over="ignore")

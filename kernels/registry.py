@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import adjoints, blocking, costs
+from . import adjoints, blocking, blocking_rows, costs
 from .drivers import cut_scratch_bytes
 
 F32_F64 = ("float32", "float64")
@@ -53,7 +53,8 @@ class Algorithm(NamedTuple):
     """What the engines share: ``parts(problem, itemsize)`` gives the problems that a call runs one
     after the other, ``cost(geometry, part)`` estimates nanoseconds on one core,
     ``cut(part, itemsize)`` gives the blocks (None: a kernel that needs no scratch). ``instead`` are
-    the problems that run in place of the parts where gradients aren't finite.
+    the problems that run in place of the parts where gradients aren't finite. A row that ``packs``
+    takes weight panels made before (``packing``) in place of the weight.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Algorithm(NamedTuple):
     cut: Callable[[Any, int], Any] | None = None
     parts: Callable[[Any, int], tuple[Any, ...]] = _itself
     instead: Callable[[Any, int], tuple[Any, ...]] = _nothing
+    packs: bool = False
 
 
 class Kernel(NamedTuple):
@@ -109,6 +111,10 @@ class Kernel(NamedTuple):
         blocks = dict(self.method.cut(parts[0], geometry.dtype.itemsize)._asdict())
         return blocks if len(parts) == 1 else {"parts": len(parts), **blocks}
 
+    def packs_once(self, geometry: Any) -> bool:
+        """Whether the row reads weight panels that the caller keeps."""
+        return self.method.packs and self.family == "fprop" and geometry.prepared
+
     def scratch_bytes(self, geometry: Any, threads: int = 1) -> int:
         """Bytes of scratch that a call on ``threads`` threads is handed."""
         if self.method.cut is None:
@@ -116,6 +122,8 @@ class Kernel(NamedTuple):
         problem, itemsize = geometry.problem, geometry.dtype.itemsize
         parts = {*self.method.parts(problem, itemsize), *self.method.instead(problem, itemsize)}
         cuts = [self.method.cut(part, itemsize) for part in parts]
+        if self.packs_once(geometry):
+            cuts = [cut._replace(shared_elements=0) for cut in cuts]
         return max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
 
 
@@ -131,9 +139,10 @@ def _wgrad(method: Algorithm) -> Algorithm:
     return method._replace(cost=cost, parts=adjoints.wgrad_parts)
 
 
-TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut)
-IM2COL = Algorithm("im2col", costs.im2col, blocking.im2col_cut)
+TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
+IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
 DIRECT = Algorithm("direct", costs.direct, blocking.direct_cut)
+ROWS = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
@@ -146,7 +155,7 @@ POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", TILED, "cython_cpu", "cython_cpu._tiled:fprop"),
     Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
-    Kernel("fprop", DIRECT, "cython_cpu", "cython_cpu._direct:fprop"),
+    Kernel("fprop", ROWS, "cython_cpu", "cython_cpu._direct:fprop"),
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),
     Kernel("fprop", TILED, "numba_cpu", "numba_cpu.tiled:fprop"),
     Kernel("fprop", IM2COL, "numba_cpu", "numba_cpu.im2col:fprop"),
@@ -164,7 +173,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
     Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "cython_cpu", "cython_cpu._im2col:dgrad"),
-    Kernel("dgrad", _dgrad(DIRECT, adjoints.in_rows), "cython_cpu", "cython_cpu._direct:dgrad"),
+    Kernel("dgrad", _dgrad(ROWS, adjoints.in_rows), "cython_cpu", "cython_cpu._direct:dgrad"),
     Kernel("dgrad", _dgrad(LOOP), "cython_cpu", "cython_cpu._loop:dgrad", WITH_INT64),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "numba_cpu", "numba_cpu.tiled:dgrad"),
     Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "numba_cpu", "numba_cpu.im2col:dgrad"),

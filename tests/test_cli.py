@@ -43,7 +43,7 @@ def test_demo_notices_a_wrong_backend(
 ) -> None:
     for module in ("rich", "matplotlib"):
         pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
-    from cnnfast._core import planner
+    from cnnfast._core import planner, recall
 
     def wrong(row: registry.Kernel) -> object:
         function = registry.load_row(row)
@@ -56,6 +56,7 @@ def test_demo_notices_a_wrong_backend(
         return kernel if row.name == "im2col/numpy" else function
 
     monkeypatch.setattr(planner, "load_row", wrong)
+    monkeypatch.setattr(recall, "_calls", {})
     assert cli.main(["demo", str(image), "--out", str(tmp_path)]) == 1
     assert "DISAGREES" in capsys.readouterr().out
 
@@ -70,6 +71,12 @@ def test_demo_notices_a_wrong_backend(
         (["explain", "conv2d", "1,3,8,8", "4,2,3,3"], "3 / 1 = 3 channels, got 2"),
         (["explain", "conv2d", "1,3,8,8", "4,3,3,3", "--backend", "fast"], "got 'fast'"),
         (["bench", "--layers", "no-such-layer"], "no-such-layer"),
+        (["bench", "--peers", "--layers", "no-such-layer"], "no-such-layer"),
+        (["bench", "--peers", "--readme", "/no/such/file.md"], "can't read /no/such/file.md"),
+        (["bench", "--peers", "--readme", __file__], "to write between"),
+        (["bench", "--threads", "0"], "threads must be at least 1, got 0"),
+        (["bench", "--png", "roofline.png"], "--png and --readme go with --peers"),
+        (["bench", "--peers", "--backends", "tiled"], "--backends doesn't go with --peers"),
     ],
 )
 def test_bad_values_give_one_line_and_status_2(

@@ -16,7 +16,6 @@ LEFT_OUT = (
     "conftest",
     "test_conv",
     "test_pool",
-    "test_gradients",
     "cases",
     "__main__",
     "numba_cpu",
@@ -37,7 +36,7 @@ def test_every_part_is_there() -> None:
     assert {"cnnfast.functional", "cnnfast.kernels.blocking", "cnnfast._core.geometry"} < set(
         modules()
     )
-    assert {"cnnfast.benchmarks.report", "cnnfast.kernels.numpy_cpu.im2col"} < set(modules())
+    assert {"cnnfast.benchmarks.versus", "cnnfast.kernels.numpy_cpu.im2col"} < set(modules())
 
 
 @pytest.mark.parametrize("name", modules())

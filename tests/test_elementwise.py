@@ -196,7 +196,7 @@ def test_lists_are_arrays() -> None:
 @pytest.mark.parametrize("name", FOLLOWING)
 def test_fused_activations_are_these(name: str) -> None:
     """What follows a kernel changes an array in place, whatever its strides."""
-    code, following = split_activation("conv2d", name)
+    code, following = split_activation("conv2d", name, "float", np.dtype(np.float32))
     assert code == 0
     assert following is not None
     x = np.random.default_rng(3).normal(size=(300, 70, 2))[::2].transpose(2, 0, 1)

@@ -21,8 +21,9 @@ def _no_kernel_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("a kernel was reached")
 
-    monkeypatch.setattr("cnnfast._core.execute.scratch", refuse)
-    monkeypatch.setattr("cnnfast._core.planner.Plan.function", property(refuse))
+    monkeypatch.setattr("cnnfast._core.prepared.scratch", refuse)
+    monkeypatch.setattr("cnnfast._core.prepared.PreparedPool.run", refuse)
+    monkeypatch.setattr("cnnfast._core.prepared.PreparedPoolGrad.run", refuse)
 
 
 def conv(**changes: Any) -> Callable[[], Any]:

@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import cnnfast
-from cnnfast._core import planner
+from cnnfast._core import planner, recall
 
 from fuzz.bad import bad_argument, huge_argument
 from fuzz.cases import bilinear_case
@@ -130,6 +130,7 @@ def _threads_and_hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(planner, "SERIAL_FLOPS", 0)
     monkeypatch.delenv("CNNFAST_BACKEND", raising=False)
     planner._plans.clear()
+    monkeypatch.setattr(recall, "_calls", {})
     faulthandler.dump_traceback_later(LONGEST, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()

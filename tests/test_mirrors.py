@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cnnfast import kernels
-from cnnfast.kernels import blocking, problem
+from cnnfast.kernels import blocking, blocking_rows, problem
 
 HERE = Path(kernels.__file__).parent / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
-    blocking.Im2colCut, blocking.TiledCut, blocking.DirectCut, blocking.WgradCut,
+    blocking.GemmCut, blocking.TiledCut, blocking_rows.RowsCut, blocking.WgradCut,
     blocking.WgradDirectCut,
 )  # fmt: skip
 
@@ -34,7 +34,7 @@ def defined(file: str, name: str) -> int:
 
 
 def test_c_constants_are_those_of_blocking() -> None:
-    assert defined("microkernel.h", "define TILE_PIXELS") == blocking.TILE_PIXELS
-    assert blocking.TILE_BYTES == 2 * 32, "two vectors of 32 bytes: WIDTH of microkernel.h"
-    assert defined("_microkernel.pxd", "TILE_PIXELS") == blocking.TILE_PIXELS
+    assert defined("microkernel.h", "define MOST_PIXELS") == blocking.MOST_PIXELS
+    assert defined("_microkernel.pxd", "MOST_PIXELS") == blocking.MOST_PIXELS
+    assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS

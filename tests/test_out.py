@@ -63,7 +63,8 @@ def test_out_of_a_separable_convolution_is_apart_from_all_inputs(
         shared = {**arrays, which: memory[start : start + count].reshape(shapes[which])}
         before = memory.copy()
         with monkeypatch.context() as patched:
-            patched.setattr("cnnfast._core.execute._call_conv", lambda *_: ran.append("kernel"))
+            run = "cnnfast._core.prepared.PreparedConv.run"
+            patched.setattr(run, lambda *_: ran.append("kernel"))
             with pytest.raises(ValueError, match="separable_conv2d: out must not share memory"):
                 cnnfast.separable_conv2d(**shared, out=out, activation=activation)
         assert not ran

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cnnfast
-from cnnfast._core import config, planner
+from cnnfast._core import config, planner, recall
 from cnnfast._core.request import Request
 from cnnfast.kernels import KERNELS, registry
 
@@ -138,6 +138,7 @@ def test_landing_on_the_reference_warns(monkeypatch: pytest.MonkeyPatch) -> None
         planner, "engine_missing", lambda engine: None if engine == "numpy_cpu" else "gone"
     )
     planner._plans.clear()
+    monkeypatch.setattr(recall, "_calls", {})
     with pytest.warns(cnnfast.PerformanceWarning, match="conv2d: no fast kernel serves.*gone"):
         cnnfast.conv2d(X, W)
     with pytest.warns(cnnfast.PerformanceWarning) as caught:

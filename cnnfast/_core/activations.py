@@ -13,9 +13,14 @@ import numpy as np
 from cnnfast.kernels.problem import ACTIVATION_CODES
 
 from .arguments import shown
+from .arrays import Dtype
 from .normal import normal_cdf
+from .scalar_functions import address_of, is_scalar_function
 
 Array = np.ndarray[Any, Any]
+
+#: What a call takes as activation: a name, or a scalar function compiled by ``numba.njit``.
+Activation = str | Callable[[float], float] | None
 
 #: Elements that are computed at a time where the computation takes temporaries in float64.
 BLOCK = 1 << 14
@@ -104,24 +109,43 @@ FOLLOWING: dict[str, Callable[[Array], None]] = {
 
 
 def split_activation(
-    name: str, activation: Any, kind: str = "float"
+    name: str, activation: Any, kind: str, dtype: Dtype
 ) -> tuple[int, Callable[[Array], None] | None]:
-    """The code for the kernel, and what is to follow it (None where the kernel does it all).
+    """What the kernel takes as activation, and what is to follow it (None where the kernel does it
+    all).
 
     ``kind`` is the arithmetic's: integers take those that a kernel applies, complex numbers none.
+    ``dtype`` is what the kernel computes in, for which a function of the user's is compiled.
 
-    >>> split_activation("conv2d", "relu")
+    >>> split_activation("conv2d", "relu", "float", np.dtype(np.float32))
     (1, None)
     """
-    if activation is not None and not isinstance(activation, str):
-        raise TypeError(f"{name}: activation must be None or a name, got {shown(activation)}")
-    if activation not in ACTIVATION_CODES and activation not in FOLLOWING:
+    compiled = is_scalar_function(activation)
+    if activation is not None and not isinstance(activation, str) and not compiled:
+        raise TypeError(
+            f"{name}: activation must be None, a name or a function compiled by numba.njit, "
+            f"got {shown(activation)}"
+        )
+    if not compiled and activation not in ACTIVATION_CODES and activation not in FOLLOWING:
         names = ", ".join(name for name in (*ACTIVATION_CODES, *FOLLOWING) if name)
         raise ValueError(
-            f"{name}: activation must be None or one of {names}, got {shown(activation)}"
+            f"{name}: activation must be None, one of {names}, or a function compiled by "
+            f"numba.njit, got {shown(activation)}"
         )
-    if activation and (kind == "complex" or (kind == "integer" and activation in FOLLOWING)):
-        raise TypeError(f"{name}: activation {activation!r} isn't defined for {kind} inputs")
-    if activation is None or activation in ACTIVATION_CODES:
+    if activation and (kind == "complex" or (kind == "integer" and not in_kernel(activation))):
+        shown_name = repr(activation) if isinstance(activation, str) else activation.__name__
+        raise TypeError(f"{name}: activation {shown_name} isn't defined for {kind} inputs")
+    if compiled:
+        return address_of(name, activation, dtype), None
+    if in_kernel(activation):
         return ACTIVATION_CODES[activation], None
     return 0, FOLLOWING[activation]
+
+
+def in_kernel(activation: Any) -> bool:
+    """Whether a kernel has the activation built in.
+
+    >>> in_kernel("relu"), in_kernel("gelu")
+    (True, False)
+    """
+    return activation is None or (isinstance(activation, str) and activation in ACTIVATION_CODES)

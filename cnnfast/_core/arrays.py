@@ -61,11 +61,14 @@ def as_arrays(name: str, **sources: Any) -> tuple[Any, ...]:
     )
 
 
+def is_ready(array: Array, dtype: Dtype) -> bool:
+    """Whether a kernel for ``dtype`` can take it: native, aligned, whole-element strides."""
+    return array.dtype == dtype and array.dtype.isnative and has_element_strides(array)
+
+
 def kernel_ready(array: Array, dtype: Dtype) -> Array:
-    """``array`` if a kernel can take it (native, aligned, whole-element strides), else a copy."""
-    if array.dtype != dtype or not array.dtype.isnative or not has_element_strides(array):
-        return array.astype(dtype, order="C")
-    return array
+    """``array`` if a kernel can take it, else a copy."""
+    return array if is_ready(array, dtype) else array.astype(dtype, order="C")
 
 
 def check_out(

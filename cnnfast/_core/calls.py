@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from .activations import Activation
 from .arguments import axis_letters, integer
 from .arrays import Array, as_arrays, check_apart, check_out
 from .conv_geometry import ConvGeometry
 from .dtypes import promote
-from .execute import check_bias, deliver, recorded_steps, run_conv
+from .execute import prepare_conv
 from .operand import data_operand
+from .packed import PackedWeight
 from .padding import needs_copy, pad_input
+from .recall import find, prepare
+from .recording import recorded_steps
 
 
 def convolve(
@@ -31,26 +36,68 @@ def convolve(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
     """A convolution of any rank; ``name`` is what errors say."""
-    x, w, b = as_arrays(name, input=input, weight=weight, bias=bias)
+    given = weight
+    if packed := isinstance(weight, PackedWeight):
+        weight = weight.array
+    arguments = (
+        rank, stride, padding, dilation, groups, padding_mode, padding_value, layout, weight_layout,
+        activation, out_dtype, backend, packed,
+    )  # fmt: skip
+    call = find(_convolution, name, (input, weight, bias, out), arguments)
+    if call is None:
+        input, weight, bias = as_arrays(name, input=input, weight=weight, bias=bias)
+        call = prepare(_convolution, name, (input, weight, bias, out), arguments)
+    result: Array = call(input, given if packed else weight, bias, out)
+    return result
+
+
+def _convolution(
+    name: str,
+    arrays: tuple[Array, Array, Array | None, Array | None],
+    rank: int,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    padding_mode: str,
+    padding_value: complex,
+    layout: str | None,
+    weight_layout: str | None,
+    activation: Activation,
+    out_dtype: Any,
+    backend: str | None,
+    packed: bool,
+) -> Callable[..., Array]:
+    x, w, b, out = arrays
     arithmetic = promote(name, (x, w, b), out_dtype)
-    keywords: dict[str, Any] = {
-        "rank": rank, "layout": layout, "weight_layout": weight_layout, "name": name,
-        "dtype": np.float32,
-    }  # fmt: skip
-    geometry = ConvGeometry.of(x, w, stride, padding, dilation, groups, **keywords)
-    if needs_copy(name, padding_mode, padding_value, arithmetic):
-        # The user's ``out`` must not overlap the input itself, of which the kernel sees a copy.
+    geometry = ConvGeometry.of(
+        x, w, stride, padding, dilation, groups, rank=rank, layout=layout,
+        weight_layout=weight_layout, name=name, dtype=np.float32,
+    )  # fmt: skip
+    geometry = replace(geometry, prepared=packed)
+    if not needs_copy(name, padding_mode, padding_value, arithmetic):
+        return prepare_conv("fprop", arrays, geometry, arithmetic, activation, backend)
+    # The user's ``out`` must not overlap the input itself, of which the kernel sees a copy.
+    if out is not None:
+        check_out(name, out, geometry.out_shape, arithmetic.result, [x])
+
+    def padded(x: Array, w: Any, b: Array | None, out: Array | None) -> Array:
         if out is not None:
-            check_out(name, out, geometry.out_shape, arithmetic.result, [x])
-        x = pad_input(x.astype(arithmetic.common), geometry, padding_mode, padding_value)
-        geometry = ConvGeometry.of(x, w, stride, 0, dilation, groups, **keywords)
-    return run_conv("fprop", x, w, b, geometry, arithmetic, activation, out, backend)
+            check_apart(name, out, [x])
+        wider = pad_input(x.astype(arithmetic.common), geometry, padding_mode, padding_value)
+        return convolve(
+            name, rank, wider, w, b, stride, 0, dilation, groups, layout=layout,
+            weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
+            backend=backend,
+        )  # fmt: skip
+
+    return padded
 
 
 def convolve_depthwise(
@@ -95,7 +142,7 @@ def convolve_separable(
     padding_value: complex,
     layout: str | None,
     weight_layout: str | None,
-    activation: str | None,
+    activation: Activation,
     out_dtype: Any,
     out: Array | None,
     backend: str | None,
@@ -148,46 +195,119 @@ def convolve_transpose(
     *,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
     """A transposed convolution of any rank: dgrad of the convolution it is adjoint to."""
-    x, w, b = as_arrays(name, input=input, weight=weight, bias=bias)
+    arguments = (
+        rank, stride, padding, output_padding, groups, dilation, layout, weight_layout, activation,
+        out_dtype, backend,
+    )  # fmt: skip
+    call = find(_transposed, name, (input, weight, bias, out), arguments)
+    if call is None:
+        input, weight, bias = as_arrays(name, input=input, weight=weight, bias=bias)
+        call = prepare(_transposed, name, (input, weight, bias, out), arguments)
+    result: Array = call(input, weight, bias, out)
+    return result
+
+
+def _transposed(
+    name: str,
+    arrays: tuple[Array, Array, Array | None, Array | None],
+    rank: int,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    layout: str | None,
+    weight_layout: str | None,
+    activation: Activation,
+    out_dtype: Any,
+    backend: str | None,
+) -> Callable[..., Array]:
+    x, w, b, _ = arrays
     arithmetic = promote(name, (x, w, b), out_dtype)
     geometry = ConvGeometry.of_transpose(
         x, w, stride, padding, output_padding, groups, dilation, rank=rank, layout=layout,
         weight_layout=weight_layout, name=name, dtype=np.float32,
     )  # fmt: skip
-    if arithmetic.kind == "complex":
-        # dgrad conjugates, and a transposed convolution doesn't.
-        w = w.conj()
-    return run_conv("dgrad", x, w, b, geometry, arithmetic, activation, out, backend)
+    call = prepare_conv("dgrad", arrays, geometry, arithmetic, activation, backend)
+    if arithmetic.kind != "complex":
+        return call
+    # dgrad conjugates, and a transposed convolution doesn't.
+    return lambda x, w, b, out: call(x, w.conj(), b, out)
 
 
 def multiply_rows(
     name: str,
-    rows: Array,
-    weight: Array,
-    bias: Array | None = None,
-    activation: str | None = None,
+    rows: Any,
+    weight: Any,
+    bias: Any = None,
+    activation: Activation = None,
     out: Array | None = None,
     backend: str | None = None,
 ) -> Array:
     """``rows @ weight.T + bias``: the rows are the pixels of a 1x1 convolution, channels last."""
+    given = weight
+    if packed := isinstance(weight, PackedWeight):
+        weight = weight.array
+    arguments = activation, backend, packed
+    call = find(_product, name, (rows, weight, bias, out), arguments)
+    if call is None:
+        rows, weight, bias = as_arrays(name, input=rows, weight=weight, bias=bias)
+        call = prepare(_product, name, (rows, weight, bias, out), arguments)
+    result: Array = call(rows, given if packed else weight, bias, out)
+    return result
+
+
+def _product(
+    name: str,
+    arrays: tuple[Array, Array, Array | None, Array | None],
+    activation: Activation,
+    backend: str | None,
+    packed: bool,
+) -> Callable[..., Array]:
+    rows, weight, bias, _ = arrays
+    if weight.ndim == 1:
+        return _neuron(name, arrays, activation, backend)
     arithmetic = promote(name, (rows, weight, bias))
     geometry = ConvGeometry.of_linear(rows.shape, weight.shape, np.float32, name)
-    check_bias(name, bias, weight.shape[0])
-    shape = (*rows.shape[:-1], weight.shape[0])
+    geometry = replace(geometry, prepared=packed)
+    one, two, three = (operand.shape for operand in geometry.operands("fprop"))
+    shaped = (*rows.shape[:-1], weight.shape[0]), (one, two, three)
+    return prepare_conv("fprop", arrays, geometry, arithmetic, activation, backend, shaped)
+
+
+def _neuron(
+    name: str,
+    arrays: tuple[Array, Array, Array | None, Array | None],
+    activation: Activation,
+    backend: str | None,
+) -> Callable[..., Array]:
+    """One neuron's output for every row: a layer of one, without its axis."""
+    rows, weight, bias, out = arrays
+    arithmetic = promote(name, (rows, weight, bias))
+    if rows.shape[-1:] != weight.shape or not weight.size:
+        raise ValueError(
+            f"{name}: input (..., in_features) and weight (in_features,) must agree in "
+            f"in_features, which isn't 0, got shapes {rows.shape} and {weight.shape}"
+        )
+    if bias is not None and bias.shape != ():
+        raise ValueError(
+            f"{name}: bias must have shape () beside a weight of one axis, got shape {bias.shape}"
+        )
     if out is not None:
         inputs = [array for array in (rows, weight, bias) if array is not None]
-        check_out(name, out, shape, arithmetic.result, inputs)
-    count = math.prod(rows.shape[:-1])
-    pixels = rows.reshape(1, count, weight.shape[1])
-    if count == 0:
-        pixels = np.zeros((1, 1, weight.shape[1]), rows.dtype)
-    result = run_conv(
-        "fprop", pixels, weight[:, :, None], bias, geometry, arithmetic, activation, None, backend
-    )
-    return deliver(result[:, :count].reshape(shape), out, arithmetic.result)
+        check_out(name, out, rows.shape[:-1], arithmetic.result, inputs)
+
+    def call(rows: Array, weight: Array, bias: Array | None, out: Array | None) -> Array:
+        result = multiply_rows(
+            name, rows, weight[None], None if bias is None else bias[None], activation,
+            None if out is None else out[..., None], backend,
+        )  # fmt: skip
+        return result.reshape(result.shape[:-1]) if out is None else out
+
+    return call

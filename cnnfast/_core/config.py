@@ -16,7 +16,8 @@ DEFAULT_WORKSPACE = 1 << 30
 
 _threads: int | None = None
 _workspace: int = DEFAULT_WORKSPACE
-_backend: ContextVar[Request | None] = ContextVar("cnnfast_backend", default=None)
+#: The request of ``use_backend``; None outside of it.
+backend_in_force: ContextVar[Request | None] = ContextVar("cnnfast_backend", default=None)
 
 
 def usable_cores() -> int:
@@ -93,11 +94,17 @@ def _environment_backend(text: str) -> Request:
 
 def ambient_backend() -> Request:
     """The backend in force around a call: ``use_backend``, else ``CNNFAST_BACKEND``, else any."""
-    chosen = _backend.get()
+    chosen = backend_in_force.get()
     if chosen is not None:
         return chosen
     text = os.environ.get("CNNFAST_BACKEND")
     return _environment_backend(text) if text else Request()
+
+
+def planning_settings() -> tuple[Request | None, int]:
+    """What planning depends on besides the call and the environment's backend: the one of
+    ``use_backend``, and the workspace limit."""
+    return backend_in_force.get(), _workspace
 
 
 @contextmanager
@@ -113,8 +120,8 @@ def use_backend(backend: str | None) -> Iterator[None]:
     ...     print(cnnfast.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))[0, 0, 0, 0])
     4.0
     """
-    token = _backend.set(Request.parse(backend) if backend is not None else Request())
+    token = backend_in_force.set(Request.parse(backend) if backend is not None else Request())
     try:
         yield
     finally:
-        _backend.reset(token)
+        backend_in_force.reset(token)

@@ -18,7 +18,7 @@ from .operand import CANONICAL_DATA, Array, Operand, Shape, data_operand, shape_
 
 @dataclass(frozen=True)
 class ConvGeometry(Geometry):
-    """A convolution in canonical form.
+    """A convolution in canonical form; its weight may be ``prepared``: there as panels, too.
 
     >>> geometry = ConvGeometry.of((1, 64, 56, 56), (128, 64, 3, 3), stride=2, padding=1)
     >>> geometry.out_shape, geometry.flops
@@ -29,6 +29,7 @@ class ConvGeometry(Geometry):
 
     weight: Operand
     groups: int
+    prepared: bool = False
 
     @classmethod
     def of(

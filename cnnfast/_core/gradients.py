@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from .arrays import Array, as_arrays, check_out
 from .calls import multiply_rows
 from .conv_geometry import ConvGeometry
 from .dtypes import Arithmetic, converted, promote
-from .execute import deliver, run_conv
+from .execute import deliver, prepare_conv, run_conv
 from .local import LocalGeometry, at_least_one
 from .operand import Shape, data_operand
+from .recall import find, prepare
 
 
 def shape_from(name: str, value: Any) -> Shape:
@@ -62,36 +64,65 @@ def check_gradient(name: str, grad_output: Array, shape: Shape) -> None:
 
 def conv_input(
     name: str, rank: int, input_size: Any, weight: Any, grad_output: Any, *,
-    transposed: bool = False, out: Array | None, backend: str | None, **arguments: Any,
+    transposed: bool = False, out: Array | None, backend: str | None, **rest: Any,
 ) -> Array:  # fmt: skip
     """The gradient of a (transposed) convolution in its input."""
-    w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
+    arguments = rank, transposed, input_size, backend, tuple(rest), *rest.values()
+    call = find(_of_input, name, (weight, grad_output, out), arguments)
+    if call is None:
+        weight, grad_output = as_arrays(name, weight=weight, grad_output=grad_output)
+        call = prepare(_of_input, name, (weight, grad_output, out), arguments)
+    result: Array = call(grad_output, weight, None, out)
+    return result
+
+
+def _of_input(
+    name: str, arrays: tuple[Array, Array, Array | None], rank: int, transposed: bool,
+    input_size: Any, backend: str | None, names: tuple[str, ...], *values: Any,
+) -> Callable[..., Array]:  # fmt: skip
+    w, grad, out = arrays
     arithmetic = promote(name, (w, grad))
     size = shape_from(f"{name}: input_size", input_size)
-    geometry = _geometry(name, rank, transposed, size, w, **arguments)
+    rest = dict(zip(names, values, strict=True))
+    geometry = _geometry(name, rank, transposed, size, w, **rest)
     family = "fprop" if transposed else "dgrad"
     check_gradient(name, grad, geometry.operands(family)[0].shape)
-    if transposed and arithmetic.kind == "complex":
-        w = w.conj()
-    return run_conv(family, grad, w, None, geometry, arithmetic, None, out, backend)
+    call = prepare_conv(family, (grad, w, None, out), geometry, arithmetic, None, backend)
+    if not transposed or arithmetic.kind != "complex":
+        return call
+    return lambda grad, w, bias, out: call(grad, w.conj(), bias, out)
 
 
 def conv_weight(
     name: str, rank: int, input: Any, weight_size: Any, grad_output: Any, *,
-    transposed: bool = False, out: Array | None, backend: str | None, **arguments: Any,
+    transposed: bool = False, out: Array | None, backend: str | None, **rest: Any,
 ) -> Array:  # fmt: skip
     """The gradient of a (transposed) convolution in its weight."""
-    x, grad = as_arrays(name, input=input, grad_output=grad_output)
+    arguments = rank, transposed, weight_size, backend, tuple(rest), *rest.values()
+    call = find(_of_weight, name, (input, grad_output, out), arguments)
+    if call is None:
+        input, grad_output = as_arrays(name, input=input, grad_output=grad_output)
+        call = prepare(_of_weight, name, (input, grad_output, out), arguments)
+    first, second = (grad_output, input) if transposed else (input, grad_output)
+    result: Array = call(first, second, None, out)
+    return result
+
+
+def _of_weight(
+    name: str, arrays: tuple[Array, Array, Array | None], rank: int, transposed: bool,
+    weight_size: Any, backend: str | None, names: tuple[str, ...], *values: Any,
+) -> Callable[..., Array]:  # fmt: skip
+    x, grad, out = arrays
     arithmetic = promote(name, (x, grad))
     size = shape_from(f"{name}: weight_size", weight_size)
-    geometry = _geometry(name, rank, transposed, x, size, **arguments)
-    expected = geometry.input.shape if transposed else geometry.out_shape
-    check_gradient(name, grad, expected)
-    if not transposed:
-        return run_conv("wgrad", x, grad, None, geometry, arithmetic, None, out, backend)
-    if arithmetic.kind == "complex":
-        x, grad = x.conj(), grad.conj()
-    return run_conv("wgrad", grad, x, None, geometry, arithmetic, None, out, backend)
+    rest = dict(zip(names, values, strict=True))
+    geometry = _geometry(name, rank, transposed, x, size, **rest)
+    check_gradient(name, grad, geometry.input.shape if transposed else geometry.out_shape)
+    first, second = (grad, x) if transposed else (x, grad)
+    call = prepare_conv("wgrad", (first, second, None, out), geometry, arithmetic, None, backend)
+    if not transposed or arithmetic.kind != "complex":
+        return call
+    return lambda first, second, bias, out: call(first.conj(), second.conj(), bias, out)
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -178,7 +209,7 @@ def local_input(
         check_out(name, out, size, arithmetic.result, [w, grad])
     flat = run_conv(
         "dgrad", at_least_one(local.flat_output(grad)), local.flat_weight(w), None, local.grouped,
-        _summing(arithmetic), None, None, backend,
+        _summing(arithmetic), None, backend,
     )  # fmt: skip
     folded = np.empty(size, flat.dtype)
     local.add_columns(flat[..., : local.windows.batch], folded)
@@ -198,7 +229,7 @@ def local_weight(
         check_out(name, out, size, arithmetic.result, [x, grad])
     flat = run_conv(
         "wgrad", at_least_one(local.read_columns(x)), at_least_one(local.flat_output(grad)), None,
-        local.grouped, arithmetic, None, None, backend,
+        local.grouped, arithmetic, None, backend,
     )  # fmt: skip
     return deliver(local.shaped_weight(flat), out, arithmetic.result)
 

@@ -16,6 +16,21 @@ CANONICAL_DATA = "NCDHW"
 CANONICAL_WEIGHT = "OIDHW"
 
 
+class View(NamedTuple):
+    """How an array is seen with five axes in canonical order: reshaped (unless ``shape`` is None),
+    transposed, indexed."""
+
+    axes: Shape
+    indexing: tuple[slice | None, ...]
+    shape: Shape | None = None
+
+    def of(self, array: Array) -> Array:
+        """The five-axis view; no copy, unless reshaping takes one."""
+        if self.shape is not None:
+            array = array.reshape(self.shape)
+        return array.transpose(self.axes)[self.indexing]
+
+
 class Operand(NamedTuple):
     """An array as a geometry knows it; shape and element strides in the user's order."""
 
@@ -56,13 +71,18 @@ class Operand(NamedTuple):
                     f"{name}: axis {letter} of the {what} must not be empty, got shape {self.shape}"
                 )
 
-    def canonical(self, array: Array) -> Array:
-        """A five-axis view of ``array`` in canonical order; no copy."""
+    @property
+    def view(self) -> View:
+        """What makes five axes in canonical order of an array."""
         letters = self.letters
         order = CANONICAL_WEIGHT if "O" in self.layout else CANONICAL_DATA
-        present = [letter for letter in order if letter in letters]
-        view = array.transpose([letters.index(letter) for letter in present])
-        return view[tuple(slice(None) if letter in letters else None for letter in order)]
+        axes = tuple(letters.index(letter) for letter in order if letter in letters)
+        index = tuple(slice(None) if letter in letters else None for letter in order)
+        return View(axes, index)
+
+    def canonical(self, array: Array) -> Array:
+        """A five-axis view of ``array`` in canonical order; no copy."""
+        return self.view.of(array)
 
 
 def contiguous_strides(shape: Shape) -> Shape:

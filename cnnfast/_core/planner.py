@@ -35,22 +35,22 @@ class BackendUnavailableError(RuntimeError):
 
 
 class Plan(NamedTuple):
-    """The row that runs, and why each other one doesn't (row name -> reason)."""
+    """The row that runs, why each other one doesn't (row name -> reason), and what to warn of."""
 
     row: Kernel
     rejected: tuple[tuple[str, str], ...]
+    warning: str | None = None
 
     @property
     def function(self) -> Callable[..., None]:
         """The row's callable, imported on first use."""
         return load_row(self.row)
 
-    def threads_for(self, geometry: AnyGeometry) -> int:
-        """Threads that a call gets: one for little work, no more than the workspace limit has
-        scratch for. Results don't depend on it.
+    def threads_for(self, geometry: AnyGeometry, most: int, limit: int) -> int:
+        """Threads that a call gets: one for little work, no more than ``limit`` bytes have scratch
+        for. Results don't depend on it.
         """
-        threads = 1 if geometry.flops < SERIAL_FLOPS else config.get_num_threads()
-        limit = config.get_workspace_limit()
+        threads = 1 if geometry.flops < SERIAL_FLOPS else most
         while threads > 1 and self.row.scratch_bytes(geometry, threads) > limit:
             threads -= 1
         return threads
@@ -63,7 +63,8 @@ def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan
     """The cheapest row of ``family`` that is here, fits, and was asked for.
 
     ``backend`` (else ``use_backend``, else ``CNNFAST_BACKEND``) narrows the choice; if nothing is
-    left, BackendUnavailableError gives the reasons. Landing unasked on the reference warns.
+    left, BackendUnavailableError gives the reasons. Landing unasked on the reference is to be
+    warned of.
     """
     if backend is not None:
         request = Request.parse(backend, f"{geometry.name}: backend")
@@ -76,14 +77,12 @@ def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan
             _plans.clear()
         # A copy of the geometry as key: the tables that a call adds to its own aren't kept alive.
         chosen = _plans[family, replace(geometry), *key[2:]] = _plan(*key)
-    if chosen.row.algorithm == "reference" and request.algorithm is None:
-        warnings.warn(
-            f"{geometry.name}: no fast kernel serves, the slow reference does "
-            f"({_by_reason(chosen.rejected)})",
-            PerformanceWarning,
-            stacklevel=_levels_to_caller(),
-        )
     return chosen
+
+
+def warn(message: str) -> None:
+    """Give a PerformanceWarning to the caller of the package."""
+    warnings.warn(message, PerformanceWarning, stacklevel=_levels_to_caller())
 
 
 def _by_reason(rejected: Iterable[tuple[str, str]]) -> str:
@@ -95,7 +94,7 @@ def _by_reason(rejected: Iterable[tuple[str, str]]) -> str:
 
 
 def _levels_to_caller() -> int:
-    """How far up from ``plan`` the first frame outside of the package is."""
+    """How far up from ``warn`` the first frame outside of the package is."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").startswith("cnnfast."):
         level, frame = level + 1, frame.f_back
@@ -125,7 +124,14 @@ def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> P
             for price, other in costs
             if other is not row and other.name not in tried
         ]
-        return Plan(row, (*others, *rejected))
+        given_way = (*others, *rejected)
+        warning = None
+        if row.algorithm == "reference" and request.algorithm is None:
+            warning = (
+                f"{geometry.name}: no fast kernel serves, the slow reference does "
+                f"({_by_reason(given_way)})"
+            )
+        return Plan(row, given_way, warning)
     asked = [entry for entry in rejected if entry[1] != _NOT_ASKED]
     reasons = _by_reason(asked) or f"this version has no such {family} kernel"
     raise BackendUnavailableError(

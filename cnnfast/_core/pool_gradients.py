@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .arrays import Array, as_arrays, check_out
+from .arrays import Array, as_arrays, check_apart, check_out
 from .dtypes import Arithmetic, converted, promote
-from .execute import deliver, run_pool, run_pool_grad
+from .execute import deliver, prepare_pool, prepare_pool_grad
 from .gradients import check_batched, check_gradient
 from .operand import data_operand
 from .pool_geometry import PoolGeometry
 from .pools import power_of
+from .recall import Make, find, prepare
 
 
-def _prepare(
-    name: str, rank: int, reduction: str, grad_output: Any, input: Any, layout: str | None,
-    kinds: tuple[str, ...] = ("float",), **window: Any,
-) -> tuple[Array, Array, Arithmetic, PoolGeometry]:  # fmt: skip
-    """Both arrays, their arithmetic and the forward pooling's geometry."""
-    grad, x = as_arrays(name, grad_output=grad_output, input=input)
+def _validated(
+    name: str, rank: int, reduction: str, arrays: tuple[Array, Array], layout: str | None,
+    window: dict[str, Any], kinds: tuple[str, ...] = ("float",),
+) -> tuple[Arithmetic, PoolGeometry]:  # fmt: skip
+    """The arithmetic of a gradient and an input, and the forward pooling's geometry."""
+    grad, x = arrays
     arithmetic = promote(name, (grad, x), kinds=kinds)
     check_batched(name, rank, x, window.get("padding"))
     keywords: dict[str, Any] = {
@@ -38,7 +40,19 @@ def _prepare(
         size = grad.shape[first : first + rank]
         geometry = PoolGeometry.of_adaptive(x, reduction, size, **keywords)
     check_gradient(name, grad, geometry.out_shape)
-    return grad, x, arithmetic, geometry
+    return arithmetic, geometry
+
+
+def _call(
+    make: Make, name: str, grad_output: Any, input: Any, out: Array | None, *arguments: Any
+) -> Array:
+    """Prepare, or remember, a call of gradient, input and ``out``, and run it."""
+    call = find(make, name, (grad_output, input, out), arguments)
+    if call is None:
+        grad_output, input = as_arrays(name, grad_output=grad_output, input=input)
+        call = prepare(make, name, (grad_output, input, out), arguments)
+    result: Array = call(grad_output, input, out)
+    return result
 
 
 def max_backward(
@@ -46,13 +60,28 @@ def max_backward(
     backend: str | None, **window: Any,
 ) -> Array:  # fmt: skip
     """The gradient of maximum pooling: to where each window's maximum was."""
-    grad, x, arithmetic, geometry = _prepare(
-        name, rank, "max", grad_output, input, layout, **window
-    )
+    given = rank, layout, backend, tuple(window), *window.values()
+    return _call(_of_max, name, grad_output, input, out, *given)
+
+
+def _of_max(
+    name: str, arrays: tuple[Array, Array, Array | None], rank: int, layout: str | None,
+    backend: str | None, names: tuple[str, ...], *values: Any,
+) -> Callable[..., Array]:  # fmt: skip
+    grad, x, out = arrays
+    window = dict(zip(names, values, strict=True))
+    arithmetic, geometry = _validated(name, rank, "max", (grad, x), layout, window)
     if out is not None:
         check_out(name, out, x.shape, arithmetic.result, [grad, x])
-    _, indices = run_pool(x, geometry, True, geometry.dtype, None, backend)
-    return run_pool_grad(grad, indices, geometry, arithmetic.result, out, [grad, x], backend)
+    forward = prepare_pool(x, None, geometry, True, geometry.dtype, backend)
+    backward = prepare_pool_grad(out, geometry, arithmetic.result, [grad, x], backend)
+
+    def call(grad: Array, x: Array, out: Array | None) -> Array:
+        if out is not None:
+            check_apart(name, out, [grad, x])
+        return backward(grad, forward(x, None)[1], out)
+
+    return call
 
 
 def mean_backward(
@@ -60,10 +89,25 @@ def mean_backward(
     backend: str | None, **window: Any,
 ) -> Array:  # fmt: skip
     """The gradient of average pooling: shared by each window."""
-    grad, x, arithmetic, geometry = _prepare(
-        name, rank, "mean", grad_output, input, layout, ("float", "complex"), **window
-    )
-    return run_pool_grad(grad, None, geometry, arithmetic.result, out, [grad, x], backend)
+    given = rank, layout, backend, tuple(window), *window.values()
+    return _call(_of_mean, name, grad_output, input, out, *given)
+
+
+def _of_mean(
+    name: str, arrays: tuple[Array, Array, Array | None], rank: int, layout: str | None,
+    backend: str | None, names: tuple[str, ...], *values: Any,
+) -> Callable[..., Array]:  # fmt: skip
+    grad, x, out = arrays
+    window, kinds = dict(zip(names, values, strict=True)), ("float", "complex")
+    arithmetic, geometry = _validated(name, rank, "mean", (grad, x), layout, window, kinds)
+    backward = prepare_pool_grad(out, geometry, arithmetic.result, [grad, x], backend)
+
+    def call(grad: Array, x: Array, out: Array | None) -> Array:
+        if out is not None:
+            check_apart(name, out, [grad, x])
+        return backward(grad, None, out)
+
+    return call
 
 
 @np.errstate(all="ignore")
@@ -73,25 +117,42 @@ def power_backward(
 ) -> Array:  # fmt: skip
     """The gradient of power-average pooling; nothing flows from a window whose sum is 0 (for a p
     below 1 that is NaN at zeros, as in torch)."""
+    given = rank, norm_type, layout, backend, tuple(window), *window.values()
+    return _call(_of_power, name, grad_output, input, out, *given)
+
+
+def _of_power(
+    name: str, arrays: tuple[Array, Array, Array | None], rank: int, norm_type: Any,
+    layout: str | None, backend: str | None, names: tuple[str, ...], *values: Any,
+) -> Callable[..., Array]:  # fmt: skip
+    grad, x, out = arrays
+    window = dict(zip(names, values, strict=True))
     power = power_of(name, norm_type)
     reduction = "max" if math.isinf(power) else "mean"
-    grad, x, arithmetic, geometry = _prepare(
-        name, rank, reduction, grad_output, input, layout, **window
-    )
+    arithmetic, geometry = _validated(name, rank, reduction, (grad, x), layout, window)
     if out is not None:
         check_out(name, out, x.shape, arithmetic.result, [grad, x])
-    values, wide = converted(x, geometry.dtype), geometry.dtype
-    if reduction == "max":
-        sizes = np.abs(values) * math.copysign(1, power)
-        _, indices = run_pool(sizes, geometry, True, wide, None, backend)
-        result = run_pool_grad(grad, indices, geometry, wide, None, [], backend)
-        result *= np.sign(values)
-    else:
-        means, _ = run_pool(values**power, geometry, False, wide, None, backend)
-        taps = math.prod(geometry.kernel)
-        # d out / d mean = (1 / p) (taps mean) ** (1 / p - 1) taps, d mean / d x = p x ** (p - 1).
-        slope = (means * taps) ** (1 / power - 1) * taps
-        shares = np.where(means == 0, 0, converted(grad, wide) * slope)
-        result = run_pool_grad(shares, None, geometry, wide, None, [], backend)
-        result *= values ** (power - 1)
-    return deliver(result, out, arithmetic.result)
+    wide = geometry.dtype
+    forward = prepare_pool(x, None, geometry, reduction == "max", wide, backend)
+    backward = prepare_pool_grad(None, geometry, wide, [], backend)
+
+    def call(grad: Array, x: Array, out: Array | None) -> Array:
+        if out is not None:
+            check_apart(name, out, [grad, x])
+        values = converted(x, wide)
+        if reduction == "max":
+            _, indices = forward(np.abs(values) * math.copysign(1, power), None)
+            result = backward(grad, indices, None)
+            result *= np.sign(values)
+        else:
+            means = forward(values**power, None)
+            taps = math.prod(geometry.kernel)
+            # d out / d mean = (1 / p) (taps mean) ** (1 / p - 1) taps,
+            # d mean / d x = p x ** (p - 1).
+            slope = (means * taps) ** (1 / power - 1) * taps
+            shares = np.where(means == 0, 0, converted(grad, wide) * slope)
+            result = backward(shares, None, None)
+            result *= values ** (power - 1)
+        return deliver(result, out, arithmetic.result)
+
+    return call

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .arguments import flag, shown
-from .arrays import Array, as_array, check_out
+from .arrays import Array, as_array, check_apart, check_out
 from .dtypes import Arithmetic, converted, promote
-from .execute import deliver, run_pool
+from .execute import deliver, prepare_pool
 from .pool_geometry import PoolGeometry
 from .reals import real
+from .recall import find, prepare
 
 #: Dtypes that a reduction is defined for.
 TAKES = {"max": ("integer", "float"), "mean": ("integer", "float", "complex")}
@@ -40,17 +42,30 @@ def pool(
     **window: Any,
 ) -> Any:
     """A pooling of any rank; with ``output_size`` in place of a window an adaptive one."""
-    wanted = flag(f"{name}: return_indices", return_indices)
-    x = as_array(f"{name}: input", input)
+    arguments = rank, reduction, layout, backend, return_indices, tuple(window), *window.values()
+    call = find(_pooling, name, (input, out), arguments)
+    if call is None:
+        wanted = flag(f"{name}: return_indices", return_indices)
+        input = as_array(f"{name}: input", input)
+        arguments = *arguments[:4], wanted, *arguments[5:]
+        call = prepare(_pooling, name, (input, out), arguments)
+    return call(input, out)
+
+
+def _pooling(
+    name: str, arrays: tuple[Array, Array | None], rank: int, reduction: str, layout: str | None,
+    backend: str | None, return_indices: bool, names: tuple[str, ...], *values: Any,
+) -> Callable[..., Any]:  # fmt: skip
+    x, out = arrays
     arithmetic = promote(name, (x,), kinds=TAKES[reduction])
+    window = dict(zip(names, values, strict=True))
     made = PoolGeometry.of_adaptive if "output_size" in window else PoolGeometry.of
     geometry = made(
         x, reduction, **window, rank=rank, layout=layout, dtype=computing_dtype(arithmetic),
         name=name,
     )  # fmt: skip
-    result_type = result_dtype(arithmetic, reduction)
-    result, indices = run_pool(x, geometry, wanted, result_type, out, backend)
-    return result if indices is None else (result, indices)
+    result = result_dtype(arithmetic, reduction)
+    return prepare_pool(x, out, geometry, return_indices, result, backend)
 
 
 def power_of(name: str, norm_type: Any) -> float:
@@ -77,22 +92,44 @@ def power_pool(
 
     As in torch powers keep their signs, and a partial window counts as if it were whole.
     """
-    x = as_array(f"{name}: input", input)
+    arguments = rank, norm_type, layout, backend, tuple(window), *window.values()
+    call = find(_power_pooling, name, (input, out), arguments)
+    if call is None:
+        input = as_array(f"{name}: input", input)
+        call = prepare(_power_pooling, name, (input, out), arguments)
+    result: Array = call(input, out)
+    return result
+
+
+def _power_pooling(
+    name: str, arrays: tuple[Array, Array | None], rank: int, norm_type: Any, layout: str | None,
+    backend: str | None, names: tuple[str, ...], *values: Any,
+) -> Callable[..., Array]:  # fmt: skip
+    x, out = arrays
     arithmetic = promote(name, (x,), kinds=("float",))
     power = power_of(name, norm_type)
     reduction = "max" if math.isinf(power) else "mean"
     geometry = PoolGeometry.of(
-        x, reduction, **window, rank=rank, layout=layout, dtype=arithmetic.computing(1), name=name
-    )
+        x, reduction, **dict(zip(names, values, strict=True)), rank=rank, layout=layout,
+        dtype=arithmetic.computing(1), name=name,
+    )  # fmt: skip
     if out is not None:
         check_out(name, out, geometry.out_shape, arithmetic.result, [x])
-    values = converted(x, geometry.dtype)
-    if reduction == "max":
-        sign = math.copysign(1, power)
-        result, _ = run_pool(np.abs(values) * sign, geometry, False, geometry.dtype, None, backend)
-        result *= sign
-    else:
-        result, _ = run_pool(values**power, geometry, False, geometry.dtype, None, backend)
-        result *= math.prod(geometry.kernel)
-        result **= 1 / power
-    return deliver(result, out, arithmetic.result)
+    dense = np.empty(x.shape, geometry.dtype)
+    call = prepare_pool(dense, None, geometry, False, geometry.dtype, backend)
+
+    def power_of_windows(x: Array, out: Array | None) -> Array:
+        if out is not None:
+            check_apart(name, out, [x])
+        values = converted(x, geometry.dtype)
+        if reduction == "max":
+            sign = math.copysign(1, power)
+            result = call(np.abs(values) * sign, None)
+            result *= sign
+        else:
+            result = call(values**power, None)
+            result *= math.prod(geometry.kernel)
+            result **= 1 / power
+        return deliver(result, out, arithmetic.result)
+
+    return power_of_windows

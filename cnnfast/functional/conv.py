@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnfast._core.activations import Activation
 from cnnfast._core.arrays import Array
 from cnnfast._core.calls import convolve
 
@@ -25,7 +26,7 @@ def conv1d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -47,8 +48,9 @@ def conv1d(
     groups : int
         In- and out-channels fall into this many groups that don't mix; ``groups=C`` is depthwise.
     padding_mode : "constant" (with ``padding_value``), "reflect", "replicate" or "circular"
-    activation : name, optional
-        "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu" or "gelu", applied to the result.
+    activation : name or function, optional
+        "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", or a function of one
+        number compiled by ``numba.njit``, which the kernel applies before it stores a result.
     out_dtype : dtype, optional
         Of the result; floats are computed in the wider of this and the inputs'.
     out : array, optional
@@ -98,7 +100,7 @@ def conv2d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -120,8 +122,9 @@ def conv2d(
     groups : int
         In- and out-channels fall into this many groups that don't mix; ``groups=C`` is depthwise.
     padding_mode : "constant" (with ``padding_value``), "reflect", "replicate" or "circular"
-    activation : name, optional
-        "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu" or "gelu", applied to the result.
+    activation : name or function, optional
+        "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", or a function of one
+        number compiled by ``numba.njit``, which the kernel applies before it stores a result.
     out_dtype : dtype, optional
         Of the result; floats are computed in the wider of this and the inputs'.
     out : array, optional
@@ -174,7 +177,7 @@ def conv3d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -196,8 +199,9 @@ def conv3d(
     groups : int
         In- and out-channels fall into this many groups that don't mix; ``groups=C`` is depthwise.
     padding_mode : "constant" (with ``padding_value``), "reflect", "replicate" or "circular"
-    activation : name, optional
-        "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu" or "gelu", applied to the result.
+    activation : name or function, optional
+        "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", or a function of one
+        number compiled by ``numba.njit``, which the kernel applies before it stores a result.
     out_dtype : dtype, optional
         Of the result; floats are computed in the wider of this and the inputs'.
     out : array, optional

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnfast._core.activations import Activation
 from cnnfast._core.arrays import Array
 from cnnfast._core.calls import convolve_transpose
 
@@ -24,7 +25,7 @@ def conv_transpose1d(
     *,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -91,7 +92,7 @@ def conv_transpose2d(
     *,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -159,7 +160,7 @@ def conv_transpose3d(
     *,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnfast._core.activations import Activation
 from cnnfast._core.arrays import Array, as_arrays, check_out
 from cnnfast._core.dtypes import promote
 from cnnfast._core.execute import result_array, run_conv
@@ -24,7 +25,7 @@ def locally_connected1d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -77,7 +78,7 @@ def locally_connected2d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -131,7 +132,7 @@ def _locally_connected(
     padding_value: Any,
     layout: str | None,
     weight_layout: str | None,
-    activation: str | None,
+    activation: Activation,
     out_dtype: Any,
     out: Array | None,
     backend: str | None,
@@ -152,7 +153,7 @@ def _locally_connected(
     columns = at_least_one(local.read_columns(x))
     flat = run_conv(
         "fprop", columns, local.flat_weight(w), flat_bias, local.grouped, arithmetic, activation,
-        None, backend,
+        backend,
     )  # fmt: skip
     result = result_array(out, shape, arithmetic.result)
     local.put_output(flat[..., : local.windows.batch], result)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnfast._core.activations import Activation
 from cnnfast._core.arrays import Array
 from cnnfast._core.calls import convolve_depthwise, convolve_separable
 
@@ -25,7 +26,7 @@ def depthwise_conv1d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -83,7 +84,7 @@ def separable_conv1d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -141,7 +142,7 @@ def depthwise_conv2d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,
@@ -198,7 +199,7 @@ def separable_conv2d(
     padding_value: complex = 0,
     layout: str | None = None,
     weight_layout: str | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     out_dtype: Any = None,
     out: Array | None = None,
     backend: str | None = None,

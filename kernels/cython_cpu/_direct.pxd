@@ -2,13 +2,13 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, DirectCut, InputStrides, OutputStrides, WeightStrides,
+    ConvProblem, InputStrides, OutputStrides, RowsCut, WeightStrides,
 )
 
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* weight,
     const WeightStrides* weight_strides, const floating* bias, floating* out,
-    const OutputStrides* out_strides, const ConvProblem* problem, const int64_t* taps,
-    const DirectCut* cut, floating* local, int activation, int64_t task,
+    const OutputStrides* out_strides, const ConvProblem* problem, const RowsCut* cut,
+    floating* local, int64_t activation, int64_t task,
 ) noexcept nogil

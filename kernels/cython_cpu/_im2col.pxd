@@ -2,12 +2,12 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, Im2colCut, InputStrides, OutputStrides,
+    ConvProblem, GemmCut, InputStrides, OutputStrides,
 )
 
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
     floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const Im2colCut* cut, floating* local, int activation, int64_t task,
+    const int64_t* taps, const GemmCut* cut, floating* local, int64_t activation, int64_t task,
 ) noexcept nogil

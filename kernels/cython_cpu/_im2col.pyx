@@ -1,184 +1,340 @@
-"""im2col + GEMM: columns packed a block at a time, multiplied by the micro-kernel.
+"""im2col + GEMM: vectors of pixels meet broadcast weights, and nothing is transposed.
 
 x       (N, C, D, H, W)                      any strides                        IN
 packed  [G][panel][t][r][s][c][width]        weight panels (``_packing``)       IN
 bias    (K,) or (0,)                         contiguous                         IN
 out     (N, K, O, P, Q)                      any strides, overwritten           OUT
-local   [tile][depth][TILE_PIXELS]           the columns of a block of the reduction, then
-        [panel][tile][TILE_PIXELS][width]    the sums of the task's panels      SCRATCH
+local   [depth][pixels of a strip]           columns of a block of the reduction, then
+        [channel][whole vectors of pixels]   sums that wait for the next block, and
+        [panels][pixel][channel]             those of pixels that fill no vector    SCRATCH
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, block of pixels of the flat
-o x p x q plane, block of panels). Assumes a validated ConvGeometry; raises nothing.
-Why: whatever the strides, the micro-kernel reads one run of memory; a block of columns and a panel
-stay in L1 and L2, so long reductions run at the same speed. Source: Goto and van de Geijn 2008.
+o x p x q plane, block of panels), taken in strips of three 64-byte vectors of pixels.
+Assumes a validated ConvGeometry; raises nothing.
+Why: a channels-first plane is a matrix of columns as it lies, and so is its output, so 1x1 kernels
+need no columns at all; those of larger ones are copies of stretches of rows. 8 out-channels x 3
+vectors of pixels run at the FMA peak while columns stream from L2 (117 GFLOP/s of 116).
+Source: Goto and van de Geijn 2008.
 """
 
 from cython cimport floating
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
-from cnnfast.kernels.cython_cpu._microkernel cimport (
-    TILE_PIXELS, micro_kernel_panel, pack_pixels, store_tile,
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
+from cnnfast.kernels.cython_cpu._gemm cimport (
+    Stage, clear_rows, copy_inside, copy_rows, copy_transposed, lanes_of, multiply_rest,
+    multiply_strip, prefetch_rows,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, Im2colCut, InputStrides, OutputStrides, next_tasks, read_fields, read_strides,
+    ConvProblem, GemmCut, InputStrides, OutputStrides, next_tasks, read_fields, read_strides,
 )
 
 from cnnfast.kernels import adjoints, drivers
-from cnnfast.kernels.blocking import im2col_cut
+from cnnfast.kernels.blocking import gemm_cut
 from cnnfast.kernels.cython_cpu import _loop
-from cnnfast.kernels.cython_cpu._packing import pack_weight
+from cnnfast.kernels.cython_cpu._packing import pack_weight, packing
 
 
-cdef struct Pixel:
-    int64_t o, p, q
+cdef enum:
+    #: Panels whose rest of pixels is computed at once: two vectors of out-channels with AVX-512.
+    REST_PANELS = 2
+    #: Pixels that fill no vector, at most.
+    MOST_REST = 15
 
 
-cdef Pixel pixel_at(const ConvProblem* problem, int64_t flat) noexcept nogil:
-    """The output position of a pixel of the flat o x p x q plane."""
-    cdef Pixel pixel
-    pixel.q = flat % problem.q
-    pixel.p = flat // problem.q % problem.p
-    pixel.o = flat // (problem.q * problem.p)
-    return pixel
+cdef int64_t round_up(int64_t count, int64_t multiple) noexcept nogil:
+    return (count + multiple - 1) // multiple * multiple
 
 
-cdef Pixel pixel_after(const ConvProblem* problem, Pixel pixel) noexcept nogil:
-    pixel.q += 1
-    if pixel.q == problem.q:
-        pixel.q = 0
-        pixel.p += 1
-        if pixel.p == problem.p:
-            pixel.p = 0
-            pixel.o += 1
-    return pixel
+cdef bint is_flat(
+    int64_t o, int64_t p, int64_t q, int64_t stride_o, int64_t stride_p, int64_t stride_q
+) noexcept nogil:
+    """Whether the positions of a volume lie side by side in memory."""
+    return (
+        (q == 1 or stride_q == 1) and (p == 1 or stride_p == q) and (o == 1 or stride_o == p * q)
+    )
+
+
+cdef bint is_columns(const ConvProblem* problem, const InputStrides* x_strides) noexcept nogil:
+    """Whether the input is its own columns: a 1x1x1 kernel that reads every position in order."""
+    return (
+        problem.t * problem.r * problem.s == 1
+        and problem.o == problem.d and problem.p == problem.h and problem.q == problem.w
+        and problem.pad_d == 0 and problem.pad_h == 0 and problem.pad_w == 0
+        and is_flat(
+            problem.d, problem.h, problem.w, x_strides.d, x_strides.h, x_strides.w
+        )
+    )
+
+
+cdef void pack_tap(
+    const floating* x, const InputStrides* x_strides, const ConvProblem* problem,
+    const int64_t* taps, int64_t tap, int64_t first, int64_t pixels, int64_t channels,
+    floating* columns, int64_t step,
+) noexcept nogil:
+    """Columns of one tap and ``channels`` channels for a strip of pixels that begins at ``first``:
+    stretches of output rows that read inside the input, zeros between them. Where output rows are
+    as long as input rows, all stretches are one run of memory with holes."""
+    cdef int64_t s = tap % problem.s
+    cdef int64_t r = tap // problem.s % problem.r
+    cdef int64_t t = tap // (problem.s * problem.r)
+    cdef const int64_t* tap_d = taps + 2 * t
+    cdef const int64_t* tap_h = taps + 2 * (problem.t + r)
+    cdef const int64_t* tap_w = taps + 2 * (problem.t + problem.r + s)
+    cdef int64_t d = t * problem.dilation_d - problem.pad_d
+    cdef int64_t h = r * problem.dilation_h - problem.pad_h
+    cdef int64_t w = s * problem.dilation_w - problem.pad_w
+    cdef int64_t q = first % problem.q, p = first // problem.q % problem.p
+    cdef int64_t o = first // (problem.q * problem.p)
+    cdef int64_t stride_q = problem.stride_w * x_strides.w
+    cdef bint run = is_flat(
+        problem.o, problem.p, problem.q, problem.stride_d * x_strides.d,
+        problem.stride_h * x_strides.h, stride_q,
+    )
+    cdef int64_t at = 0, length, begin, end
+    cdef uint64_t inside = 0, ones = ~(<uint64_t> 0)
+    x += d * x_strides.d + h * x_strides.h + w * x_strides.w
+    while at < pixels:
+        length = min(problem.q - q, pixels - at)
+        begin, end = 0, 0
+        if tap_d[0] <= o < tap_d[1] and tap_h[0] <= p < tap_h[1]:
+            begin = min(max(tap_w[0] - q, 0), length)
+            end = max(min(tap_w[1] - q, length), begin)
+        if run:
+            if begin < end:
+                inside |= ones >> (64 - (end - begin)) << (at + begin)
+        else:
+            if begin > 0:
+                clear_rows(columns + at, step, channels, begin)
+            if end < length:
+                clear_rows(columns + at + end, step, channels, length - end)
+            if begin < end:
+                copy_rows(
+                    columns + at + begin, step,
+                    x + o * problem.stride_d * x_strides.d + p * problem.stride_h * x_strides.h
+                    + (q + begin) * stride_q, x_strides.c, stride_q, channels, end - begin,
+                )
+        at += length
+        q = 0
+        p += 1
+        if p == problem.p:
+            p = 0
+            o += 1
+    if run:
+        copy_inside(columns, step, x + first, x_strides.c, inside, channels, pixels)
 
 
 cdef void pack_columns(
-    const floating* x, const InputStrides* x_strides, const ConvProblem* problem, Pixel pixel,
-    int64_t pixels, int64_t begin, int64_t end, floating* columns,
+    const floating* x, const InputStrides* x_strides, const ConvProblem* problem,
+    const int64_t* taps, int64_t first, int64_t pixels, int64_t begin, int64_t end,
+    floating* columns, int64_t step,
 ) noexcept nogil:
-    """Pack the steps begin .. end-1 of the reduction for a tile that begins at ``pixel``; zeros
-    where a tap lies in the padding, and in surplus pixels."""
-    cdef int64_t d[TILE_PIXELS]
-    cdef int64_t h[TILE_PIXELS]
-    cdef int64_t w[TILE_PIXELS]
-    cdef int64_t offset[TILE_PIXELS]
-    cdef bint inside[TILE_PIXELS]
-    cdef int64_t m, t, r, s, channel, channels, tap, step_d, step_h, step_w
-    for m in range(TILE_PIXELS):
-        d[m] = pixel.o * problem.stride_d - problem.pad_d
-        h[m] = pixel.p * problem.stride_h - problem.pad_h
-        w[m] = pixel.q * problem.stride_w - problem.pad_w
-        pixel = pixel_after(problem, pixel)
+    """Columns of the steps begin .. end-1 of the reduction."""
+    cdef int64_t channel, channels
     while begin < end:
-        tap = begin // problem.c
         channel = begin % problem.c
         channels = min(problem.c - channel, end - begin)
-        s = tap % problem.s
-        r = tap // problem.s % problem.r
-        t = tap // (problem.s * problem.r)
-        step_d, step_h = t * problem.dilation_d, r * problem.dilation_h
-        step_w = s * problem.dilation_w
-        for m in range(TILE_PIXELS):
-            inside[m] = (
-                m < pixels and 0 <= d[m] + step_d < problem.d
-                and 0 <= h[m] + step_h < problem.h and 0 <= w[m] + step_w < problem.w
-            )
-            offset[m] = (
-                (d[m] + step_d) * x_strides.d + (h[m] + step_h) * x_strides.h
-                + (w[m] + step_w) * x_strides.w
-            )
-        pack_pixels(columns, x + channel * x_strides.c, offset, inside, x_strides.c, channels)
-        columns += channels * TILE_PIXELS
+        pack_tap(
+            x + channel * x_strides.c, x_strides, problem, taps, begin // problem.c, first, pixels,
+            channels, columns, step,
+        )
+        columns += channels * step
         begin += channels
+
+
+cdef void unpack_sums(
+    const floating* sums, int64_t sums_stride, int64_t channels, const ConvProblem* problem,
+    int64_t first, int64_t pixels, floating* out, const OutputStrides* out_strides,
+) noexcept nogil:
+    """Copy sums[channel][pixel] to pixels that aren't side by side in ``out``."""
+    cdef int64_t q = first % problem.q, p = first // problem.q % problem.p
+    cdef int64_t o = first // (problem.q * problem.p)
+    cdef int64_t at = 0, length, k, m
+    cdef floating* to
+    while at < pixels:
+        length = min(problem.q - q, pixels - at)
+        to = out + o * out_strides.o + p * out_strides.p + q * out_strides.q
+        if out_strides.q == 1:
+            copy_rows(to, out_strides.k, sums + at, sums_stride, 1, channels, length)
+        elif out_strides.k == 1:
+            copy_transposed(to, out_strides.q, sums + at, 1, sums_stride, length, channels)
+        else:
+            for k in range(channels):
+                for m in range(length):
+                    to[k * out_strides.k + m * out_strides.q] = sums[k * sums_stride + at + m]
+        at += length
+        q = 0
+        p += 1
+        if p == problem.p:
+            p = 0
+            o += 1
+
+
+cdef struct Strip:
+    #: Pixels of the flat plane; the last ones, fewer than a vector, are the rest.
+    int64_t first, pixels, rest
+    #: Pixels that follow in the plane, and where the rest goes.
+    int64_t next_pixels
+    int64_t to_pixel[MOST_REST]
+    #: The input is its own columns, and pixels lie side by side in the output.
+    bint columns_in_place, flat_out
+
+
+cdef void multiply_panels(
+    const floating* columns, int64_t step, int64_t depth, const floating* weights, int64_t apart,
+    const floating* bias, floating* out, const OutputStrides* out_strides,
+    const ConvProblem* problem, const GemmCut* cut, floating* sums, const Strip* strip,
+    Stage stage, int64_t channels,
+) noexcept nogil:
+    """``depth`` steps of a strip for ``channels``, whose panels are ``apart``."""
+    cdef int64_t main = strip.pixels - strip.rest, vectors = main // lanes_of(out)
+    cdef floating* rest_sums = sums + round_up(channels, cut.width) * main
+    cdef int64_t share = depth * cut.width // channels + 1, ahead = 0, k = 0, some, pair
+    while k < channels:
+        some = min(cut.width, channels - k)
+        if main and stage.finish and strip.flat_out:
+            multiply_strip(
+                out + k * out_strides.k + strip.first, out_strides.k, sums + k * main, main,
+                columns, step, depth, weights, bias + k if bias else NULL, stage, some, vectors,
+            )
+        elif main:
+            multiply_strip(
+                sums + k * main, main, sums + k * main, main, columns, step, depth, weights,
+                bias + k if bias else NULL, stage, some, vectors,
+            )
+            if stage.finish:
+                unpack_sums(
+                    sums + k * main, main, some, problem, strip.first, main,
+                    out + k * out_strides.k, out_strides,
+                )
+        if strip.columns_in_place and strip.next_pixels and ahead < depth:
+            # The next strip comes from memory meanwhile, a part of it with every panel.
+            prefetch_rows(
+                columns + strip.pixels + ahead * step, step, min(share, depth - ahead),
+                strip.next_pixels,
+            )
+            ahead += share
+        k += cut.width
+        weights += apart
+        pair = (k - 1) // cut.width % REST_PANELS
+        if strip.rest and (pair == REST_PANELS - 1 or k >= channels):
+            pair = k - (pair + 1) * cut.width
+            multiply_rest(
+                rest_sums + pair * strip.rest, columns + main, step, depth,
+                weights - (k - pair) // cut.width * apart, apart, bias + pair if bias else NULL,
+                stage, min(channels, k) - pair, strip.rest, out + pair * out_strides.k,
+                strip.to_pixel, out_strides.k,
+            )
+
+
+cdef void multiply_depths(
+    const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
+    floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
+    const int64_t* taps, const GemmCut* cut, floating* local, int64_t activation,
+    const Strip* strip, int64_t channels,
+) noexcept nogil:
+    """The whole reduction of a strip for ``channels``, a block of steps at a time."""
+    cdef int64_t length = problem.t * problem.r * problem.s * problem.c, begin = 0, depth
+    cdef int64_t step = round_up(strip.pixels, lanes_of(x))
+    cdef const floating* columns = local
+    cdef Stage stage
+    stage.activation = activation
+    while begin < length:
+        depth = min(cut.depth, length - begin)
+        stage.resume, stage.finish = begin > 0, begin + depth == length
+        if strip.columns_in_place:
+            columns, step = x + strip.first + begin * x_strides.c, x_strides.c
+        else:
+            pack_columns(
+                x, x_strides, problem, taps, strip.first, strip.pixels, begin, begin + depth,
+                local, step,
+            )
+        multiply_panels(
+            columns, step, depth, packed + begin * cut.width, length * cut.width, bias, out,
+            out_strides, problem, cut, local + cut.depth * cut.strip, strip, stage, channels,
+        )
+        begin += depth
 
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
     floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const Im2colCut* cut, floating* local, int activation, int64_t task,
+    const int64_t* taps, const GemmCut* cut, floating* local, int64_t activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t place = task // cut.k_blocks, k_block = task % cut.k_blocks
     cdef int64_t group = place // cut.pixel_blocks, pixel_block = place % cut.pixel_blocks
     cdef int64_t n = group // problem.g, g = group % problem.g
-    cdef int64_t first = pixel_block * cut.pixels
-    cdef int64_t pixels = min(cut.pixels, problem.o * problem.p * problem.q - first)
     cdef int64_t panels = (problem.k + cut.width - 1) // cut.width
-    cdef int64_t first_panel = k_block * cut.panels
-    cdef int64_t end_panel = min(first_panel + cut.panels, panels)
+    cdef int64_t k = k_block * cut.panels * cut.width
+    cdef int64_t channels = min(cut.panels * cut.width, problem.k - k)
     cdef int64_t length = problem.t * problem.r * problem.s * problem.c
-    cdef int64_t tile_elements = TILE_PIXELS * cut.width
-    cdef int64_t tiles_per_panel = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
-    cdef floating* all_sums = local + cut.pixels * cut.depth
-    cdef floating* sums
-    cdef const floating* weights
-    cdef int64_t begin, depth, panel, i, k, m
-    cdef int64_t to_pixel[TILE_PIXELS]
-    cdef Pixel pixel
+    cdef int64_t plane = problem.o * problem.p * problem.q, m, at
+    cdef int64_t end = (pixel_block + 1) * cut.pixels
+    cdef Strip strip
+    if pixel_block + 1 == cut.pixel_blocks:
+        end = plane
     x += n * x_strides.n + g * problem.c * x_strides.c
-    packed += g * panels * length * cut.width
-    out += n * out_strides.n
-
-    begin = 0
-    while begin < length:
-        depth = min(cut.depth, length - begin)
-        for i in range(tiles_per_panel):
-            pack_columns(
-                x, x_strides, problem, pixel_at(problem, first + i * TILE_PIXELS),
-                pixels - i * TILE_PIXELS, begin, begin + depth, local + i * TILE_PIXELS * depth,
+    packed += (g * panels + k_block * cut.panels) * length * cut.width
+    out += n * out_strides.n + (g * problem.k + k) * out_strides.k
+    if bias:
+        bias += g * problem.k + k
+    strip.columns_in_place = is_columns(problem, x_strides)
+    strip.flat_out = is_flat(
+        problem.o, problem.p, problem.q, out_strides.o, out_strides.p, out_strides.q
+    )
+    strip.first = pixel_block * cut.pixels
+    while strip.first < end:
+        strip.pixels = end - strip.first
+        if strip.pixels >= 4 * cut.width:
+            strip.pixels = 3 * cut.width
+        strip.rest = strip.pixels % lanes_of(out)
+        strip.next_pixels = min(plane - strip.first - strip.pixels, 3 * cut.width)
+        for m in range(strip.rest):
+            at = strip.first + strip.pixels - strip.rest + m
+            strip.to_pixel[m] = (
+                at // (problem.q * problem.p) * out_strides.o
+                + at // problem.q % problem.p * out_strides.p + at % problem.q * out_strides.q
             )
-        for panel in range(first_panel, end_panel):
-            weights = packed + (panel * length + begin) * cut.width
-            sums = all_sums + (panel - first_panel) * tiles_per_panel * tile_elements
-            for i in range(tiles_per_panel):
-                micro_kernel_panel(
-                    sums + i * tile_elements, local + i * TILE_PIXELS * depth, depth, weights,
-                    begin > 0,
-                )
-        begin += depth
+        multiply_depths(
+            x, x_strides, packed, bias, out, out_strides, problem, taps, cut, local, activation,
+            &strip, channels,
+        )
+        strip.first += strip.pixels
 
-    for i in range(tiles_per_panel):
-        pixel = pixel_at(problem, first + i * TILE_PIXELS)
-        for m in range(TILE_PIXELS):
-            to_pixel[m] = (
-                pixel.o * out_strides.o + pixel.p * out_strides.p + pixel.q * out_strides.q
-            )
-            pixel = pixel_after(problem, pixel)
-        for panel in range(first_panel, end_panel):
-            k = g * problem.k + panel * cut.width
-            store_tile(
-                all_sums + ((panel - first_panel) * tiles_per_panel + i) * tile_elements,
-                min(TILE_PIXELS, pixels - i * TILE_PIXELS),
-                min(cut.width, problem.k - panel * cut.width), bias + k if bias else NULL,
-                activation, out + k * out_strides.k, to_pixel, out_strides.k,
+
+cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue."""
+    cdef int64_t task, begin = 0, end = 0
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
+                <const floating*>call.bias, <floating*>call.out, &call.out_strides, &call.problem,
+                call.taps, <const GemmCut*>call.cut, local, call.activation, task,
             )
 
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
-    floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int activation, int64_t[::1] queue,
+    floating[:, :, :, :, :] out, problem, const int64_t[:, ::1] taps, cut,
+    floating[::1] local, int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
-    cdef ConvProblem problem_fields
-    cdef Im2colCut cut_fields
-    cdef InputStrides x_strides
-    cdef OutputStrides out_strides
-    cdef int64_t task, begin = 0, end = 0
-    cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
-    read_fields(problem, &problem_fields)
+    cdef ConvCall call
+    cdef GemmCut cut_fields
+    read_fields(problem, &call.problem)
     read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
+    read_strides(x.strides, sizeof(floating), &call.x_strides)
+    read_strides(out.strides, sizeof(floating), &call.out_strides)
+    call.x, call.weight = &x[0, 0, 0, 0, 0], &packed[0]
+    call.bias = &bias[0] if bias.shape[0] else NULL
+    call.out, call.taps, call.cut = &out[0, 0, 0, 0, 0], &taps[0, 0], &cut_fields
+    call.activation = activation
     with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
-                    &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
-                )
+        run_tasks(&call, &local[0], &queue[0])
 
 
-fprop = drivers.fprop(im2col_cut, tiles, pack_weight)
+_tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
+fprop = drivers.fprop(gemm_cut, tiles, pack_weight, drivers.Compiled(gemm_cut, _tasks, packing))
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)
 wgrad = adjoints.wgrad(fprop)

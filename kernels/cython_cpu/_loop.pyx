@@ -10,6 +10,7 @@ output plane. Assumes a validated ConvGeometry; raises nothing.
 
 from libc.stdint cimport int64_t
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, WeightStrides, next_tasks, number, read_fields,
     read_strides,
@@ -19,8 +20,18 @@ from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import plain_cut
 
 
-cdef number activate(number y, int activation) noexcept nogil:
-    """The activation's code is one of ``problem.ACTIVATION_CODES``; NaN stays NaN."""
+cdef extern from *:
+    """
+    #define apply(value, activation) ((void (*)(void *, int64_t))(activation))(value, 1)
+    """
+    void apply(void* value, int64_t activation) noexcept nogil
+
+
+cdef number activate(number y, int64_t activation) noexcept nogil:
+    """The activation as in ``vectors.h``."""
+    if activation > 2:
+        apply(&y, activation)
+        return y
     if activation >= 1 and y < 0:
         y = 0
     if activation == 2 and y > 6:
@@ -31,7 +42,7 @@ cdef number activate(number y, int activation) noexcept nogil:
 cdef void tile(
     const number* x, const InputStrides* x_strides, const number* weight,
     const WeightStrides* weight_strides, const number* bias, number* out,
-    const OutputStrides* out_strides, const ConvProblem* problem, int activation, int64_t task,
+    const OutputStrides* out_strides, const ConvProblem* problem, int64_t activation, int64_t task,
 ) noexcept nogil:
     """One task; ``bias`` may be NULL."""
     cdef int64_t k = task % (problem.g * problem.k)
@@ -68,32 +79,43 @@ cdef void tile(
                 )
 
 
+cdef void run_tasks(const ConvCall* call, number* local, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue."""
+    cdef int64_t task, begin = 0, end = 0
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const number*>call.x, &call.x_strides, <const number*>call.weight,
+                &call.weight_strides, <const number*>call.bias, <number*>call.out,
+                &call.out_strides, &call.problem, call.activation, task,
+            )
+
+
 def tiles(
     const number[:, :, :, :, :] x, const number[:, :, :, :, :] weight,
     const number[::1] bias, number[:, :, :, :, :] out, problem, taps, cut, local,
-    int activation, int64_t[::1] queue,
+    int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
-    cdef ConvProblem fields
-    cdef InputStrides x_strides
-    cdef WeightStrides weight_strides
-    cdef OutputStrides out_strides
-    cdef int64_t task, begin = 0, end = 0
-    cdef const number* bias_or_null = &bias[0] if bias.shape[0] else NULL
-    read_fields(problem, &fields)
-    read_strides(x.strides, sizeof(number), &x_strides)
-    read_strides(weight.strides, sizeof(number), &weight_strides)
-    read_strides(out.strides, sizeof(number), &out_strides)
+    cdef ConvCall call
+    cdef number* no_local = NULL
+    read_fields(problem, &call.problem)
+    read_strides(x.strides, sizeof(number), &call.x_strides)
+    read_strides(weight.strides, sizeof(number), &call.weight_strides)
+    read_strides(out.strides, sizeof(number), &call.out_strides)
+    call.x, call.weight = &x[0, 0, 0, 0, 0], &weight[0, 0, 0, 0, 0]
+    call.bias = &bias[0] if bias.shape[0] else NULL
+    call.out, call.activation = &out[0, 0, 0, 0, 0], activation
     with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &x[0, 0, 0, 0, 0], &x_strides, &weight[0, 0, 0, 0, 0], &weight_strides,
-                    bias_or_null, &out[0, 0, 0, 0, 0], &out_strides, &fields, activation, task,
-                )
+        run_tasks(&call, no_local, &queue[0])
 
 
-_skipping = drivers.fprop(plain_cut, tiles)
+_tasks = {
+    "float32": address(<void*>run_tasks[float]),
+    "float64": address(<void*>run_tasks[double]),
+    "int64": address(<void*>run_tasks[int64_t]),
+}
+_skipping = drivers.fprop(plain_cut, tiles, compiled=drivers.Compiled(plain_cut, _tasks))
 fprop = drivers.multiplying_padding(_skipping)
 dgrad = adjoints.dgrad(_skipping)
 wgrad = adjoints.wgrad(fprop)

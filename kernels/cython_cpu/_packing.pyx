@@ -11,6 +11,7 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, WeightStrides, next_tasks, read_fields, read_strides,
@@ -53,17 +54,33 @@ cdef void pack_panel(
                 packed += s_taps * problem.c * width
 
 
+cdef void run_packing(
+    const ConvCall* call, floating* packed, int64_t width, int64_t* queue
+) noexcept nogil:
+    """Write the panels of the queue."""
+    cdef int64_t panel, begin = 0, end = 0
+    while next_tasks(queue, &begin, &end):
+        for panel in range(begin, end):
+            pack_panel(
+                <const floating*>call.weight, &call.weight_strides, packed, &call.problem, width,
+                panel,
+            )
+
+
 def pack_weight(
     const floating[:, :, :, :, :] weight, floating[::1] packed, problem,
     int64_t width, int64_t[::1] queue,
 ):
     """Write the panels of the queue."""
-    cdef ConvProblem fields
-    cdef WeightStrides strides
-    cdef int64_t panel, begin = 0, end = 0
-    read_fields(problem, &fields)
-    read_strides(weight.strides, sizeof(floating), &strides)
+    cdef ConvCall call
+    read_fields(problem, &call.problem)
+    read_strides(weight.strides, sizeof(floating), &call.weight_strides)
+    call.weight = &weight[0, 0, 0, 0, 0]
     with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for panel in range(begin, end):
-                pack_panel(&weight[0, 0, 0, 0, 0], &strides, &packed[0], &fields, width, panel)
+        run_packing(&call, &packed[0], width, &queue[0])
+
+
+packing = {
+    "float32": address(<void*>run_packing[float]),
+    "float64": address(<void*>run_packing[double]),
+}

@@ -17,8 +17,15 @@ that overlap; where windows are evenly apart, vectors of those are reduced over 
 
 from libc.stdint cimport int64_t
 
+<<<<<<< HEAD
 from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling, find_stretch, slides_of
 from cnnfast.kernels.cython_cpu._problem cimport next_tasks, number, read_fields, read_strides
+=======
+from cnnfast.kernels.cython_cpu._call cimport PoolCall, address
+from cnnfast.kernels.cython_cpu._problem cimport (
+    InputStrides, OutputStrides, PoolProblem, next_tasks, number, read_fields, read_strides,
+)
+>>>>>>> main
 
 from cnnfast.kernels import drivers
 
@@ -36,12 +43,29 @@ cdef void tiles(
         argmax_rows(out, x, indices, pooling, begin, end)
 
 
+cdef void run_tasks(const PoolCall* call, const number* x, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue."""
+    cdef const PoolProblem* problem = &call.problem
+    cdef Stretch inner = longest_stretch(
+        call.windows + 3 * (problem.o + problem.p), problem.q
+    )
+    cdef int64_t task, begin = 0, end = 0
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <Reduction>call.reduction, x, &call.x_strides, <number*>call.out,
+                &call.out_strides, call.indices, &call.indices_strides, problem, call.windows,
+                &inner, task,
+            )
+
+
 def reduce_rows(
     Reduction reduction, const number[:, :, :, :, :] x, number[:, :, :, :, :] out,
     int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows, bint channels_last,
     int64_t[::1] queue,
 ):
     """Run the tasks of the queue; ``indices`` is None for all but argmax."""
+<<<<<<< HEAD
     cdef Pooling pooling
     cdef int64_t* first_index = NULL
     cdef int64_t begin = 0, end = 0
@@ -62,6 +86,20 @@ def reduce_rows(
                 reduction, &x[0, 0, 0, 0, 0], &out[0, 0, 0, 0, 0], first_index, &pooling,
                 begin, end,
             )
+=======
+    cdef PoolCall call
+    read_fields(problem, &call.problem)
+    read_strides(x.strides, sizeof(number), &call.x_strides)
+    read_strides(out.strides, sizeof(number), &call.out_strides)
+    call.indices = NULL
+    if indices is not None:
+        read_strides(indices.strides, sizeof(int64_t), &call.indices_strides)
+        call.indices = &indices[0, 0, 0, 0, 0]
+    call.x, call.out, call.windows = &x[0, 0, 0, 0, 0], &out[0, 0, 0, 0, 0], &windows[0, 0]
+    call.reduction = reduction
+    with nogil:
+        run_tasks(&call, &x[0, 0, 0, 0, 0], &queue[0])
+>>>>>>> main
 
 
 def max_tiles(x, out, problem, windows, channels_last, queue):
@@ -79,4 +117,17 @@ def argmax_tiles(x, out, indices, problem, windows, channels_last, queue):
     reduce_rows(ARGMAX, x, out, indices, problem, windows, channels_last, queue)
 
 
+<<<<<<< HEAD
 pool = drivers.pool({"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles})
+=======
+_tasks = {
+    "float32": address(<void*>run_tasks[float]),
+    "float64": address(<void*>run_tasks[double]),
+    "int64": address(<void*>run_tasks[int64_t]),
+}
+_codes = {"max": MAX, "mean": MEAN, "argmax": ARGMAX}
+pool = drivers.pool(
+    {"max": max_rows, "mean": mean_rows, "argmax": argmax_rows},
+    drivers.CompiledPool(_tasks, _codes),
+)
+>>>>>>> main

@@ -25,9 +25,21 @@ cdef struct ConvProblem:
     int64_t pad_d, pad_h, pad_w
 
 
+<<<<<<< HEAD
 cdef struct Im2colCut:
+=======
+cdef struct PoolProblem:
+    int64_t n, c
+    int64_t d, h, w
+    int64_t o, p, q
+    int64_t dilation_d, dilation_h, dilation_w
+    int64_t divisor
+
+
+cdef struct GemmCut:
+>>>>>>> main
     int64_t width, panels, k_blocks
-    int64_t pixels, pixel_blocks, depth
+    int64_t pixels, pixel_blocks, strip, depth
     int64_t tasks, weight_panels, shared_elements, local_elements
 
 
@@ -35,27 +47,34 @@ cdef struct TiledCut:
     int64_t width, panels, k_blocks
     int64_t rows, row_blocks
     int64_t columns, column_blocks
-    int64_t halo_rows, halo_columns, halo_elements
+    int64_t halo_rows, halo_columns, halo_channels, halo_elements
     int64_t tasks, weight_panels, shared_elements, local_elements
 
 
-cdef struct DirectCut:
-    int64_t channels, k_blocks, columns
+cdef struct RowsCut:
+    int64_t channels, k_blocks
+    int64_t rows, row_blocks
+    int64_t columns, column_blocks
+    int64_t phases, pitch, halo_rows
+    int64_t step_elements, weight_elements
     int64_t tasks, shared_elements, local_elements
 
 
 cdef struct WgradCut:
     int64_t width, panels, k_blocks
+    int64_t channels, channel_blocks
+    int64_t together, tile_channels, tile_weights
     int64_t rows, row_blocks
     int64_t columns, column_blocks
     int64_t pixels
-    int64_t channels, channel_blocks, tiles
     int64_t halo_rows, halo_columns, halo_elements
     int64_t units, slices, slice_units
     int64_t tasks, weight_panels, shared_elements, local_elements
 
 
 cdef struct WgradDirectCut:
+    int64_t filters, k_blocks
+    int64_t row_step, row_spread
     int64_t rows, row_blocks
     int64_t units, slices, slice_units
     int64_t tasks, weight_panels, shared_elements, local_elements

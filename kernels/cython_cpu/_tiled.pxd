@@ -9,5 +9,5 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
     floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const TiledCut* cut, floating* local, int activation, int64_t task,
+    const TiledCut* cut, floating* local, int64_t activation, int64_t task, int64_t* copied,
 ) noexcept nogil

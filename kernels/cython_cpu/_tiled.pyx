@@ -4,22 +4,25 @@ x       (N, C, D, H, W)                    any strides                          
 packed  [G][panel][t][r][s][c][width]      weight panels (``_packing``)         IN
 bias    (K,) or (0,)                       contiguous                           IN
 out     (N, K, O, P, Q)                    any strides, overwritten             OUT
-local   [t][halo_rows][halo_columns][c]    the padded input under the task's outputs,
-        then [TILE_PIXELS][width]          one register tile                    SCRATCH
+local   [t][halo_rows][halo_columns][halo_channels]  the padded input under the task's outputs,
+        then [TILE_ROWS][2][width]       one register tile,
+        then int64 [2][rows * columns]     where each pixel lies in the input and the output
+                                                                                SCRATCH
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, o, block of rows, block of columns,
 block of panels). Assumes a validated ConvGeometry; raises nothing.
 Why: each input element is copied once, not once per tap as in im2col, and channels last makes the
-taps of a kernel row one run of memory; six pixels are gathered across row ends too, so that rows of
-14 or 7 pixels fill their tiles. Source: Georganas et al. 2020 (batch-reduce GEMM); Dukhan 2019
-(indirection).
+taps of a kernel row one run of memory; pixels are gathered across row ends, so that rows of 14 or 7
+fill their tiles. An input that is channels last already and needs no padding isn't copied at all.
+Source: Georganas et al. 2020 (batch-reduce GEMM); Dukhan 2019 (indirection).
 """
 
 from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._microkernel cimport (
-    TILE_PIXELS, Runs, copy_transposed, micro_kernel, store_tile,
+    TILE_ROWS, Runs, copy_transposed, fetch, multiply_pixels,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, next_tasks, read_fields,
@@ -29,127 +32,195 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import tiled_cut
 from cnnfast.kernels.cython_cpu import _loop
-from cnnfast.kernels.cython_cpu._packing import pack_weight
+from cnnfast.kernels.cython_cpu._packing import pack_weight, packing
+
+
+#: The outputs of a task but for its panels, and the input under them: between the pixels of a
+#: kernel axis of one tap nothing is read, so there only every ``step``-th row or column is copied,
+#: ``stride`` apart then.
+cdef struct Place:
+    int64_t n, g, o, p, q, rows, columns
+    int64_t d, h, w
+    int64_t step_h, step_w, stride_h, stride_w
+    int64_t halo_rows, halo_columns
+
+
+cdef Place place_at(const ConvProblem* problem, const TiledCut* cut, int64_t index) noexcept nogil:
+    cdef Place place
+    place.q = index % cut.column_blocks * cut.columns
+    index //= cut.column_blocks
+    place.p = index % cut.row_blocks * cut.rows
+    index //= cut.row_blocks
+    place.o = index % problem.o
+    index //= problem.o
+    place.g = index % problem.g
+    place.n = index // problem.g
+    place.rows = min(cut.rows, problem.p - place.p)
+    place.columns = min(cut.columns, problem.q - place.q)
+    place.d = place.o * problem.stride_d - problem.pad_d
+    place.h = place.p * problem.stride_h - problem.pad_h
+    place.w = place.q * problem.stride_w - problem.pad_w
+    place.step_h = problem.stride_h if problem.r == 1 else 1
+    place.step_w = problem.stride_w if problem.s == 1 else 1
+    place.stride_h = problem.stride_h // place.step_h
+    place.stride_w = problem.stride_w // place.step_w
+    place.halo_rows = (place.rows - 1) * place.stride_h + (problem.r - 1) * problem.dilation_h + 1
+    place.halo_columns = (
+        (place.columns - 1) * place.stride_w + (problem.s - 1) * problem.dilation_w + 1
+    )
+    return place
+
+
+cdef bint needs_no_copy(
+    const ConvProblem* problem, const Place* place, const InputStrides* strides
+) noexcept nogil:
+    """Whether the micro-kernel can read the input as it is: channels last, nothing padded, and
+    pixels that don't share a few sets of the cache."""
+    return (
+        strides.c == 1 and strides.w * place.step_w * place.stride_w % 1024 != 0
+        and place.d >= 0 and place.d + (problem.t - 1) * problem.dilation_d < problem.d
+        and place.h >= 0 and place.h + (place.halo_rows - 1) * place.step_h < problem.h
+        and place.w >= 0 and place.w + (place.halo_columns - 1) * place.step_w < problem.w
+    )
 
 
 cdef void copy_row(
     const floating* x, int64_t stride_c, int64_t stride_w, int64_t first, int64_t step,
-    int64_t size, floating* halo, int64_t columns, int64_t channels,
+    int64_t size, floating* halo, int64_t columns, int64_t channels, int64_t pixel,
 ) noexcept nogil:
-    """Copy the positions ``first, first + step, ...`` of an input row of ``size``, channels last;
-    those outside of it are zeros."""
+    """Copy ``channels`` of the positions ``first, first + step, ...`` of an input row of ``size``
+    to pixels ``pixel`` elements apart; those outside of it are zeros."""
     cdef Range copied = inside(first, step, size, columns)
-    memset(halo, 0, copied.begin * channels * sizeof(floating))
+    cdef int64_t column
+    for column in range(copied.begin):
+        memset(halo + column * pixel, 0, channels * sizeof(floating))
     copy_transposed(
-        halo + copied.begin * channels, channels, x + (first + copied.begin * step) * stride_w,
+        halo + copied.begin * pixel, pixel, x + (first + copied.begin * step) * stride_w,
         stride_w * step, stride_c, copied.end - copied.begin, channels,
     )
-    memset(halo + copied.end * channels, 0, (columns - copied.end) * channels * sizeof(floating))
+    for column in range(copied.end, columns):
+        memset(halo + column * pixel, 0, channels * sizeof(floating))
+
+
+cdef void copy_halo(
+    const floating* x, const InputStrides* strides, const ConvProblem* problem,
+    const Place* place, int64_t block, int64_t pixel, floating* halo,
+) noexcept nogil:
+    """Copy the padded input under a place, an image and group in ``x``, ``block`` channels at a
+    time, whose rows lie side by side in NCHW, and have the next channels fetched meanwhile."""
+    cdef int64_t row_elements = place.halo_columns * pixel
+    cdef Range in_h = inside(place.h, place.step_h, problem.h, place.halo_rows)
+    cdef int64_t first_h = place.h + in_h.begin * place.step_h
+    cdef int64_t span = (in_h.end - in_h.begin) * place.step_h * strides.h
+    cdef int64_t first = 0, channels, c, t, row, d, h
+    cdef const floating* under
+    cdef floating* to
+    if strides.c == 1:
+        block = problem.c
+    while first < problem.c:
+        channels = min(block, problem.c - first)
+        to = halo + first
+        for t in range(problem.t):
+            d = place.d + t * problem.dilation_d
+            under = x + d * strides.d + first * strides.c
+            if strides.w == 1 and 0 < strides.h <= 2 * problem.w and 0 <= d < problem.d:
+                for c in range(channels, min(channels + block, problem.c - first)):
+                    fetch(under + c * strides.c + first_h * strides.h, span * sizeof(floating))
+            for row in range(place.halo_rows):
+                h = place.h + row * place.step_h
+                copy_row(
+                    under + h * strides.h, strides.c, strides.w, place.w, place.step_w,
+                    problem.w if 0 <= d < problem.d and 0 <= h < problem.h else 0,
+                    to, place.halo_columns, channels, pixel,
+                )
+                to += row_elements
+        first += channels
 
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
     floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const TiledCut* cut, floating* local, int activation, int64_t task,
+    const TiledCut* cut, floating* local, int64_t activation, int64_t task, int64_t* copied,
 ) noexcept nogil:
-    """One task; ``bias`` may be NULL."""
-    cdef int64_t place = task // cut.k_blocks, k_block = task % cut.k_blocks
-    cdef int64_t strip = place // cut.column_blocks, column_block = place % cut.column_blocks
-    cdef int64_t plane = strip // cut.row_blocks, row_block = strip % cut.row_blocks
-    cdef int64_t group = plane // problem.o, o = plane % problem.o
-    cdef int64_t n = group // problem.g, g = group % problem.g
-    cdef int64_t p = row_block * cut.rows, rows = min(cut.rows, problem.p - p)
-    cdef int64_t q = column_block * cut.columns, columns = min(cut.columns, problem.q - q)
+    """One task; ``bias`` may be NULL. ``copied``: the place whose halo is in ``local``."""
+    cdef int64_t k_block = task % cut.k_blocks
+    cdef Place place = place_at(problem, cut, task // cut.k_blocks)
     cdef int64_t panels = (problem.k + cut.width - 1) // cut.width
-
-    # Between the pixels of a kernel axis of one tap nothing is read, so nothing is copied there.
-    cdef int64_t step_h = problem.stride_h if problem.r == 1 else 1
-    cdef int64_t step_w = problem.stride_w if problem.s == 1 else 1
-    cdef int64_t stride_h = problem.stride_h // step_h, stride_w = problem.stride_w // step_w
-    cdef int64_t halo_rows = (rows - 1) * stride_h + (problem.r - 1) * problem.dilation_h + 1
-    cdef int64_t halo_columns = (columns - 1) * stride_w + (problem.s - 1) * problem.dilation_w + 1
-    cdef int64_t row_elements = halo_columns * problem.c
-    cdef int64_t t, row, d, h
-    cdef floating* halo = local
-    x += n * x_strides.n + g * problem.c * x_strides.c
-    for t in range(problem.t):
-        d = o * problem.stride_d - problem.pad_d + t * problem.dilation_d
-        for row in range(halo_rows):
-            h = p * problem.stride_h - problem.pad_h + row * step_h
-            if 0 <= d < problem.d and 0 <= h < problem.h:
-                copy_row(
-                    x + d * x_strides.d + h * x_strides.h, x_strides.c, x_strides.w,
-                    q * problem.stride_w - problem.pad_w, step_w, problem.w,
-                    halo, halo_columns, problem.c,
-                )
-            else:
-                memset(halo, 0, row_elements * sizeof(floating))
-            halo += row_elements
-
+    cdef int64_t panel = k_block * cut.panels
+    cdef int64_t first = panel * cut.width, k = place.g * problem.k + first
+    cdef int64_t panel_elements = problem.t * problem.r * problem.s * problem.c * cut.width
+    cdef floating* sums = local + cut.halo_elements
+    cdef int64_t* from_pixel = <int64_t*> (sums + 2 * TILE_ROWS * cut.width)
+    cdef int64_t* to_pixel = from_pixel + place.rows * place.columns
+    cdef int64_t row, column, m = 0, stride_row, stride_column
+    cdef const floating* a = local
     cdef Runs runs
-    runs.t, runs.r, runs.s, runs.length = problem.t, problem.r, problem.s, problem.c
-    runs.step_t = halo_rows * row_elements
-    runs.step_r = problem.dilation_h * row_elements
-    runs.step_s = problem.dilation_w * problem.c
-    runs.step = 1
-    if problem.dilation_w == 1:
+    x += place.n * x_strides.n + place.g * problem.c * x_strides.c
+
+    if needs_no_copy(problem, &place, x_strides):
+        a = x + place.d * x_strides.d + place.h * x_strides.h + place.w * x_strides.w
+        runs.step_t = problem.dilation_d * x_strides.d
+        stride_row, stride_column = place.step_h * x_strides.h, place.step_w * x_strides.w
+    else:
+        if copied[0] != task // cut.k_blocks:
+            copy_halo(x, x_strides, problem, &place, cut.width, cut.halo_channels, local)
+            copied[0] = task // cut.k_blocks
+        stride_column = cut.halo_channels
+        stride_row = place.halo_columns * stride_column
+        runs.step_t = place.halo_rows * stride_row
+    runs.step_r, runs.step_s = problem.dilation_h * stride_row, problem.dilation_w * stride_column
+    runs.t, runs.r, runs.s, runs.length, runs.step = problem.t, problem.r, problem.s, problem.c, 1
+    if runs.step_s == problem.c:
         # The taps of a kernel row are one run.
         runs.s, runs.length = 1, problem.s * problem.c
 
-    cdef floating* sums = local + cut.halo_elements
-    cdef int64_t panel_elements = problem.t * problem.r * problem.s * problem.c * cut.width
-    cdef int64_t tiles_per_panel = (rows * columns + TILE_PIXELS - 1) // TILE_PIXELS
-    cdef int64_t from_pixel[TILE_PIXELS]
-    cdef int64_t to_pixel[TILE_PIXELS]
-    cdef int64_t panel, i, k, m, column
-    out += n * out_strides.n + o * out_strides.o + p * out_strides.p + q * out_strides.q
-    for panel in range(k_block * cut.panels, min((k_block + 1) * cut.panels, panels)):
-        k = g * problem.k + panel * cut.width
-        row = column = 0
-        for i in range(tiles_per_panel):
-            for m in range(TILE_PIXELS):
-                from_pixel[m] = row * stride_h * row_elements + column * stride_w * problem.c
-                to_pixel[m] = row * out_strides.p + column * out_strides.q
-                column += 1
-                if column == columns:
-                    # Surplus pixels of the last tile read its last row again.
-                    column = 0
-                    row = min(row + 1, rows - 1)
-            micro_kernel(
-                sums, local, from_pixel, &runs,
-                packed + (g * panels + panel) * panel_elements, False,
+    for row in range(place.rows):
+        for column in range(place.columns):
+            from_pixel[m] = (
+                row * place.stride_h * stride_row + column * place.stride_w * stride_column
             )
-            store_tile(
-                sums, min(TILE_PIXELS, rows * columns - i * TILE_PIXELS),
-                min(cut.width, problem.k - panel * cut.width), bias + k if bias else NULL,
-                activation, out + k * out_strides.k, to_pixel, out_strides.k,
+            to_pixel[m] = row * out_strides.p + column * out_strides.q
+            m += 1
+    out += place.n * out_strides.n + k * out_strides.k + place.o * out_strides.o
+    out += place.p * out_strides.p + place.q * out_strides.q
+    multiply_pixels(
+        sums, a, from_pixel, to_pixel, m, &runs, packed + (place.g * panels + panel) * panel_elements,
+        panel_elements, min(cut.panels * cut.width, problem.k - first), bias + k if bias else NULL,
+        activation, out, out_strides.k,
+    )
+
+
+cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue."""
+    cdef int64_t task, begin = 0, end = 0, copied = -1
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
+                <const floating*>call.bias, <floating*>call.out, &call.out_strides, &call.problem,
+                <const TiledCut*>call.cut, local, call.activation, task, &copied,
             )
 
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
     floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int activation, int64_t[::1] queue,
+    int64_t activation, int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
-    cdef ConvProblem problem_fields
+    cdef ConvCall call
     cdef TiledCut cut_fields
-    cdef InputStrides x_strides
-    cdef OutputStrides out_strides
-    cdef int64_t task, begin = 0, end = 0
-    cdef const floating* bias_or_null = &bias[0] if bias.shape[0] else NULL
-    read_fields(problem, &problem_fields)
+    read_fields(problem, &call.problem)
     read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
+    read_strides(x.strides, sizeof(floating), &call.x_strides)
+    read_strides(out.strides, sizeof(floating), &call.out_strides)
+    call.x, call.weight = &x[0, 0, 0, 0, 0], &packed[0]
+    call.bias = &bias[0] if bias.shape[0] else NULL
+    call.out, call.cut, call.activation = &out[0, 0, 0, 0, 0], &cut_fields, activation
     with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &x[0, 0, 0, 0, 0], &x_strides, &packed[0], bias_or_null, &out[0, 0, 0, 0, 0],
-                    &out_strides, &problem_fields, &cut_fields, &local[0], activation, task,
-                )
+        run_tasks(&call, &local[0], &queue[0])
 
 
-fprop = drivers.fprop(tiled_cut, tiles, pack_weight)
+_tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
+fprop = drivers.fprop(tiled_cut, tiles, pack_weight, drivers.Compiled(tiled_cut, _tasks, packing))
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)

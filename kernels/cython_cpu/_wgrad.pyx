@@ -1,27 +1,27 @@
-"""Tiled gradient of the weights: the micro-kernel with weights for pixels and pixels for channels.
+"""Tiled gradient of the weights: register tiles of weights over packed gradients and inputs.
 
 x            (N, C, D, H, W)    any strides                                         IN
 grad_output  (N, K, O, P, Q)    any strides                                         IN
 out          (K, C/G, T, R, S)  any strides, overwritten                            OUT
-local        [panel][pixel][width]               the gradients of a unit of pixels,
-             then [channel][t][halo_rows][halo_columns]  the padded input under it  SCRATCH
-sums         [slice][g][panel][channel block][tile][TILE_PIXELS][width]             SCRATCH
+local        [panel][pixel][width]                  the gradients of a unit,
+             [t][halo_rows][halo_columns][channel]  the padded input under it, of a tile's channels,
+             [panel][c][t][r][s][width]             and the sums of the task if it is one slice
+                                                                                    SCRATCH
+sums         [slice][g][panel][c][t][r][s][width]   the sums of several slices; where few channels
+             lie together with the taps of a row, [t][r][s][c]                      SCRATCH
 Accumulates in its dtype, in the order n, o, p, q within a unit and from unit to unit, then slice by
-slice. Task = (g, block of panels, slice of units); ``finish``: one panel. Assumes a validated
-ConvGeometry; raises nothing.
-Why: six weights x a panel of out-channels stay in registers while the pixels go by, read as they
-lie in a copied row: each gradient is packed once, and nothing is packed per tap. Slices give a
-layer of few channels tasks enough. Source: Georganas et al. 2018 (update pass); Goto and van de
-Geijn 2008.
+slice. Task = (g, block of panels, block of channels, slice of units); ``finish``: one panel. Assumes
+a validated ConvGeometry; raises nothing.
+Why: up to twelve weights x two panels of out-channels stay in registers while the pixels go by, and
+the weights of a tile lie side by side, so that one pointer reaches them all. Each copy is read by all
+taps of its channels, and from L1. Slices give a layer of few channels tasks enough. Source: Georganas
+et al. 2018 (update pass); Goto and van de Geijn 2008.
 """
 
 from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from cnnfast.kernels.cython_cpu._microkernel cimport (
-    TILE_PIXELS, Runs, copy_transposed, micro_kernel,
-)
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, Range, WeightStrides, WgradCut, inside, next_tasks,
     read_fields, read_strides,
@@ -31,12 +31,41 @@ from cnnfast.kernels import drivers
 from cnnfast.kernels.blocking import wgrad_cut
 
 
+cdef extern from *:
+    """
+    #define LOOPS "wgrad.h"
+    #define WITH_AVX512
+    #include "instruction_sets.h"
+    """
+    ctypedef struct Pixels:
+        int64_t rows, columns
+        int64_t x_row, x_column
+        int64_t grad_panel, sum_panel
+
+    void sum_tile(
+        void* sums, int64_t pitch, const void* x, const void* grad, const Pixels* pixels,
+        int64_t weights, int64_t panels, bint resume
+    ) noexcept nogil
+    void copy_transposed(
+        void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,
+        int64_t rows, int64_t columns
+    ) noexcept nogil
+    void add_to(void* to, const void* source, int64_t count) noexcept nogil
+
+
 #: A block of output pixels, and the input under it: between the pixels of a kernel axis of one tap
 #: nothing is read, so there only every ``step``-th row or column is copied, ``stride`` apart then.
 cdef struct Unit:
     int64_t n, o, p, q, rows, columns
     int64_t step_h, step_w, stride_h, stride_w
-    int64_t halo_rows, halo_columns, channel_elements
+    int64_t halo_rows, halo_columns
+
+
+#: What a task works on: its group, panels, channels and units, and where its sums are, a panel
+#: ``sum_panel`` apart.
+cdef struct Part:
+    int64_t g, first_panel, end_panel, first_channel, end_channel, first_unit, end_unit
+    int64_t sums, sum_panel
 
 
 cdef Unit unit_at(const ConvProblem* problem, const WgradCut* cut, int64_t index) noexcept nogil:
@@ -57,8 +86,33 @@ cdef Unit unit_at(const ConvProblem* problem, const WgradCut* cut, int64_t index
     unit.halo_columns = (
         (unit.columns - 1) * unit.stride_w + (problem.s - 1) * problem.dilation_w + 1
     )
-    unit.channel_elements = problem.t * unit.halo_rows * unit.halo_columns
     return unit
+
+
+cdef Part part_at(const ConvProblem* problem, const WgradCut* cut, int64_t task) noexcept nogil:
+    cdef int64_t panels = (problem.k + cut.width - 1) // cut.width
+    cdef int64_t taps = problem.t * problem.r * problem.s
+    cdef int64_t index = task % cut.slices
+    cdef Part part
+    task //= cut.slices
+    part.first_unit = index * cut.slice_units
+    part.end_unit = min(part.first_unit + cut.slice_units, cut.units)
+    part.first_channel = task % cut.channel_blocks * cut.channels
+    part.end_channel = min(part.first_channel + cut.channels, problem.c)
+    task //= cut.channel_blocks
+    part.first_panel = task % cut.k_blocks * cut.panels
+    part.end_panel = min(part.first_panel + cut.panels, panels)
+    part.g = task // cut.k_blocks
+    if cut.slices == 1:
+        part.sums = 0
+        part.sum_panel = cut.channels * taps * cut.width
+    else:
+        part.sum_panel = problem.c * taps * cut.width
+        part.sums = (
+            ((index * problem.g + part.g) * panels + part.first_panel) * part.sum_panel
+            + part.first_channel * taps * cut.width
+        )
+    return part
 
 
 cdef void pack_gradients(
@@ -80,9 +134,9 @@ cdef void pack_gradients(
 
 cdef void copy_halo(
     const floating* x, const InputStrides* strides, const ConvProblem* problem, const Unit* unit,
-    int64_t channels, floating* halo,
+    int64_t channels, int64_t width, floating* halo,
 ) noexcept nogil:
-    """Copy the padded input under a unit as [channel][t][halo_rows][halo_columns]."""
+    """Copy the padded input under a unit as [t][halo_rows][halo_columns][width]."""
     cdef int64_t first_d = unit.o * problem.stride_d - problem.pad_d
     cdef int64_t first_h = unit.p * problem.stride_h - problem.pad_h
     cdef int64_t first_w = unit.q * problem.stride_w - problem.pad_w
@@ -92,107 +146,146 @@ cdef void copy_halo(
     cdef int64_t rows = in_h.end - in_h.begin, columns = in_w.end - in_w.begin
     cdef int64_t step_d = problem.dilation_d * strides.d
     cdef int64_t step_h = unit.step_h * strides.h, step_w = unit.step_w * strides.w
+    cdef int64_t elements = problem.t * unit.halo_rows * unit.halo_columns * width
     cdef int64_t t, row
     if (
         in_d.end - in_d.begin < problem.t or rows < unit.halo_rows or columns < unit.halo_columns
     ):
-        # All of it: what the copies overwrite is far less than what the micro-kernel reads.
-        memset(halo, 0, channels * unit.channel_elements * sizeof(floating))
+        # All of it: what the copies overwrite is far less than what the tiles read.
+        memset(halo, 0, elements * sizeof(floating))
     elif step_h == columns * step_w:
         rows, columns = 1, rows * columns
     x += first_d * strides.d + first_h * strides.h + first_w * strides.w + in_w.begin * step_w
     for t in range(in_d.begin, in_d.end):
         for row in range(in_h.begin, in_h.begin + rows):
             copy_transposed(
-                halo + (t * unit.halo_rows + row) * unit.halo_columns + in_w.begin,
-                unit.channel_elements, x + t * step_d + row * step_h,
-                strides.c, step_w, channels, columns,
+                halo + ((t * unit.halo_rows + row) * unit.halo_columns + in_w.begin) * width,
+                width, x + t * step_d + row * step_h, step_w, strides.c, columns, channels,
             )
 
 
 cdef void sum_weights(
-    floating* sums, const floating* halo, const floating* packed, const ConvProblem* problem,
-    const Unit* unit, int64_t channels, int64_t width, bint resume,
+    floating* sums, int64_t sum_panel, const floating* halo, const floating* packed,
+    const ConvProblem* problem, const WgradCut* cut, const Unit* unit, int64_t channels,
+    int64_t panels, bint resume,
 ) noexcept nogil:
-    """Add a unit's products to the sums of a channel block's weights, TILE_PIXELS at a time."""
-    cdef int64_t weights = channels * problem.t * problem.r * problem.s
-    cdef int64_t step_r = problem.dilation_h * unit.halo_columns
-    cdef int64_t weight[TILE_PIXELS]
-    cdef int64_t c = 0, t = 0, r = 0, s = 0, i, m
-    cdef Runs runs
-    runs.t, runs.r, runs.s, runs.length = 1, 1, unit.rows, unit.columns
-    runs.step_t, runs.step_r, runs.step_s = 0, 0, unit.stride_h * unit.halo_columns
-    runs.step = unit.stride_w
-    if runs.step_s == runs.length * runs.step:
-        runs.s, runs.length = 1, unit.rows * unit.columns
-    for i in range((weights + TILE_PIXELS - 1) // TILE_PIXELS):
-        for m in range(TILE_PIXELS):
-            weight[m] = (
-                c * unit.channel_elements + t * unit.halo_rows * unit.halo_columns + r * step_r
-                + s * problem.dilation_w
-            )
-            if i * TILE_PIXELS + m + 1 >= weights:
-                # What is left of the last tile sums the last weight again.
-                continue
-            s += 1
-            if s == problem.s:
-                s = 0
-                r += 1
-                if r == problem.r:
-                    r = 0
-                    t += 1
-                    if t == problem.t:
-                        t = 0
-                        c += 1
-        micro_kernel(
-            sums + i * TILE_PIXELS * width, halo, weight, &runs, packed, resume
-        )
+    """Add a unit's products to the sums of all weights of a tile's channels."""
+    cdef int64_t taps = problem.t * problem.r * problem.s
+    cdef int64_t positions = problem.s, run = channels
+    cdef int64_t pitch = taps * cut.width
+    cdef int64_t t, r, s, index, first, row, panel, offset, tiles
+    cdef Pixels pixels
+    pixels.rows, pixels.columns = unit.rows, unit.columns
+    pixels.x_column = unit.stride_w * cut.tile_channels
+    pixels.x_row = unit.stride_h * unit.halo_columns * cut.tile_channels
+    pixels.grad_panel, pixels.sum_panel = cut.pixels * cut.width, sum_panel
+    if pixels.x_row == pixels.columns * pixels.x_column:
+        pixels.rows, pixels.columns = 1, unit.rows * unit.columns
+    if cut.together:
+        positions, run, pitch = 1, problem.s * channels, cut.width
+    tiles = (run + cut.tile_weights - 1) // cut.tile_weights
+    for panel in range(0, panels, 2):
+        for t in range(problem.t):
+            for r in range(problem.r):
+                for s in range(positions):
+                    offset = (
+                        (t * unit.halo_rows + r * problem.dilation_h) * unit.halo_columns
+                        + s * problem.dilation_w
+                    ) * cut.tile_channels
+                    row = (t * problem.r + r) * (run if cut.together else problem.s) + s
+                    for index in range(tiles):
+                        first = index * cut.tile_weights
+                        sum_tile(
+                            sums + panel * sum_panel + row * cut.width + first * pitch, pitch,
+                            halo + offset + first, packed + panel * pixels.grad_panel, &pixels,
+                            min(cut.tile_weights, run - first), min(panels - panel, 2), resume,
+                        )
+
+
+cdef void write_panel(
+    const floating* sums, floating* out, const WeightStrides* strides, const ConvProblem* problem,
+    const WgradCut* cut, int64_t filters, int64_t channels,
+) noexcept nogil:
+    """Write a panel's sums of ``filters`` out-channels and ``channels`` channels."""
+    cdef int64_t taps = problem.t * problem.r * problem.s, width = cut.width
+    cdef int64_t tap_step = width, channel_step = taps * width, k, c, t, r, s
+    cdef const floating* row
+    if cut.together and channels > 1:
+        tap_step, channel_step = problem.c * width, width
+    elif (
+        strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
+        and strides.c == taps
+    ):
+        copy_transposed(out, strides.k, sums, 1, width, filters, channels * taps)
+        return
+    for t in range(problem.t):
+        for r in range(problem.r):
+            for s in range(problem.s):
+                row = sums
+                for c in range(channels):
+                    for k in range(filters):
+                        out[
+                            k * strides.k + c * strides.c + t * strides.t + r * strides.r
+                            + s * strides.s
+                        ] = row[k]
+                    row += channel_step
+                sums += tap_step
 
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* grad_output,
-    const OutputStrides* grad_strides, floating* sums, const ConvProblem* problem,
-    const WgradCut* cut, floating* local, int64_t task,
+    const OutputStrides* grad_strides, floating* sums, floating* out,
+    const WeightStrides* out_strides, const ConvProblem* problem, const WgradCut* cut,
+    floating* local, int64_t task,
 ) noexcept nogil:
     """One task."""
-    cdef int64_t place = task // cut.slices, part = task % cut.slices
-    cdef int64_t g = place // cut.k_blocks, k_block = place % cut.k_blocks
-    cdef int64_t panels = (problem.k + cut.width - 1) // cut.width
-    cdef int64_t first_panel = k_block * cut.panels
-    cdef int64_t end_panel = min(first_panel + cut.panels, panels)
-    cdef int64_t first_unit = part * cut.slice_units
-    cdef int64_t block_elements = cut.tiles * TILE_PIXELS * cut.width
-    cdef floating* packed
-    cdef floating* halo = local + cut.panels * cut.pixels * cut.width
+    cdef Part part = part_at(problem, cut, task)
+    cdef int64_t panel_elements = cut.pixels * cut.width
+    cdef int64_t taps = problem.t * problem.r * problem.s
+    cdef int64_t panels = part.end_panel - part.first_panel
+    cdef floating* halo = local + cut.panels * panel_elements
     cdef const floating* under_n
     cdef const floating* under_unit
-    cdef int64_t index, panel, k, block, c, channels
+    cdef int64_t index, panel, k, c, channels
     cdef Unit unit
-    sums += (part * problem.g + g) * panels * cut.channel_blocks * block_elements
-    for index in range(first_unit, min(first_unit + cut.slice_units, cut.units)):
+    if cut.slices == 1:
+        sums = halo + cut.halo_elements
+    sums += part.sums
+    for index in range(part.first_unit, part.end_unit):
         unit = unit_at(problem, cut, index)
-        under_n = x + unit.n * x_strides.n + g * problem.c * x_strides.c
+        under_n = x + unit.n * x_strides.n + part.g * problem.c * x_strides.c
         under_unit = (
-            grad_output + unit.n * grad_strides.n + g * problem.k * grad_strides.k
+            grad_output + unit.n * grad_strides.n + part.g * problem.k * grad_strides.k
             + unit.o * grad_strides.o + unit.p * grad_strides.p + unit.q * grad_strides.q
         )
-        for panel in range(first_panel, end_panel):
-            k = panel * cut.width
+        for panel in range(panels):
+            k = (part.first_panel + panel) * cut.width
             pack_gradients(
                 under_unit + k * grad_strides.k, grad_strides, &unit,
-                min(cut.width, problem.k - k), cut.width,
-                local + (panel - first_panel) * cut.pixels * cut.width,
+                min(cut.width, problem.k - k), cut.width, local + panel * panel_elements,
             )
-        for block in range(cut.channel_blocks):
-            c = block * cut.channels
-            channels = min(cut.channels, problem.c - c)
-            copy_halo(under_n + c * x_strides.c, x_strides, problem, &unit, channels, halo)
-            for panel in range(first_panel, end_panel):
-                packed = local + (panel - first_panel) * cut.pixels * cut.width
-                sum_weights(
-                    sums + (panel * cut.channel_blocks + block) * block_elements, halo, packed,
-                    problem, &unit, channels, cut.width, index > first_unit,
-                )
+        c = part.first_channel
+        while c < part.end_channel:
+            channels = min(cut.tile_channels, part.end_channel - c)
+            copy_halo(
+                under_n + c * x_strides.c, x_strides, problem, &unit, channels, cut.tile_channels,
+                halo,
+            )
+            sum_weights(
+                sums + (c - part.first_channel) * taps * cut.width, part.sum_panel, halo, local,
+                problem, cut, &unit, channels, panels, index > part.first_unit,
+            )
+            c += channels
+    if cut.slices > 1:
+        return
+    for panel in range(panels):
+        k = (part.first_panel + panel) * cut.width
+        write_panel(
+            sums + panel * part.sum_panel,
+            out + (part.g * problem.k + k) * out_strides.k + part.first_channel * out_strides.c,
+            out_strides, problem, cut, min(cut.width, problem.k - k),
+            part.end_channel - part.first_channel,
+        )
 
 
 cdef void finish_panel(
@@ -202,63 +295,41 @@ cdef void finish_panel(
     """Add the later slices of panel ``panel`` of the ``g * panels`` to the first, and write it."""
     cdef int64_t panels = (problem.k + cut.width - 1) // cut.width
     cdef int64_t first = panel % panels * cut.width
-    cdef int64_t filters = min(cut.width, problem.k - first)
-    cdef int64_t taps = problem.t * problem.r * problem.s
-    cdef int64_t block_elements = cut.tiles * TILE_PIXELS * cut.width
-    cdef int64_t slice_elements = problem.g * panels * cut.channel_blocks * block_elements
-    cdef bint neighbours = (
-        strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
-        and strides.c == taps
+    cdef int64_t elements = problem.c * problem.t * problem.r * problem.s * cut.width
+    cdef int64_t part
+    sums += panel * elements
+    for part in range(1, cut.slices):
+        add_to(sums, sums + part * problem.g * panels * elements, elements)
+    write_panel(
+        sums, out + (panel // panels * problem.k + first) * strides.k, strides, problem, cut,
+        min(cut.width, problem.k - first), problem.c,
     )
-    cdef int64_t block, channels, part, i, k, c, t, r, s
-    cdef const floating* later
-    cdef const floating* at
-    sums += panel * cut.channel_blocks * block_elements
-    out += (panel // panels * problem.k + first) * strides.k
-    for block in range(cut.channel_blocks):
-        channels = min(cut.channels, problem.c - block * cut.channels)
-        for part in range(1, cut.slices):
-            later = sums + part * slice_elements
-            for i in range(channels * taps * cut.width):
-                sums[i] += later[i]
-        if neighbours:
-            copy_transposed(out, strides.k, sums, 1, cut.width, filters, channels * taps)
-        else:
-            at = sums
-            for c in range(channels):
-                for t in range(problem.t):
-                    for r in range(problem.r):
-                        for s in range(problem.s):
-                            for k in range(filters):
-                                out[
-                                    k * strides.k + c * strides.c + t * strides.t + r * strides.r
-                                    + s * strides.s
-                                ] = at[k]
-                            at += cut.width
-        sums += block_elements
-        out += cut.channels * strides.c
 
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] grad_output,
-    floating[::1] sums, problem, cut, floating[::1] local, int64_t[::1] queue,
+    floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, floating[::1] local,
+    int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
     cdef ConvProblem problem_fields
     cdef WgradCut cut_fields
     cdef InputStrides x_strides
     cdef OutputStrides grad_strides
+    cdef WeightStrides out_strides
     cdef int64_t task, begin = 0, end = 0
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(x.strides, sizeof(floating), &x_strides)
     read_strides(grad_output.strides, sizeof(floating), &grad_strides)
+    read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
         while next_tasks(&queue[0], &begin, &end):
             for task in range(begin, end):
                 tile(
                     &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
-                    &sums[0], &problem_fields, &cut_fields, &local[0], task,
+                    &sums[0], &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &cut_fields,
+                    &local[0], task,
                 )
 
 

@@ -8,8 +8,9 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* grad_output,
-    const OutputStrides* grad_strides, floating* sums, const ConvProblem* problem,
-    const int64_t* taps, const WgradDirectCut* cut, floating* local, int64_t task,
+    const OutputStrides* grad_strides, floating* sums, floating* out,
+    const WeightStrides* out_strides, const ConvProblem* problem, const int64_t* taps,
+    const WgradDirectCut* cut, floating* local, int64_t task,
 ) noexcept nogil
 
 cdef void finish_filter(

@@ -1,16 +1,18 @@
 """Direct gradient of the weights: nothing is copied, rows of gradients times rows of the input.
 
-x            (N, C, D, H, W)    any strides                                         IN
-grad_output  (N, K, O, P, Q)    any strides                                         IN
-out          (K, C/G, T, R, S)  any strides, overwritten                            OUT
-local        [t][r][s][lanes]             a vector of sums per weight of a channel  SCRATCH
-sums         [slice][g][k][c][t][r][s]    the sums of the tasks                     SCRATCH
-Accumulates in its dtype, n, o, p and q of a lane in order, then the lanes in pairs, then slice by
-slice. Task = (g, k, slice of units); ``finish``: one out-channel. Taps in the padding are skipped.
-Assumes a validated ConvGeometry; raises nothing.
+x            (N, C, D, H, W)    any strides                                              IN
+grad_output  (N, K, O, P, Q)    any strides                                              IN
+out          (K, C/G, T, R, S)  any strides, overwritten                                 OUT
+local        [k][t][r][s][lanes]          a vector of sums per weight of a channel       SCRATCH
+sums         [slice][g][k][c][t][r][s]    the sums of several slices                     SCRATCH
+Accumulates in its dtype, n, o, p and q of a lane in order (even and odd rows apart where weights are
+few), then the lanes in pairs, then slice by slice. Task = (g, block of ``filters``, slice of units);
+``finish``: one out-channel. Taps in the padding are skipped. Assumes a validated ConvGeometry;
+raises nothing.
 Why: with one channel or few, register tiles of out-channels stay empty and a copy costs more than
-it saves; here columns fill the vectors and up to MOST_TAPS weights share each load of gradients.
-Rows are taken in stretches whose taps are the same; at the ends of a row loads are masked.
+it saves; here columns fill the vectors, and up to five taps of a kernel row x four out-channels
+share their loads. A kernel row's taps are the same for all output rows that it reads inside for, so
+a plane is ``r`` calls; at the ends of a row loads are masked.
 Source: Zhang et al. 2018 (direct convolution); Georganas et al. 2018 (update pass).
 """
 
@@ -19,8 +21,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, Stretch, WeightStrides, WgradDirectCut, next_tasks,
-    read_fields, read_strides, stretch_at,
+    ConvProblem, InputStrides, OutputStrides, WeightStrides, WgradDirectCut, next_tasks,
+    read_fields, read_strides,
 )
 
 from cnnfast.kernels import drivers
@@ -31,97 +33,164 @@ from cnnfast.kernels.problem import taps_of
 cdef extern from *:
     """
     #define LOOPS "wgrad_direct.h"
+    #define WITH_AVX512
     #include "instruction_sets.h"
     """
     enum:
-        MOST_TAPS, VECTOR_BYTES
+        SUM_BYTES
 
-    ctypedef struct Tap:
-        int64_t at, low, high, sum
-
-    ctypedef struct Outputs:
-        int64_t rows
-        int64_t x_p, x_q, grad_p, grad_q
-
-    void sum_taps(
-        void* sums, const void* x, const void* grad, const Outputs* outputs, const Tap* taps,
+    ctypedef struct Rows:
         int64_t count
+        int64_t x_p, x_q, x_s, grad_p, grad_q, grad_k, sum_k
+
+    void sum_rows(
+        void* sums, const void* x, const void* grad, const Rows* rows, const int64_t* columns,
+        int64_t taps, int64_t filters
     ) noexcept nogil
     void add_lanes(void* to, const void* sums, int64_t count) noexcept nogil
 
 
-cdef void sum_rows(
-    floating* local, const floating* x, const InputStrides* x_strides, const floating* grad_output,
-    const ConvProblem* problem, const int64_t* taps, const Stretch* in_d, const Stretch* in_h,
-    const Outputs* outputs,
+cdef void sum_kernel_rows(
+    floating* local, const floating* x, const floating* grad_output, Rows rows,
+    const int64_t* taps_h, const int64_t* columns, const ConvProblem* problem,
+    const WgradDirectCut* cut, int64_t start, int64_t p, int64_t end,
 ) noexcept nogil:
-    """Add the products of a stretch of output rows to the sums of the taps inside; ``x`` is what
-    tap (0, 0, 0) reads for the first output."""
-    cdef const int64_t* columns = taps + 2 * (problem.t + problem.r)
-    cdef int64_t lanes = VECTOR_BYTES // sizeof(floating)
-    cdef int64_t count = 0, t, r, s
-    cdef Tap tap[MOST_TAPS]
-    for t in range(in_d.first, in_d.first + in_d.taps):
-        for r in range(in_h.first, in_h.first + in_h.taps):
-            for s in range(problem.s):
-                if columns[2 * s] == columns[2 * s + 1]:
-                    continue
-                tap[count].at = (
-                    t * problem.dilation_d * x_strides.d + r * problem.dilation_h * x_strides.h
-                    + s * problem.dilation_w * x_strides.w
-                )
-                tap[count].low, tap[count].high = columns[2 * s], columns[2 * s + 1]
-                tap[count].sum = ((t * problem.r + r) * problem.s + s) * lanes
+    """Add the products of the output rows p .. end-1 to one out-channel's sums of every
+    ``row_step``-th kernel row from ``start`` on: they read the same rows of the input, for outputs
+    ``row_spread`` apart, so they take the place of out-channels. ``x`` is what the first reads."""
+    cdef int64_t at = p, final = end, stop, r, behind, begin, finish, first, count
+    rows.grad_k, rows.sum_k = -cut.row_spread * rows.grad_p, cut.row_step * rows.sum_k
+    r = start + cut.row_step
+    while r < problem.r:
+        final += cut.row_spread
+        r += cut.row_step
+    # ``at`` is the output row that reads the input row with the first of them.
+    while at < final:
+        first, count, stop = 0, 0, final
+        r, behind = start, 0
+        while r < problem.r:
+            begin = max(p, taps_h[2 * r]) + behind
+            finish = min(end, taps_h[2 * r + 1]) + behind
+            if begin <= at < finish:
+                if count == 0:
+                    first = behind
                 count += 1
-                if count == MOST_TAPS:
-                    sum_taps(local, x, grad_output, outputs, tap, count)
-                    count = 0
-    sum_taps(local, x, grad_output, outputs, tap, count)
+                stop = min(stop, finish)
+            elif at < begin < finish:
+                stop = min(stop, begin)
+            r += cut.row_step
+            behind += cut.row_spread
+        if count:
+            rows.count = stop - at
+            sum_rows(
+                local + first // cut.row_spread * rows.sum_k, x + at * rows.x_p,
+                grad_output + (at - first) * rows.grad_p, &rows, columns, problem.s, count,
+            )
+        at = stop
+
+
+cdef void sum_unit(
+    floating* local, const floating* x, const InputStrides* x_strides, const floating* grad_output,
+    const OutputStrides* grad_strides, const ConvProblem* problem, const int64_t* taps,
+    const WgradDirectCut* cut, int64_t unit, int64_t filters,
+) noexcept nogil:
+    """Add a unit's products to the sums of all taps of a channel; ``x`` is what tap (0, 0, 0) reads
+    for the first output."""
+    cdef const int64_t* taps_h = taps + 2 * problem.t
+    cdef const int64_t* columns = taps_h + 2 * problem.r
+    cdef int64_t row_elements = problem.s * (SUM_BYTES // sizeof(floating))
+    cdef int64_t p = unit * cut.rows, o = 0, n = 0, t, r, first, end
+    cdef Rows rows
+    if unit >= cut.row_blocks:
+        p = unit % cut.row_blocks * cut.rows
+        o, n = unit // cut.row_blocks % problem.o, unit // cut.row_blocks // problem.o
+    end = min(p + cut.rows, problem.p)
+    rows.x_p, rows.x_q = problem.stride_h * x_strides.h, problem.stride_w * x_strides.w
+    rows.x_s = problem.dilation_w * x_strides.w
+    rows.grad_p, rows.grad_q, rows.grad_k = grad_strides.p, grad_strides.q, grad_strides.k
+    x += n * x_strides.n + o * problem.stride_d * x_strides.d
+    grad_output += n * grad_strides.n + o * grad_strides.o
+    for t in range(problem.t):
+        if not taps[2 * t] <= o < taps[2 * t + 1]:
+            continue
+        if filters == 1:
+            rows.sum_k = row_elements
+            for r in range(min(cut.row_step, problem.r)):
+                sum_kernel_rows(
+                    local + (t * problem.r + r) * row_elements,
+                    x + t * problem.dilation_d * x_strides.d
+                    + r * problem.dilation_h * x_strides.h,
+                    grad_output, rows, taps_h, columns, problem, cut, r, p, end,
+                )
+            continue
+        rows.sum_k = problem.t * problem.r * row_elements
+        for r in range(problem.r):
+            first = max(p, taps_h[2 * r])
+            rows.count = min(end, taps_h[2 * r + 1]) - first
+            if rows.count > 0:
+                sum_rows(
+                    local + (t * problem.r + r) * row_elements,
+                    x + t * problem.dilation_d * x_strides.d + r * problem.dilation_h * x_strides.h
+                    + first * rows.x_p,
+                    grad_output + first * rows.grad_p, &rows, columns, problem.s, filters,
+                )
+
+
+cdef void write_sums(
+    const floating* local, floating* out, const WeightStrides* strides, const ConvProblem* problem,
+) noexcept nogil:
+    """Add up the lanes of a channel's sums, and write them."""
+    cdef int64_t elements = SUM_BYTES // sizeof(floating), t, r, s
+    for t in range(problem.t):
+        for r in range(problem.r):
+            if strides.s == 1:
+                add_lanes(out + t * strides.t + r * strides.r, local, problem.s)
+                local += problem.s * elements
+                continue
+            for s in range(problem.s):
+                add_lanes(out + t * strides.t + r * strides.r + s * strides.s, local, 1)
+                local += elements
 
 
 cdef void tile(
     const floating* x, const InputStrides* x_strides, const floating* grad_output,
-    const OutputStrides* grad_strides, floating* sums, const ConvProblem* problem,
-    const int64_t* taps, const WgradDirectCut* cut, floating* local, int64_t task,
+    const OutputStrides* grad_strides, floating* sums, floating* out,
+    const WeightStrides* out_strides, const ConvProblem* problem, const int64_t* taps,
+    const WgradDirectCut* cut, floating* local, int64_t task,
 ) noexcept nogil:
     """One task."""
-    cdef int64_t k = task // cut.slices, part = task % cut.slices
+    cdef int64_t part = task % cut.slices, g, first, filters
     cdef int64_t weights = problem.t * problem.r * problem.s
     cdef int64_t first_unit = part * cut.slice_units
     cdef int64_t end_unit = min(first_unit + cut.slice_units, cut.units)
-    cdef int64_t c, unit, n, o, p, end
-    cdef Stretch in_d, in_h
-    cdef Outputs outputs
-    outputs.x_p = problem.stride_h * x_strides.h
-    outputs.x_q = problem.stride_w * x_strides.w
-    outputs.grad_p, outputs.grad_q = grad_strides.p, grad_strides.q
+    cdef int64_t c, k, unit
+    cdef WeightStrides strides = out_strides[0]
+    task //= cut.slices
+    g, first = task // cut.k_blocks, task % cut.k_blocks * cut.filters
+    filters = min(cut.filters, problem.k - first)
     x += (
-        k // problem.k * problem.c * x_strides.c - problem.pad_d * x_strides.d
-        - problem.pad_h * x_strides.h - problem.pad_w * x_strides.w
+        g * problem.c * x_strides.c - problem.pad_d * x_strides.d - problem.pad_h * x_strides.h
+        - problem.pad_w * x_strides.w
     )
-    grad_output += k * grad_strides.k
-    sums += (part * problem.g * problem.k + k) * problem.c * weights
+    first += g * problem.k
+    grad_output += first * grad_strides.k
+    if cut.slices > 1:
+        strides.s, strides.r, strides.t = 1, problem.s, problem.s * problem.r
+        strides.c, strides.k = weights, problem.c * weights
+        out = sums + part * problem.g * problem.k * strides.k
+    out += first * strides.k
     for c in range(problem.c):
-        memset(local, 0, weights * VECTOR_BYTES)
+        memset(local, 0, filters * weights * SUM_BYTES)
         for unit in range(first_unit, end_unit):
-            p = unit % cut.row_blocks * cut.rows
-            end = min(p + cut.rows, problem.p)
-            o = unit // cut.row_blocks % problem.o
-            n = unit // cut.row_blocks // problem.o
-            in_d = stretch_at(taps, problem.t, o, problem.o)
-            while p < end:
-                in_h = stretch_at(taps + 2 * problem.t, problem.r, p, end)
-                outputs.rows = in_h.end - p
-                sum_rows(
-                    local,
-                    x + n * x_strides.n + c * x_strides.c + o * problem.stride_d * x_strides.d
-                    + p * outputs.x_p,
-                    x_strides,
-                    grad_output + n * grad_strides.n + o * grad_strides.o + p * outputs.grad_p,
-                    problem, taps, &in_d, &in_h, &outputs,
-                )
-                p = in_h.end
-        add_lanes(sums + c * weights, local, weights)
+            sum_unit(
+                local, x + c * x_strides.c, x_strides, grad_output, grad_strides, problem, taps,
+                cut, unit, filters,
+            )
+        for k in range(filters):
+            write_sums(
+                local + k * weights * (SUM_BYTES // sizeof(floating)),
+                out + k * strides.k + c * strides.c, &strides, problem,
+            )
 
 
 cdef void finish_filter(
@@ -148,25 +217,29 @@ cdef void finish_filter(
 
 def tiles(
     const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] grad_output,
-    floating[::1] sums, problem, cut, floating[::1] local, int64_t[::1] queue,
+    floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, floating[::1] local,
+    int64_t[::1] queue,
 ):
     """Run the tasks of the queue."""
     cdef ConvProblem problem_fields
     cdef WgradDirectCut cut_fields
     cdef InputStrides x_strides
     cdef OutputStrides grad_strides
+    cdef WeightStrides out_strides
     cdef const int64_t[:, ::1] taps = taps_of(problem)
     cdef int64_t task, begin = 0, end = 0
     read_fields(problem, &problem_fields)
     read_fields(cut, &cut_fields)
     read_strides(x.strides, sizeof(floating), &x_strides)
     read_strides(grad_output.strides, sizeof(floating), &grad_strides)
+    read_strides(out.strides, sizeof(floating), &out_strides)
     with nogil:
         while next_tasks(&queue[0], &begin, &end):
             for task in range(begin, end):
                 tile(
                     &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
-                    &sums[0], &problem_fields, &taps[0, 0], &cut_fields, &local[0], task,
+                    &sums[0], &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &taps[0, 0],
+                    &cut_fields, &local[0], task,
                 )
 
 
@@ -190,4 +263,4 @@ def finish(
 
 
 _skipping = drivers.wgrad(wgrad_direct_cut, tiles, finish)
-wgrad = drivers.multiplying_padding(_skipping)
+wgrad = drivers.wgrad_multiplying_padding(_skipping)

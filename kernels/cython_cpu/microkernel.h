@@ -1,14 +1,18 @@
-/* The register-tiled micro-kernel of the im2col, tiled and wgrad rows, and the store of its tile.
+/* The register-tiled micro-kernel of the tiled, im2col and wgrad rows, and the store of its tile.
  *
- * A tile is TILE_PIXELS pixels x WIDTH out-channels; its 12 vectors of sums stay in registers over
- * the whole reduction, and each step costs 6 broadcasts, 2 loads and 12 multiply-adds. That is the
- * machine's FMA peak while the operands come from L1 or L2. Included once per dtype and instruction
- * set (instruction_sets.h).
+ * A tile is some pixels x two vectors of out-channels, whose sums stay in registers over the whole
+ * reduction: with AVX-512 up to 14 pixels x two weight panels, 28 of 32 registers; without it up to
+ * 6 pixels x one panel, 12 of 16. A step costs a broadcast per pixel, two loads, and the
+ * multiply-adds: the machine's FMA peak while the operands come from L1 or L2. How many pixels is
+ * a constant of each instance, so that tiles of 11 pixels waste nothing. Included once per dtype
+ * and instruction set (instruction_sets.h).
  */
-#ifndef TILE_PIXELS
-#define TILE_PIXELS 6
-#define WIDTH (2 * LANES)
-#define BLOCK (LANES / 2)
+#ifndef MOST_PIXELS
+#define MOST_PIXELS 14
+/* How far ahead weights are fetched: processors do that by themselves only up to the end of a page,
+ * which costs 5 % where weights come from L3 or memory. */
+#define AHEAD (2048 / sizeof(REAL))
+#define WIDTH ((int)(64 / sizeof(REAL)))
 
 /* A reduction over t x r x s runs of `length` steps that are `step` apart, where run (i, j, l)
  * begins at i * step_t + j * step_r + l * step_s. */
@@ -17,176 +21,312 @@ typedef struct {
     int64_t step_t, step_r, step_s, step;
 } Runs;
 
-#define micro_kernel(tile, a, pixel, runs, w, resume) \
-    SELECT(micro_kernel, tile)(tile, a, pixel, runs, w, resume)
-#define micro_kernel_panel(tile, a, depth, w, resume) \
-    SELECT(micro_kernel_panel, tile)(tile, a, depth, w, resume)
-#define store_tile(tile, pixels, channels, bias, activation, out, pixel, stride_k) \
-    SELECT(store_tile, tile)(tile, pixels, channels, bias, activation, out, pixel, stride_k)
-#define pack_pixels(to, x, offset, inside, stride_c, channels) \
-    SELECT(pack_pixels, to)(to, x, offset, inside, stride_c, channels)
-#define copy_transposed(to, to_stride, from, stride_i, stride_j, rows, columns) \
-    SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
+/* Have `size` bytes brought to L2. */
+static inline void fetch(const void *at, int64_t size)
+{
+    for (int64_t byte = 0; byte < size; byte += 64)
+        __builtin_prefetch((const char *)at + byte, 0, 2);
+}
+
+#define micro_kernel(tile, pixels, a, pixel, runs, w, resume) \
+    SELECT(micro_kernel, tile)(tile, pixels, a, pixel, runs, w, resume)
+#define micro_kernel_panel(tile, pixels, a, depth, w, resume) \
+    SELECT(micro_kernel_panel, tile)(tile, pixels, a, depth, w, resume)
+#define largest_tile(tile, a, depth, w) SELECT(largest_tile, tile)(tile, a, depth, w)
+#define store_tile(tile, row, pixels, channels, bias, activation, out, pixel, stride_k) \
+    SELECT(store_tile, tile)(tile, row, pixels, channels, bias, activation, out, pixel, stride_k)
+#define pack_pixels(to, x, offset, inside, pixels, stride_c, channels) \
+    SELECT(pack_pixels, to)(to, x, offset, inside, pixels, stride_c, channels)
+#define multiply_pixels(tile, a, from, to, pixels, runs, packed, apart, channels, bias, \
+                        activation, out, stride_k) \
+    SELECT(multiply_pixels, tile)(tile, a, from, to, pixels, runs, packed, apart, channels, bias, \
+                                  activation, out, stride_k)
 #endif
 
-/* tile[m][:] (+)= sum of a[pixel[m] + run + j * step] * w[run][j][:] over all runs and steps j;
- * `resume` goes on from the tile's sums. */
-INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, const Runs *runs,
-                           const REAL *w, int resume)
-{
-    int64_t at[TILE_PIXELS];
-    memcpy(at, pixel, sizeof at);
-    VECTOR sum[TILE_PIXELS][2];
-    for (int m = 0; m < TILE_PIXELS; m++)
-        for (int v = 0; v < 2; v++)
-            sum[m][v] = resume ? NAME(load)(tile + m * WIDTH + v * LANES) : (VECTOR){0};
+#undef PIXELS
+#undef KEPT
+#if HAS_AVX512
+#define PIXELS 14
+/* More pointers than general registers: GCC would keep some in vector registers, and moving them
+ * back takes the multiply-adds' ports (100 instead of 115 GFLOP/s). From the stack they are free. */
+#define KEPT volatile
+#else
+#define PIXELS 6
+#define KEPT
+#endif
 
+#include "transpose.h"
+
+/* tile[m][v] (+)= sum of a[pixel[m] + run + j * step] * w[v * apart + (run, j) * WIDTH], vectors
+ * all of them, over all runs and steps j; `resume` goes on from the tile's sums. `pixels`,
+ * `vectors` and `unrolled` are constants. */
+INLINE void NAME(multiply)(REAL *tile, const REAL *a, const int64_t *pixel, const Runs *runs,
+                           const REAL *w, int64_t apart, int resume, const int pixels,
+                           const int vectors, const int unrolled)
+{
+    const REAL *KEPT at[MOST_PIXELS];
+    VECTOR sum[MOST_PIXELS][2];
+    for (int m = 0; m < pixels; m++) {
+        at[m] = a + pixel[m];
+        for (int v = 0; v < vectors; v++)
+            sum[m][v] = resume ? NAME(load)(tile + (m * vectors + v) * LANES) : (VECTOR){0};
+    }
+
+    const int64_t step = runs->step;
     for (int64_t t = 0; t < runs->t; t++)
         for (int64_t r = 0; r < runs->r; r++)
             for (int64_t s = 0; s < runs->s; s++) {
-                const REAL *x = a + t * runs->step_t + r * runs->step_r + s * runs->step_s;
-                /* Not unrolled: GCC 12 spills sums when it does. */
+                int64_t x = t * runs->step_t + r * runs->step_r + s * runs->step_s;
+                int64_t left = runs->length;
 #pragma GCC unroll 1
-                for (int64_t j = 0; j < runs->length; j++, x += runs->step, w += WIDTH) {
-                    const VECTOR w0 = NAME(load)(w), w1 = NAME(load)(w + LANES);
-                    for (int m = 0; m < TILE_PIXELS; m++) {
-                        const VECTOR value = NAME(splat)(x[at[m]]);
-                        sum[m][0] = NAME(multiply_add)(value, w0, sum[m][0]);
-                        sum[m][1] = NAME(multiply_add)(value, w1, sum[m][1]);
+                for (; left >= unrolled; left -= unrolled) {
+                    VECTOR weight[4][2];
+                    for (int j = 0; j < unrolled; j++)
+                        for (int v = 0; v < vectors; v++)
+                            weight[j][v] = NAME(load)(w + j * WIDTH + v * apart);
+                    for (int j = 0; j < unrolled; j++)
+                        for (int v = 0; v < vectors && (v == 0 || LANES == WIDTH); v++)
+                            __builtin_prefetch(w + j * WIDTH + v * apart + AHEAD);
+#pragma GCC unroll 14
+                    for (int m = 0; m < pixels; m++) {
+                        const REAL *under = at[m] + x;
+                        for (int j = 0; j < unrolled; j++) {
+                            const VECTOR value = NAME(splat)(under[j * step]);
+                            for (int v = 0; v < vectors; v++)
+                                sum[m][v] = NAME(multiply_add)(value, weight[j][v], sum[m][v]);
+                        }
                     }
+                    x += unrolled * step;
+                    w += unrolled * WIDTH;
+                }
+#pragma GCC unroll 1
+                for (; unrolled > 1 && left > 0; left--) {
+                    const VECTOR weight = NAME(load)(w);
+#pragma GCC unroll 14
+                    for (int m = 0; m < pixels; m++)
+                        sum[m][0] = NAME(multiply_add)(NAME(splat)(at[m][x]), weight, sum[m][0]);
+                    x += step;
+                    w += WIDTH;
                 }
             }
 
-    for (int m = 0; m < TILE_PIXELS; m++)
-        for (int v = 0; v < 2; v++)
-            NAME(store)(tile + m * WIDTH + v * LANES, sum[m][v]);
+    for (int m = 0; m < pixels; m++)
+        for (int v = 0; v < vectors; v++)
+            NAME(store)(tile + (m * vectors + v) * LANES, sum[m][v]);
 }
 
-/* Pixels gathered from anywhere in `a`, channels side by side. */
-LOOP void NAME(micro_kernel)(REAL *tile, const REAL *a, const int64_t *pixel, const Runs *runs,
-                             const REAL *w, int resume)
-{
-    NAME(multiply)(tile, a, pixel, runs, w, resume);
-}
-
-/* Pixels packed side by side, [depth][TILE_PIXELS]. */
-LOOP void NAME(micro_kernel_panel)(REAL *tile, const REAL *a, int64_t depth, const REAL *w,
-                                   int resume)
-{
-    static const int64_t pixel[TILE_PIXELS] = {0, 1, 2, 3, 4, 5};
-    const Runs runs = {1, 1, 1, depth, 0, 0, 0, TILE_PIXELS};
-    NAME(multiply)(tile, a, pixel, &runs, w, resume);
-}
-
-/* to[i * to_stride + j] = from[i + j * from_stride] for i, j < BLOCK, a vector of half size each:
- * every round interleaves the first half of the rows with the second. */
-INLINE void NAME(transpose)(REAL *to, int64_t to_stride, const REAL *from, int64_t from_stride)
-{
-    HALF row[BLOCK], next[BLOCK];
-    for (int j = 0; j < BLOCK; j++)
-        memcpy(&row[j], from + j * from_stride, sizeof(HALF));
-    for (int size = 1; size < BLOCK; size *= 2) {
-        for (int j = 0; j < BLOCK / 2; j++) {
-            const HALF low = row[j], high = row[j + BLOCK / 2];
-#if LANES == 8
-            next[2 * j] = SHUFFLE(HALF_MASK, low, high, 0, 4, 1, 5);
-            next[2 * j + 1] = SHUFFLE(HALF_MASK, low, high, 2, 6, 3, 7);
-#else
-            next[2 * j] = SHUFFLE(HALF_MASK, low, high, 0, 2);
-            next[2 * j + 1] = SHUFFLE(HALF_MASK, low, high, 1, 3);
+/* One vector of AVX-512 takes four steps at a time: fewer would load pointers faster than it can. */
+#undef UNROLLED
+#define UNROLLED (HAS_AVX512 ? 4 : 1)
+#ifndef INSTANCE
+#define ARGUMENTS tile, a, pixel, runs, w, apart, resume
+#define INSTANCE(pixels)                                                                        \
+    LOOP void NAME(multiply_1_##pixels)(REAL *tile, const REAL *a, const int64_t *pixel,        \
+                                        const Runs *runs, const REAL *w, int64_t apart,         \
+                                        int resume)                                             \
+    {                                                                                           \
+        NAME(multiply)(tile, a, pixel, runs, w, apart, resume, pixels, 1, UNROLLED);            \
+    }                                                                                           \
+    LOOP void NAME(multiply_2_##pixels)(REAL *tile, const REAL *a, const int64_t *pixel,        \
+                                        const Runs *runs, const REAL *w, int64_t apart,         \
+                                        int resume)                                             \
+    {                                                                                           \
+        NAME(multiply)(tile, a, pixel, runs, w, apart, resume, pixels, 2, 1);                   \
+    }
+#define CASE(pixels)                                          \
+    case pixels:                                              \
+        if (vectors == 2)                                     \
+            NAME(multiply_2_##pixels)(tile, a, pixel, runs, w, apart, resume); \
+        else                                                  \
+            NAME(multiply_1_##pixels)(tile, a, pixel, runs, w, apart, resume); \
+        return;
 #endif
-        }
-        memcpy(row, next, sizeof row);
+
+INSTANCE(1)
+INSTANCE(2)
+INSTANCE(3)
+INSTANCE(4)
+INSTANCE(5)
+INSTANCE(6)
+#if PIXELS > 6
+INSTANCE(7)
+INSTANCE(8)
+INSTANCE(9)
+INSTANCE(10)
+INSTANCE(11)
+INSTANCE(12)
+INSTANCE(13)
+INSTANCE(14)
+#endif
+
+/* The tile [pixels][vectors * LANES] (+)= the products of 1 to PIXELS pixels, gathered from anywhere
+ * in `a`, with one or two vectors of weights. */
+LOOP void NAME(multiply_vectors)(REAL *tile, int64_t pixels, int64_t vectors, const REAL *a,
+                                 const int64_t *pixel, const Runs *runs, const REAL *w,
+                                 int64_t apart, int resume)
+{
+    switch (pixels) {
+        CASE(1)
+        CASE(2)
+        CASE(3)
+        CASE(4)
+        CASE(5)
+        CASE(6)
+#if PIXELS > 6
+        CASE(7)
+        CASE(8)
+        CASE(9)
+        CASE(10)
+        CASE(11)
+        CASE(12)
+        CASE(13)
+        CASE(14)
+#endif
     }
-    for (int i = 0; i < BLOCK; i++)
-        memcpy(to + i * to_stride, &row[i], sizeof(HALF));
 }
 
-/* The same for i < rows, j < columns, both at least BLOCK. The last blocks begin early enough to
- * end with the array. */
-INLINE void NAME(transpose_all)(REAL *to, int64_t to_stride, const REAL *from, int64_t from_stride,
-                                int64_t rows, int64_t columns)
+/* The tile [pixels][WIDTH] (+)= the products of up to 6 pixels with one panel. */
+LOOP void NAME(micro_kernel)(REAL *tile, int64_t pixels, const REAL *a, const int64_t *pixel,
+                             const Runs *runs, const REAL *w, int resume)
 {
-    for (int64_t j = 0; j < columns; j += BLOCK) {
-        j = j + BLOCK <= columns ? j : columns - BLOCK;
-        for (int64_t i = 0; i < rows; i += BLOCK) {
-            i = i + BLOCK <= rows ? i : rows - BLOCK;
-            NAME(transpose)(to + i * to_stride + j, to_stride, from + i + j * from_stride,
-                            from_stride);
+    NAME(multiply_vectors)(tile, pixels, WIDTH / LANES, a, pixel, runs, w, LANES, resume);
+}
+
+/* The same with pixels packed side by side, [depth][pixels]. */
+LOOP void NAME(micro_kernel_panel)(REAL *tile, int64_t pixels, const REAL *a, int64_t depth,
+                                   const REAL *w, int resume)
+{
+    static const int64_t pixel[] = {0, 1, 2, 3, 4, 5};
+    const Runs runs = {1, 1, 1, depth, 0, 0, 0, pixels};
+    NAME(micro_kernel)(tile, pixels, a, pixel, &runs, w, resume);
+}
+
+/* The largest tile, MOST_PIXELS neighbours in `a` at every step, two panels of weights after each
+ * other. Returns its sums. */
+LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, int64_t depth, const REAL *w)
+{
+    static const int64_t pixel[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13};
+    const Runs runs = {1, 1, 1, depth, 0, 0, 0, 0};
+    NAME(multiply_vectors)(tile, PIXELS, 2, a, pixel, &runs, w,
+                           LANES == WIDTH ? depth * WIDTH : LANES, 0);
+    return PIXELS * 2 * LANES;
+}
+
+/* Write `pixels` rows of the tile, `row` apart, as columns: channel k of pixel m to
+ * out[m + k * stride_k]. Reads up to LANES - 1 rows more than it writes. */
+INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, int64_t channels,
+                                REAL *out, int64_t stride_k)
+{
+#if HAS_AVX512
+    for (int64_t k = 0; k < channels; k += LANES)
+        for (int64_t m = 0; m < pixels; m += LANES) {
+            const int64_t lanes = pixels - m < LANES ? pixels - m : LANES;
+            VECTOR turned[LANES];
+            for (int i = 0; i < LANES; i++)
+                turned[i] = NAME(load)(tile + (m + i) * row + k);
+            NAME(transpose)(turned);
+            for (int i = 0; i < LANES && i < channels - k; i++)
+                NAME(store_first)(out + (k + i) * stride_k + m, turned[i], lanes);
         }
+#else
+    NAME(copy_transposed)(out, stride_k, tile, 1, row, channels, pixels);
+#endif
+}
+
+/* Add the bias (NULL: none), apply the activation, and write the first `channels` of the rows of
+ * the tile, `row` apart, to out[pixel[m] + k * stride_k]. Overwrites the tile. */
+LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t channels,
+                           const REAL *bias, int64_t activation, REAL *out, const int64_t *pixel,
+                           int64_t stride_k)
+{
+    for (int64_t k = 0; (stride_k == 1 || bias || activation) && k < channels; k += LANES) {
+        const int64_t lanes = channels - k < LANES ? channels - k : LANES;
+        /* y + -0.0 is y, whatever y is: no bias is the bias -0.0. */
+        VECTOR added = NAME(splat)((REAL)-0.0);
+        if (bias)
+            added = NAME(load_first)(bias + k, lanes);
+        for (int64_t m = 0; m < pixels; m++) {
+            REAL *at = tile + m * row + k;
+            const VECTOR y = NAME(activate)(NAME(load)(at) + added, activation);
+            if (stride_k != 1)
+                NAME(store)(at, y);
+            else if (lanes == LANES)
+                NAME(store)(out + pixel[m] + k, y);
+            else
+                NAME(store_first)(out + pixel[m] + k, y, lanes);
+        }
+    }
+    if (stride_k == 1)
+        return;
+    for (int64_t m = 0, end; m < pixels; m = end) {
+        /* Neighbours in memory, up to the end of an output row. */
+        end = m + 1;
+        while (end < pixels && pixel[end] == pixel[m] + end - m)
+            end++;
+        NAME(store_columns)(tile + m * row, row, end - m, channels, out + pixel[m], stride_k);
     }
 }
 
-/* to[i * to_stride + j] = from[i * stride_i + j * stride_j] for i < rows, j < columns. */
-LOOP void NAME(copy_transposed)(REAL *restrict to, int64_t to_stride, const REAL *restrict from,
-                                int64_t stride_i, int64_t stride_j, int64_t rows, int64_t columns)
+/* Have the cache lines of a tile's outputs brought while it is computed. */
+INLINE void NAME(fetch_outputs)(REAL *out, const int64_t *pixel, int64_t pixels, int64_t channels,
+                                int64_t stride_k)
 {
-    if (stride_j == 1 && columns >= BLOCK)
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(to + i * to_stride, from + i * stride_i, columns * sizeof(REAL));
-    else if (stride_i == 1 && rows >= BLOCK && columns >= BLOCK)
-        NAME(transpose_all)(to, to_stride, from, stride_j, rows, columns);
-    else
-        for (int64_t j = 0; j < columns; j++)
-            for (int64_t i = 0; i < rows; i++)
-                to[i * to_stride + j] = from[i * stride_i + j * stride_j];
-}
-
-/* Add the bias (NULL: none), apply the activation, and write the tile's first `pixels` x `channels`
- * to out[pixel[m] + k * stride_k]. Overwrites the tile. */
-LOOP void NAME(store_tile)(REAL *tile, int64_t pixels, int64_t channels, const REAL *bias,
-                           int activation, REAL *out, const int64_t *pixel, int64_t stride_k)
-{
-    /* y + -0.0 is y, whatever y is: no bias is the bias -0.0. */
-    REAL bias_panel[WIDTH];
-    if (!bias || channels < WIDTH) {
-        for (int64_t k = 0; k < WIDTH; k++)
-            bias_panel[k] = bias && k < channels ? bias[k] : (REAL)-0.0;
-        bias = bias_panel;
-    }
-    for (int m = 0; m < TILE_PIXELS; m++)
-        for (int v = 0; v < 2; v++) {
-            REAL *at = tile + m * WIDTH + v * LANES;
-            const VECTOR y = NAME(load)(at) + NAME(load)(bias + v * LANES);
-            NAME(store)(at, NAME(activate)(y, activation));
-        }
-
-    int neighbours = 1;
-    for (int64_t m = 0; m < pixels; m++)
-        neighbours &= pixel[m] == pixel[0] + m;
-    if (stride_k == 1 && channels == WIDTH)
+    if (stride_k == 1)
         for (int64_t m = 0; m < pixels; m++)
-            memcpy(out + pixel[m], tile + m * WIDTH, WIDTH * sizeof(REAL));
-    else if (neighbours && pixels == TILE_PIXELS && channels == WIDTH)
-        NAME(transpose_all)(out + pixel[0], stride_k, tile, WIDTH, WIDTH, TILE_PIXELS);
-    else if (neighbours)
-        NAME(copy_transposed)(out + pixel[0], stride_k, tile, 1, WIDTH, channels, pixels);
+            for (int64_t k = 0; k < channels; k += WIDTH)
+                __builtin_prefetch(out + pixel[m] + k, 1);
     else
-        for (int64_t m = 0; m < pixels; m++)
-            for (int64_t k = 0; k < channels; k++)
-                out[pixel[m] + k * stride_k] = tile[m * WIDTH + k];
+        for (int64_t k = 0; k < channels; k++) {
+            __builtin_prefetch(out + pixel[0] + k * stride_k, 1);
+            __builtin_prefetch(out + pixel[pixels - 1] + k * stride_k, 1);
+        }
 }
 
-/* Pack `channels` values of TILE_PIXELS pixels as [channel][TILE_PIXELS]: channel c of pixel m is
+/* out[to[m] + k * stride_k] = the products of pixel from[m] in `a` with the weight panels, which
+ * are `panel` elements apart, then bias and activation, for m < pixels, k < channels. Two vectors
+ * of weights stay in L1 or L2 while all pixels go by. `tile`: TILE_ROWS x 2 panels of scratch. */
+LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, const int64_t *to,
+                                int64_t pixels, const Runs *runs, const REAL *packed, int64_t panel,
+                                int64_t channels, const REAL *bias, int64_t activation, REAL *out,
+                                int64_t stride_k)
+{
+    const int64_t tiles = (pixels + PIXELS - 1) / PIXELS;
+    for (int64_t k = 0; k < channels; k += 2 * LANES) {
+        const int64_t left = channels - k;
+        const int64_t vectors = left > LANES ? 2 : 1;
+        const int64_t width = left < 2 * LANES ? left : 2 * LANES;
+        const REAL *w = packed + k / WIDTH * panel;
+        for (int64_t i = 0; i < tiles; i++) {
+            const int64_t first = i * pixels / tiles, end = (i + 1) * pixels / tiles;
+            NAME(fetch_outputs)(out + k * stride_k, to + first, end - first, width, stride_k);
+            NAME(multiply_vectors)(tile, end - first, vectors, a, from + first, runs, w,
+                                   LANES == WIDTH ? panel : LANES, 0);
+            NAME(store_tile)(tile, vectors * LANES, end - first,
+                             width, bias ? bias + k : bias, activation,
+                             out + k * stride_k, to + first, stride_k);
+        }
+    }
+}
+
+/* Pack `channels` values of `pixels` pixels as [channel][pixels]: channel c of pixel m is
  * x[offset[m] + c * stride_c], or 0 if the pixel isn't inside. */
 LOOP void NAME(pack_pixels)(REAL *restrict to, const REAL *restrict x, const int64_t *offset,
-                            const int *inside, int64_t stride_c, int64_t channels)
+                            const int *inside, int64_t pixels, int64_t stride_c, int64_t channels)
 {
     const int64_t apart = offset[1] - offset[0];
     int all = 1, even = 1;
-    for (int m = 0; m < TILE_PIXELS; m++) {
+    for (int m = 0; m < pixels; m++) {
         all &= inside[m];
         even &= offset[m] == offset[0] + m * apart;
     }
     if (all && even && (apart == 1 || stride_c == 1))
-        NAME(copy_transposed)(to, TILE_PIXELS, x + offset[0], stride_c, apart, channels,
-                              TILE_PIXELS);
+        NAME(copy_transposed)(to, pixels, x + offset[0], stride_c, apart, channels, pixels);
     else if (all)
         for (int64_t c = 0; c < channels; c++)
-            for (int m = 0; m < TILE_PIXELS; m++)
-                to[c * TILE_PIXELS + m] = x[offset[m] + c * stride_c];
+            for (int m = 0; m < pixels; m++)
+                to[c * pixels + m] = x[offset[m] + c * stride_c];
     else
-        for (int m = 0; m < TILE_PIXELS; m++)
+        for (int m = 0; m < pixels; m++)
             for (int64_t c = 0; c < channels; c++)
-                to[c * TILE_PIXELS + m] = inside[m] ? x[offset[m] + c * stride_c] : 0;
+                to[c * pixels + m] = inside[m] ? x[offset[m] + c * stride_c] : 0;
 }

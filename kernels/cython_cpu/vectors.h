@@ -250,9 +250,16 @@ INLINE void NAME(store_first)(REAL *to, VECTOR vector, int64_t count)
 #endif
 }
 
-/* The activation's code is one of problem.ACTIVATION_CODES; NaN stays NaN. */
-INLINE VECTOR NAME(activate)(VECTOR y, int activation)
+/* The activation is a code of problem.ACTIVATION_CODES, where NaN stays NaN, or the address of a
+ * function that changes `count` values in place. */
+INLINE VECTOR NAME(activate)(VECTOR y, int64_t activation)
 {
+    if (activation > 2) {
+        REAL values[LANES];
+        NAME(store)(values, y);
+        ((void (*)(REAL *, int64_t))activation)(values, LANES);
+        return NAME(load)(values);
+    }
     const VECTOR zero = {0}, six = zero + 6;
     if (activation >= 1)
         y = NAME(choose)(y < zero, zero, y);

@@ -7,6 +7,8 @@ element and do nothing else. LLVM legalises the vectors here for whatever the ma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -14,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-#: Bytes of the vectors that intrinsics are written in (AVX2's); a register tile is two wide.
+#: Bytes of the vectors that most intrinsics are written in (AVX2's).
 VECTOR_BYTES = 32
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
@@ -30,8 +32,46 @@ def vector_type(context: Any, array: types.Array) -> ir.VectorType:
     return ir.VectorType(context.get_data_type(array.dtype), lanes_of(array))
 
 
-def pointer(context: Any, builder: Any, array: types.Array, value: Any, offset: Any) -> Any:
-    """The address of the element ``offset`` elements from an array's first one."""
+def widest(context: Any) -> int:
+    """Bytes of the widest vectors that pay on the machine (or that ``NUMBA_CPU_FEATURES`` names):
+    AVX-512's, else AVX2's. The cache of compiled functions is kept apart by these features."""
+    features = context.codegen().magic_tuple()[-1]
+    return 64 if "+avx512f" in features.split(",") else VECTOR_BYTES
+
+
+def widest_vector(context: Any, array: types.Array) -> ir.VectorType:
+    """The LLVM vector of the array's dtype that is as wide as the machine's."""
+    return ir.VectorType(
+        context.get_data_type(array.dtype), widest(context) * 8 // array.dtype.bitwidth
+    )
+
+
+@contextmanager
+def loop(builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
+    """A loop that LLVM doesn't unroll: its body is long enough, and compiled once."""
+    before = builder.block
+    head, body = builder.append_basic_block("head"), builder.append_basic_block("body")
+    after = builder.append_basic_block("after")
+    builder.branch(head)
+    builder.position_at_end(head)
+    index = builder.phi(INT64)
+    index.add_incoming(begin, before)
+    builder.cbranch(builder.icmp_signed("<", index, end), body, after)
+    builder.position_at_end(body)
+    yield index
+    index.add_incoming(builder.add(index, step), builder.block)
+    kept = builder.module.add_metadata([builder.module.add_metadata(["llvm.loop.unroll.disable"])])
+    if kept.operands[0] is not kept:
+        # What LLVM knows a loop by begins with itself.
+        kept.operands = (kept, *kept.operands)
+    builder.branch(head).set_metadata("llvm.loop", kept)
+    builder.position_at_end(after)
+
+
+def pointer(context: Any, builder: Any, array: Any, value: Any, offset: Any) -> Any:
+    """The address of the element ``offset`` elements from an array's first one (or a pointer's)."""
+    if isinstance(array, types.CPointer):
+        return builder.gep(value, [offset])
     data = context.make_array(array)(context, builder, value).data
     return builder.gep(data, [offset])
 
@@ -39,7 +79,7 @@ def pointer(context: Any, builder: Any, array: types.Array, value: Any, offset: 
 def load_vector(builder: Any, vector: ir.VectorType, address: Any) -> Any:
     """Load a vector from an address aligned to an element."""
     return builder.load(
-        builder.bitcast(address, vector.as_pointer()), align=_element_bytes(vector.element)
+        builder.bitcast(address, vector.as_pointer()), align=element_bytes(vector.element)
     )
 
 
@@ -48,23 +88,40 @@ def store_vector(builder: Any, value: Any, address: Any) -> None:
     builder.store(
         value,
         builder.bitcast(address, value.type.as_pointer()),
-        align=_element_bytes(value.type.element),
+        align=element_bytes(value.type.element),
     )
 
 
-def load_masked(builder: Any, vector: ir.VectorType, address: Any, mask: Any) -> Any:
-    """Load the lanes that a mask allows, and zeros for the others, which aren't touched."""
+def load_masked(
+    builder: Any, vector: ir.VectorType, address: Any, mask: Any, other: Any = None
+) -> Any:
+    """Load the lanes that a mask allows; the others aren't touched, they are ``other`` or zeros."""
     kind = vector.as_pointer()
-    bits = 8 * _element_bytes(vector.element)
+    bits = 8 * element_bytes(vector.element)
     letter = "i" if isinstance(vector.element, ir.IntType) else "f"
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(vector, [kind, INT32, mask.type, vector]),
         f"llvm.masked.load.v{vector.count}{letter}{bits}.p0",
     )
-    alignment = INT32(_element_bytes(vector.element))
-    zero = ir.Constant(vector, None)
-    return builder.call(function, [builder.bitcast(address, kind), alignment, mask, zero])
+    alignment = INT32(element_bytes(vector.element))
+    other = other or ir.Constant(vector, None)
+    return builder.call(function, [builder.bitcast(address, kind), alignment, mask, other])
+
+
+def store_first(builder: Any, value: Any, address: Any, count: Any) -> None:
+    """Store the first ``count`` lanes."""
+    vector = value.type
+    indices = ir.VectorType(INT64, vector.count)
+    lanes = ir.Constant(indices, list(range(vector.count)))
+    mask = builder.icmp_signed("<", lanes, splat(builder, indices, count))
+    kind, size = vector.as_pointer(), element_bytes(vector.element)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [vector, kind, INT32, mask.type]),
+        f"llvm.masked.store.v{vector.count}f{8 * size}.p0",
+    )
+    builder.call(function, [value, builder.bitcast(address, kind), INT32(size), mask])
 
 
 def load_gathered(
@@ -72,7 +129,7 @@ def load_gathered(
 ) -> Any:
     """Load the elements at a vector of offsets that a mask allows, and zeros for the others, which
     aren't touched."""
-    size = _element_bytes(vector.element)
+    size = element_bytes(vector.element)
     first = splat(builder, offsets.type, builder.ptrtoint(address, INT64))
     places = builder.add(first, builder.mul(offsets, splat(builder, offsets.type, INT64(size))))
     pointers = builder.inttoptr(places, ir.VectorType(vector.element.as_pointer(), vector.count))
@@ -82,6 +139,25 @@ def load_gathered(
         f"llvm.masked.gather.v{vector.count}f{8 * size}.v{vector.count}p0",
     )
     return builder.call(function, [pointers, INT32(size), mask, ir.Constant(vector, None)])
+
+
+def own_function(module: Any, name: str, kinds: list[ir.Type]) -> ir.Function:
+    """A function that stays one: its loop is compiled by itself, with all registers."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    return function
+
+
+def prefetch(builder: Any, address: Any, to_write: bool) -> None:
+    """Fetch the cache line of an address."""
+    kind = ir.IntType(8).as_pointer()
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [kind, *[INT32] * 3]), "llvm.prefetch.p0"
+    )
+    wanted = INT32(int(to_write)), INT32(3), INT32(1)
+    builder.call(function, [builder.bitcast(address, kind), *wanted])
 
 
 def least(builder: Any, a: Any, b: Any) -> Any:
@@ -114,7 +190,7 @@ def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
     scalar = kind.element if isinstance(kind, ir.VectorType) else kind
     if isinstance(scalar, ir.IntType):
         return builder.add(builder.mul(a, b), c)
-    bits = 8 * _element_bytes(scalar)
+    bits = 8 * element_bytes(scalar)
     suffix = f"v{kind.count}f{bits}" if isinstance(kind, ir.VectorType) else f"f{bits}"
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.{suffix}"
@@ -122,7 +198,7 @@ def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
-def _element_bytes(element: ir.Type) -> int:
+def element_bytes(element: ir.Type) -> int:
     return 4 if isinstance(element, ir.FloatType) else 8
 
 
@@ -196,29 +272,74 @@ def lanes(typing_context: Any, array: Any) -> Any:
     return types.int64(array), generate
 
 
+def load_every_second(builder: Any, vector: ir.VectorType, address: Any) -> Any:
+    """Load every second element: two overlapping vectors, which end with the last one needed, not
+    behind it."""
+    lanes = vector.count
+    low = load_vector(builder, vector, address)
+    high = load_vector(builder, vector, builder.gep(address, [INT64(lanes - 1)]))
+    even = [lane if lane < lanes else lane + 1 for lane in range(0, 2 * lanes, 2)]
+    return shuffle(builder, low, high, even)
+
+
+def _make_prefetch(to_write: bool) -> Any:
+    @intrinsic
+    def fetch(typing_context: Any, array: Any, offset: Any) -> Any:
+        """Fetch the cache line of an element."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            prefetch(builder, pointer(context, builder, array, *arguments), to_write)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64), generate
+
+    return fetch
+
+
+prefetch_to_read = _make_prefetch(False)
+prefetch_to_write = _make_prefetch(True)
+
+
 @intrinsic
-def copy_six(typing_context: Any, source: Any, source_at: Any, target: Any, target_at: Any) -> Any:
-    """Copy six neighbours."""
+def address(typing_context: Any, array: Any, offset: Any) -> Any:
+    """``address(array, offset)``: a pointer to an element."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        read, read_at, write, write_at = arguments
-        six = ir.VectorType(context.get_data_type(source.dtype), 6)
-        values = load_vector(builder, six, pointer(context, builder, source, read, read_at))
-        store_vector(builder, values, pointer(context, builder, target, write, write_at))
-        return context.get_dummy_value()
+        return pointer(context, builder, array, *arguments)
 
-    return types.void(source, types.int64, target, types.int64), generate
+    return types.CPointer(array.dtype)(array, types.int64), generate
 
 
 @intrinsic
-def six_offsets(typing_context: Any) -> Any:
-    """Room for the offsets of a register tile's six pixels, on the stack of the calling function
+def widest_lanes(typing_context: Any, array: Any) -> Any:
+    """Elements of the array's dtype in a vector as wide as the machine's."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return INT64(widest_vector(context, array).count)
+
+    return types.int64(array), generate
+
+
+@intrinsic(prefer_literal=True)
+def pixel_offsets(typing_context: Any, count: Any) -> Any:
+    """Room for the offsets of a register tile's pixels, on the stack of the calling function
     (which is why it must not be returned)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return cgutils.alloca_once(builder, INT64, size=INT64(6))
+        return cgutils.alloca_once(builder, INT64, size=INT64(count.literal_value))
 
-    return types.CPointer(types.int64)(), generate
+    return types.CPointer(types.int64)(count), generate
+
+
+@intrinsic
+def offsets_at(typing_context: Any, array: Any, offset: Any, place: Any) -> Any:
+    """A pointer to the int64 ``place`` of those that begin at an element of an array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = pointer(context, builder, array, *arguments[:2])
+        return builder.gep(builder.bitcast(first, INT64.as_pointer()), [arguments[2]])
+
+    return types.CPointer(types.int64)(array, types.int64, types.int64), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -243,66 +364,3 @@ def element_stride(typing_context: Any, array: Any, axis: Any) -> Any:
         return builder.sdiv(stride, INT64(array.dtype.bitwidth // 8))
 
     return types.int64(array, axis), generate
-
-
-def _interleave(builder: Any, rows: list[Any]) -> list[Any]:
-    """Transpose a square of vectors: interleaving row i with row i + n/2, log2(n) times over."""
-    lanes = len(rows)
-    half = lanes // 2
-    pairs = [lane + side for lane in range(lanes) for side in (0, lanes)]
-    for _ in range(lanes.bit_length() - 1):
-        rows = [
-            shuffle(builder, rows[row // 2], rows[row // 2 + half], pairs[part : part + lanes])
-            for row in range(lanes)
-            for part in ((row % 2) * lanes,)
-        ]
-    return rows
-
-
-def _make_transpose(rows: int | None) -> Any:
-    """An intrinsic that transposes ``rows`` rows of a vector each (None: as many as lanes)."""
-
-    @intrinsic
-    def transpose(
-        typing_context: Any,
-        source: Any,
-        source_at: Any,
-        source_stride: Any,
-        target: Any,
-        target_at: Any,
-        target_stride: Any,
-        target_rows: Any,
-    ) -> Any:
-        """Write the transpose's first ``target_rows`` rows."""
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            read, read_at, read_stride, write, write_at, write_stride, limit = arguments
-            vector = vector_type(context, source)
-            lanes, height = vector.count, rows or vector.count
-            read_from = pointer(context, builder, source, read, read_at)
-            write_to = pointer(context, builder, target, write, write_at)
-            loaded = [
-                load_vector(
-                    builder, vector, builder.gep(read_from, [builder.mul(read_stride, INT64(row))])
-                )
-                for row in range(height)
-            ]
-            for first in range(0, height, lanes):
-                group = loaded[first : first + lanes]
-                valid = list(range(len(group)))
-                group += [ir.Constant(vector, ir.Undefined)] * (lanes - len(group))
-                for row, values in enumerate(_interleave(builder, group)):
-                    part = shuffle(builder, values, values, valid)
-                    at = builder.add(builder.mul(write_stride, INT64(row)), INT64(first))
-                    with builder.if_then(builder.icmp_signed("<", INT64(row), limit)):
-                        store_vector(builder, part, builder.gep(write_to, [at]))
-            return context.get_dummy_value()
-
-        return types.void(source, *[types.int64] * 2, target, *[types.int64] * 3), generate
-
-    return transpose
-
-
-#: Lanes rows of a vector each; and the six rows of a register tile.
-transpose_block = _make_transpose(None)
-transpose_six = _make_transpose(6)

@@ -22,7 +22,8 @@ from ._compile import task_range, tile, whole_tile
 from ._packing import activate
 from ._queue import next_tasks
 from ._rows import row_sums_1x1, row_sums_1x4, row_sums_4x1, row_sums_4x3
-from ._vector import element_stride, lanes, load, multiply_add, store
+from ._strips import ROWS, has_strips, sum_strip
+from ._vector import element_stride, lanes, load, multiply_add, store, widest_lanes
 
 
 @tile
@@ -189,16 +190,68 @@ def store_row(
             store(out, target + i * stride_q, value)
 
 
+@tile
+def fits_strips(x, out, problem):
+    """Whether the strip kernel can compute the problem."""
+    known = (problem.r == problem.s) & (problem.stride_h == problem.stride_w)
+    known &= ((problem.r == 3) | (problem.r == 5)) & (problem.stride_h <= 2)
+    known &= (problem.stride_w == 1) | (problem.dilation_w == 1)
+    known &= (problem.c == 1) & (problem.t == 1) & (problem.dilation_h == 1)
+    return known & (element_stride(x, 4) == 1) & (element_stride(out, 4) == 1)
+
+
+@whole_tile
+def direct_strips(
+    x, weight, bias, out, problem, cut, activation, task, rows,
+):  # fmt: skip
+    """Compute ``rows`` tasks, one output row each of the same plane, a vector of columns at a
+    time."""
+    rest, p = task // problem.p, task % problem.p
+    rest, o = rest // problem.o, rest % problem.o
+    rest, k_block = rest // cut.k_blocks, rest % cut.k_blocks
+    n, g = rest // problem.g, rest % problem.g
+    vector = widest_lanes(x)
+    d = o * problem.stride_d - problem.pad_d
+    h = p * problem.stride_h - problem.pad_h
+    plane = n * element_stride(x, 0) + g * element_stride(x, 1) + d * element_stride(x, 2)
+    # A plane in the padding has no rows to read.
+    height = problem.h if 0 <= d < problem.d else 0
+    place = n * element_stride(out, 0) + o * element_stride(out, 2) + p * element_stride(out, 3)
+    for k in range(k_block * cut.channels, min((k_block + 1) * cut.channels, problem.k)):
+        channel = g * problem.k + k
+        for first in range(0, problem.q, vector):
+            # The last vector overlaps the one before and sums the same values again.
+            q = max(min(first, problem.q - vector), 0)
+            w = q * problem.stride_w - problem.pad_w
+            sum_strip(
+                problem.r, problem.stride_h, problem.dilation_w,
+                x, plane + h * element_stride(x, 3) + w, element_stride(x, 3), h, height,
+                w, problem.w,
+                weight, channel * element_stride(weight, 0),
+                element_stride(weight, 3), element_stride(weight, 4),
+                out, place + channel * element_stride(out, 1) + q, element_stride(out, 3),
+                rows, problem.q - q, bias, channel, activation,
+            )  # fmt: skip
+
+
 @task_range
 def tiles(
     x: Any, weight: Any, bias: Any, out: Any, problem: Any, taps: Any, cut: Any, local: Any,
     activation: int, queue: Any,
 ) -> None:  # fmt: skip
     """Compute the tasks of the queue."""
+    strips = has_strips(x) and fits_strips(x, out, problem)
     begin, end = next_tasks(queue, 0, 0)
     while begin < end:
-        for task in range(begin, end):
-            direct_tile(x, weight, bias, out, problem, taps, cut, local, activation, task)
+        task = begin
+        while task < end:
+            rows = 1
+            if strips:
+                rows = min(problem.p - task % problem.p, end - task, ROWS)
+                direct_strips(x, weight, bias, out, problem, cut, activation, task, rows)
+            else:
+                direct_tile(x, weight, bias, out, problem, taps, cut, local, activation, task)
+            task += rows
         begin, end = next_tasks(queue, begin, end)
 
 

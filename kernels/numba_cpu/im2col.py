@@ -1,16 +1,17 @@
-"""im2col convolution: columns packed a block at a time, then the micro-kernel as a GEMM.
+"""im2col + GEMM: vectors of pixels meet broadcast weights, and nothing is transposed.
 
 x       (N, C, D, H, W)                  any strides            IN
 packed  [g][panel][t][r][s][c][width]    see _packing           IN
 bias    (K,) or (0,)                     contiguous             IN
 out     (N, K, O, P, Q)                  any strides            OUT
-Accumulates in the dtype, in the order t, r, s, c. Scratch: ``[tile][depth][6]`` columns, then the
-sums ``[panel][tile][6][width]`` that wait for the next block of depth.
-Tasks: (n, g, pixels of the flat o x p x q plane, panels).
+Accumulates in the dtype, in the order t, r, s, c. Scratch: ``[depth][pixels]`` columns of a strip,
+then the sums of the task's panels, ``[channel][whole vectors of pixels]`` and, of those pixels that
+fill no vector, ``[pair of panels][pixel][width]``. Tasks: (n, g, pixels of the flat o x p x q
+plane, panels), taken in strips of three 64-byte vectors of pixels.
 Assumes a validated ConvGeometry; raises nothing.
-Why: weights and columns of a block stay in cache however long the reduction, where a halo copy and
-c x t x r x s x width weights would not. Source: Goto & van de Geijn 2008; the columns are never
-whole in memory, as in Zhang et al. 2018 (1809.10170).
+Why: a channels-first plane is a matrix of columns as it lies, and so is its output, so 1x1 kernels
+need no columns at all; those of larger ones are copies of stretches of rows.
+Source: Goto & van de Geijn 2008.
 """
 
 from __future__ import annotations
@@ -18,151 +19,229 @@ from __future__ import annotations
 from typing import Any
 
 from .. import adjoints, blocking, drivers
-from ..blocking import TILE_PIXELS
+from ..blocking import MOST_PIXELS
 from . import loop
 from ._compile import task_range, tile, whole_tile
-from ._microkernel import micro_kernel
-from ._packing import pack_weight, pixel_step, set_pixels, store_tile
+from ._copying import clear_rows, copy_matrix
+from ._gemm import FINISH, FINISH_WITH_BIAS, GO_ON, multiply_pixels
+from ._microkernel import MOST_PANELS, micro_kernel
+from ._packing import pack_weight, set_pixels, store_tile
 from ._queue import next_tasks
-from ._vector import copy_six, element_stride, lanes, load, six_offsets, store, transpose_six
+from ._vector import (
+    address,
+    element_stride,
+    load,
+    pixel_offsets,
+    prefetch_to_read,
+    store,
+    widest_lanes,
+)
 
 
 @tile
-def copy_channels(x, pixels, step, stride_c, count, local, at):
-    """Copy ``count`` channels of six pixels inside the input to ``[channel][6]``."""
-    vector = lanes(x)
-    if step == 1:
-        for c in range(count):
-            copy_six(x, pixels[0] + c * stride_c, local, at + c * TILE_PIXELS)
-    elif step != 0 and stride_c == 1 and count >= vector:
-        # The last block overlaps the one before and writes the same values again.
-        for block in range(0, count, vector):
-            c = min(block, count - vector)
-            target = at + c * TILE_PIXELS
-            transpose_six(x, pixels[0] + c, step, local, target, TILE_PIXELS, vector)
-    else:
-        for c in range(count):
-            for m in range(TILE_PIXELS):
-                store(local, at + c * TILE_PIXELS + m, load(x, pixels[m] + c * stride_c))
+def is_flat(array, o, p, q):
+    """Whether the positions of a volume lie side by side in memory."""
+    flat = (q == 1) | (element_stride(array, 4) == 1)
+    flat &= (p == 1) | (element_stride(array, 3) == q)
+    return flat & ((o == 1) | (element_stride(array, 2) == p * q))
 
 
 @tile
-def copy_channels_or_zero(
-    x, pixels, inside, stride_c, count, local, at,
-):  # fmt: skip
-    """The same where some pixels are padding (``inside`` is 0 for those)."""
-    for m in range(TILE_PIXELS):
-        if inside[m]:
-            for c in range(count):
-                store(local, at + c * TILE_PIXELS + m, load(x, pixels[m] + c * stride_c))
-        else:
-            for c in range(count):
-                store(local, at + c * TILE_PIXELS + m, local.dtype.type(0))
+def is_columns(x, problem):
+    """Whether the input is its own columns: a 1x1x1 kernel that reads every position in order."""
+    same = (problem.o == problem.d) & (problem.p == problem.h) & (problem.q == problem.w)
+    padding = problem.pad_d | problem.pad_h | problem.pad_w
+    pointwise = problem.t * problem.r * problem.s == 1
+    return same & pointwise & (padding == 0) & is_flat(x, problem.d, problem.h, problem.w)
 
 
 @tile
 def pack_columns(
-    x, problem, origin, first, last, depth_first, depth_last, local, at,
+    x, origin, problem, taps, first, pixels, begin, end, local,
 ):  # fmt: skip
-    """Write the reduction steps ``depth_first .. depth_last-1`` of six pixels: ``[depth][6]``.
+    """Write the reduction steps ``begin .. end-1`` of a strip of pixels: ``[step][pixels]``. Of
+    each output row the stretch that reads inside the input is copied, the others are zeros.
 
     ``origin`` is the offset in ``x`` of the image's and group's first element.
     """
-    p, q, c = problem.p, problem.q, problem.c
-    stride_c, stride_d = element_stride(x, 1), element_stride(x, 2)
-    stride_h, stride_w = element_stride(x, 3), element_stride(x, 4)
-    d_first, h_first, w_first = six_offsets(), six_offsets(), six_offsets()
-    starts, pixels, inside = six_offsets(), six_offsets(), six_offsets()
-    set_pixels(d_first, -problem.pad_d, first, last, p, q, problem.stride_d, 0, 0)
-    set_pixels(h_first, -problem.pad_h, first, last, p, q, 0, problem.stride_h, 0)
-    set_pixels(w_first, -problem.pad_w, first, last, p, q, 0, 0, problem.stride_w)
-    for m in range(TILE_PIXELS):
-        starts[m] = origin + d_first[m] * stride_d + h_first[m] * stride_h + w_first[m] * stride_w
-    step = pixel_step(starts)
-    interior = True
-    for m in range(TILE_PIXELS):
-        d_last = d_first[m] + (problem.t - 1) * problem.dilation_d
-        h_last = h_first[m] + (problem.r - 1) * problem.dilation_h
-        w_last = w_first[m] + (problem.s - 1) * problem.dilation_w
-        interior &= (d_first[m] >= 0) & (h_first[m] >= 0) & (w_first[m] >= 0)
-        interior &= (d_last < problem.d) & (h_last < problem.h) & (w_last < problem.w)
+    at = 0
+    while begin < end:
+        tap, c = begin // problem.c, begin % problem.c
+        channels = min(problem.c - c, end - begin)
+        s, r = tap % problem.s, tap // problem.s % problem.r
+        t = tap // (problem.s * problem.r)
+        d_tap = t * problem.dilation_d - problem.pad_d
+        h_tap = r * problem.dilation_h - problem.pad_h
+        w_tap = s * problem.dilation_w - problem.pad_w
+        r, s = problem.t + r, problem.t + problem.r + s
+        q, p = first % problem.q, first // problem.q % problem.p
+        o = first // (problem.q * problem.p)
+        done = 0
+        while done < pixels:
+            length = min(problem.q - q, pixels - done)
+            low, high = 0, 0
+            if taps[t, 0] <= o < taps[t, 1] and taps[r, 0] <= p < taps[r, 1]:
+                low = min(max(taps[s, 0] - q, 0), length)
+                high = max(min(taps[s, 1] - q, length), low)
+            clear_rows(local, at + done, pixels, channels, low)
+            clear_rows(local, at + done + high, pixels, channels, length - high)
+            source = (
+                origin
+                + c * element_stride(x, 1)
+                + (o * problem.stride_d + d_tap) * element_stride(x, 2)
+                + (p * problem.stride_h + h_tap) * element_stride(x, 3)
+                + ((q + low) * problem.stride_w + w_tap) * element_stride(x, 4)
+            )
+            copy_matrix(
+                x, source, element_stride(x, 1), problem.stride_w * element_stride(x, 4),
+                local, at + done + low, pixels, channels, high - low,
+            )  # fmt: skip
+            done += length
+            q = 0
+            p += 1
+            if p == problem.p:
+                p = 0
+                o += 1
+        at += channels * pixels
+        begin += channels
 
-    depth, tap = depth_first, depth_first // c
-    t, r, s = tap // (problem.r * problem.s), tap // problem.s % problem.r, tap % problem.s
-    while depth < depth_last:
-        c_first = depth - tap * c
-        count = min(c - c_first, depth_last - depth)
-        d_tap, h_tap = t * problem.dilation_d, r * problem.dilation_h
-        w_tap = s * problem.dilation_w
-        offset = d_tap * stride_d + h_tap * stride_h + w_tap * stride_w + c_first * stride_c
-        for m in range(TILE_PIXELS):
-            pixels[m] = starts[m] + offset
-        all_inside = interior
-        if not interior:
-            all_inside = True
-            for m in range(TILE_PIXELS):
-                d, h, w = d_first[m] + d_tap, h_first[m] + h_tap, w_first[m] + w_tap
-                inside[m] = (
-                    (d >= 0) & (d < problem.d) & (h >= 0) & (h < problem.h)
-                    & (w >= 0) & (w < problem.w)
-                )  # fmt: skip
-                all_inside &= inside[m] != 0
-        if all_inside:
-            copy_channels(x, pixels, step, stride_c, count, local, at)
+
+@tile
+def unpack_sums(
+    local, at, pitch, channels, problem, first, pixels, out, origin,
+):  # fmt: skip
+    """Copy ``[channel][pixel]`` to pixels that aren't side by side in ``out``."""
+    q, p = first % problem.q, first // problem.q % problem.p
+    o = first // (problem.q * problem.p)
+    stride_k, stride_o = element_stride(out, 1), element_stride(out, 2)
+    stride_p, stride_q = element_stride(out, 3), element_stride(out, 4)
+    for m in range(pixels):
+        place = origin + o * stride_o + p * stride_p + q * stride_q
+        for k in range(channels):
+            store(out, place + k * stride_k, load(local, at + k * pitch + m))
+        q += 1
+        if q == problem.q:
+            q = 0
+            p += 1
+        if p == problem.p:
+            p = 0
+            o += 1
+
+
+@whole_tile
+def multiply_rest(
+    columns, step, depth, packed, weights, gap, panels, local, at, width, problem, first, pixels,
+    out, origin, channels, bias, first_channel, resume, finish, activation,
+):  # fmt: skip
+    """Sum the pixels from ``first`` on, too few for a vector, and one or two panels."""
+    inputs, outputs = pixel_offsets(MOST_PIXELS), pixel_offsets(MOST_PIXELS)
+    done = 0
+    for parts_left in range((pixels + MOST_PIXELS - 1) // MOST_PIXELS, 0, -1):
+        count = (pixels - done + parts_left - 1) // parts_left
+        sums = at + done * panels * width
+        for m in range(count):
+            inputs[m] = done + m
+        micro_kernel(
+            count, panels, columns, inputs, 0, packed, weights, gap, local, sums, width,
+            (1, 1, 1), (0, 0, 0), depth, step, resume,
+        )  # fmt: skip
+        if finish != GO_ON:
+            set_pixels(
+                outputs, count, 0, first + done, problem.p, problem.q,
+                element_stride(out, 2), element_stride(out, 3), element_stride(out, 4),
+            )  # fmt: skip
+            store_tile(
+                local, sums, panels * width, out, origin, outputs, 0, count, element_stride(out, 1),
+                channels, bias, first_channel, activation,
+            )  # fmt: skip
+        done += count
+
+
+@whole_tile
+def multiply_strip(
+    x, origin, packed, bias, out, problem, taps, cut, local, activation,
+    n, g, first, pixels, panel_first, panel_last, ahead,
+):  # fmt: skip
+    """Compute the outputs of a strip of pixels and the channels of some panels; ``ahead`` pixels
+    follow."""
+    width, lanes = cut.width, widest_lanes(x)
+    length = problem.c * problem.t * problem.r * problem.s
+    panels = (problem.k + width - 1) // width
+    main = pixels // lanes * lanes
+    sums_first = cut.depth * cut.strip
+    rest_first = sums_first + (panel_last - panel_first) * width * main
+    stride_k = element_stride(out, 1)
+    in_place, flat = is_columns(x, problem), is_flat(out, problem.o, problem.p, problem.q)
+    for begin in range(0, length, cut.depth):
+        depth = min(length - begin, cut.depth)
+        finish = GO_ON
+        if begin + depth == length:
+            finish = FINISH_WITH_BIAS if bias.size > 0 else FINISH
+        if in_place:
+            step = element_stride(x, 1)
+            columns = address(x, origin + first + begin * step)
         else:
-            copy_channels_or_zero(x, pixels, inside, stride_c, count, local, at)
-        at += count * TILE_PIXELS
-        depth += count
-        tap, s = tap + 1, s + 1
-        if s == problem.s:
-            s, r = 0, r + 1
-        if r == problem.r:
-            r, t = 0, t + 1
+            step = pixels
+            columns = address(local, 0)
+            pack_columns(x, origin, problem, taps, first, pixels, begin, begin + depth, local)
+        for panel in range(panel_first, panel_last):
+            done = panel - panel_first
+            weights = ((g * panels + panel) * length + begin) * width
+            first_channel = g * problem.k + panel * width
+            channels = min(problem.k - panel * width, width)
+            place = n * element_stride(out, 0) + first_channel * stride_k
+            at = sums_first + done * width * main
+            direct = flat and finish != GO_ON
+            multiply_pixels(
+                address(out, place + first) if direct else address(local, at),
+                stride_k if direct else main, address(local, at), main, columns, step, depth,
+                address(packed, weights), address(bias, first_channel), begin > 0, finish,
+                activation, channels, main // lanes,
+            )  # fmt: skip
+            if finish != GO_ON and not flat:
+                unpack_sums(local, at, main, channels, problem, first, main, out, place)
+            if in_place and ahead > 0:
+                # The next strip comes from memory meanwhile, a part of it per panel.
+                share = (depth + panel_last - panel_first - 1) // (panel_last - panel_first)
+                for i in range(done * share, min((done + 1) * share, depth)):
+                    for m in range(0, ahead, width):
+                        prefetch_to_read(columns, i * step + pixels + m)
+                    prefetch_to_read(columns, i * step + pixels + ahead - 1)
+            beside = min(panel_last - panel, MOST_PANELS)
+            if main < pixels and done % MOST_PANELS == 0:
+                multiply_rest(
+                    address(columns, main), step, depth, packed, weights, length * width, beside,
+                    local, rest_first + done * width * (pixels - main), width, problem,
+                    first + main, pixels - main, out, place,
+                    min(problem.k - panel * width, beside * width), bias, first_channel,
+                    begin > 0, finish, activation,
+                )  # fmt: skip
 
 
 @whole_tile
 def im2col_tile(
-    x, packed, bias, out, problem, cut, local, activation, task,
+    x, packed, bias, out, problem, taps, cut, local, activation, task,
 ):  # fmt: skip
     """Compute one task."""
     rest, k_block = task // cut.k_blocks, task % cut.k_blocks
     rest, block = rest // cut.pixel_blocks, rest % cut.pixel_blocks
     n, g = rest // problem.g, rest % problem.g
-    p, q, width = problem.p, problem.q, cut.width
-    first, last = block * cut.pixels, min((block + 1) * cut.pixels, problem.o * p * q)
-    length = problem.c * problem.t * problem.r * problem.s
+    width = cut.width
     panels = (problem.k + width - 1) // width
     panel_first, panel_last = k_block * cut.panels, min((k_block + 1) * cut.panels, panels)
-    image = n * element_stride(x, 0) + g * problem.c * element_stride(x, 1)
-    stride_k, stride_o = element_stride(out, 1), element_stride(out, 2)
-    stride_p, stride_q = element_stride(out, 3), element_stride(out, 4)
-    tile_size = TILE_PIXELS * width
-    panel_sums = cut.pixels // TILE_PIXELS * tile_size
-    inputs, outputs = six_offsets(), six_offsets()
-    for depth_first in range(0, length, cut.depth):
-        depth_last = min(depth_first + cut.depth, length)
-        for pixel in range(first, last, TILE_PIXELS):
-            at = (pixel - first) * cut.depth
-            pack_columns(x, problem, image, pixel, last, depth_first, depth_last, local, at)
-        for panel in range(panel_first, panel_last):
-            weights = ((g * panels + panel) * length + depth_first) * width
-            first_channel = g * problem.k + panel * width
-            origin = n * element_stride(out, 0) + first_channel * stride_k
-            sums = cut.pixels * cut.depth + (panel - panel_first) * panel_sums
-            for pixel in range(first, last, TILE_PIXELS):
-                for m in range(TILE_PIXELS):
-                    inputs[m] = (pixel - first) * cut.depth + m
-                micro_kernel(
-                    local, inputs, packed, weights, local, sums,
-                    (1, 1, 1), (0, 0, 0), depth_last - depth_first, TILE_PIXELS, depth_first > 0,
-                )  # fmt: skip
-                if depth_last == length:
-                    set_pixels(outputs, origin, pixel, last, p, q, stride_o, stride_p, stride_q)
-                    store_tile(
-                        local, sums, width, out, outputs, min(last - pixel, TILE_PIXELS), stride_k,
-                        min(problem.k - panel * width, width), bias, first_channel, activation,
-                    )  # fmt: skip
-                sums += tile_size
+    origin = n * element_stride(x, 0) + g * problem.c * element_stride(x, 1)
+    first, last = block * cut.pixels, (block + 1) * cut.pixels
+    if block + 1 == cut.pixel_blocks:
+        last = problem.o * problem.p * problem.q
+    while first < last:
+        pixels = last - first
+        if pixels >= 4 * width:
+            pixels = 3 * width
+        multiply_strip(
+            x, origin, packed, bias, out, problem, taps, cut, local, activation,
+            n, g, first, pixels, panel_first, panel_last, min(last - first - pixels, 3 * width),
+        )  # fmt: skip
+        first += pixels
 
 
 @task_range
@@ -174,10 +253,10 @@ def tiles(
     begin, end = next_tasks(queue, 0, 0)
     while begin < end:
         for task in range(begin, end):
-            im2col_tile(x, packed, bias, out, problem, cut, local, activation, task)
+            im2col_tile(x, packed, bias, out, problem, taps, cut, local, activation, task)
         begin, end = next_tasks(queue, begin, end)
 
 
-fprop = drivers.fprop(blocking.im2col_cut, tiles, pack_weight)
+fprop = drivers.fprop(blocking.gemm_cut, tiles, pack_weight)
 dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_tiles)
 wgrad = adjoints.wgrad(fprop)

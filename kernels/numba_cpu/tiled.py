@@ -5,8 +5,9 @@ packed  [g][panel][t][r][s][c][width]    see _packing           IN
 bias    (K,) or (0,)                     contiguous             IN
 out     (N, K, O, P, Q)                  any strides            OUT
 Accumulates in the dtype, in the order t, r, s, c. Scratch: the halo copy (at most 256 KiB unless
-one row needs more) and one register tile. Tasks: (n, g, o, rows, columns, panels), panels fastest,
-so that a run of tasks copies each halo once.
+one row needs more), one register tile, and where each pixel lies in the input and the output.
+Tasks: (n, g, o, rows, columns, panels), panels fastest, so that a run of tasks copies each halo
+once; an input that is channels last already and needs no padding isn't copied at all.
 Assumes a validated ConvGeometry; raises nothing.
 Why: padding, stride and dilation are gone once the copy is made, so one micro-kernel keeps its sums
 in registers over the whole reduction. Source: Georganas et al. 2018 (1808.05567) and 2020;
@@ -18,48 +19,73 @@ from __future__ import annotations
 from typing import Any
 
 from .. import adjoints, blocking, drivers
-from ..blocking import TILE_PIXELS
+from ..blocking import MOST_PIXELS
 from . import loop
 from ._compile import task_range, tile, whole_tile
-from ._microkernel import micro_kernel
-from ._packing import copy_matrix, fill_zero, pack_weight, set_pixels, store_tile
+from ._copying import clear_rows, copy_matrix
+from ._microkernel import MOST_PANELS, micro_kernel
+from ._packing import pack_weight, prefetch_tile, set_pixels, store_tile
 from ._queue import next_tasks
-from ._vector import element_stride, six_offsets
+from ._vector import address, element_stride, offsets_at
+
+#: Input pixels that are a multiple of this apart share a few sets of the cache: they are copied.
+CROWDED_ELEMENTS = 1024
+
+
+@tile
+def copied_step(taps, stride):
+    """Along an axis of one tap nothing is read between the pixels, so nothing is copied there."""
+    return stride if taps == 1 else 1
+
+
+@tile
+def needs_no_copy(x, problem, d, h, w, last_h, last_w):
+    """Whether the micro-kernel can read the input as it is, from d, h, w to the last places that a
+    task reads: channels last, nothing padded, and pixels that don't share a few sets of the cache.
+    """
+    inside = (d >= 0) & (d + (problem.t - 1) * problem.dilation_d < problem.d)
+    inside &= (h >= 0) & (last_h < problem.h) & (w >= 0) & (last_w < problem.w)
+    apart = element_stride(x, 4) * problem.stride_w
+    return inside & (element_stride(x, 1) == 1) & (apart % CROWDED_ELEMENTS != 0)
 
 
 @tile
 def copy_halo(
-    x, problem, cut, local, n, g, o, first_row, rows, first_column, columns,
+    x, problem, cut, local, image, d_first, h_first, w_first, halo_rows, halo_columns,
 ):  # fmt: skip
-    """Copy the input under rows x columns outputs to ``[t][halo_rows][halo_columns][c]``."""
-    c = problem.c
-    stride_c, stride_w = element_stride(x, 1), element_stride(x, 4)
-    h_first = first_row * problem.stride_h - problem.pad_h
-    w_first = first_column * problem.stride_w - problem.pad_w
-    halo_rows = (rows - 1) * problem.stride_h + (problem.r - 1) * problem.dilation_h + 1
-    halo_columns = (columns - 1) * problem.stride_w + (problem.s - 1) * problem.dilation_w + 1
-    low = min(max(-w_first, 0), halo_columns)
-    high = max(min(problem.w - w_first, halo_columns), low)
-    image = n * element_stride(x, 0) + g * c * stride_c + (w_first + low) * stride_w
+    """Copy the input from d, h, w on to ``[t][halo_rows][halo_columns][halo_channels]``."""
+    pixel, stride_c = cut.halo_channels, element_stride(x, 1)
+    step_h = copied_step(problem.r, problem.stride_h)
+    step_w = copied_step(problem.s, problem.stride_w)
+    stride_w = element_stride(x, 4)
+    low = min((max(-w_first, 0) + step_w - 1) // step_w, halo_columns)
+    inside = max(min((problem.w - w_first + step_w - 1) // step_w, halo_columns), low) - low
+    at = 0
     for t in range(problem.t):
-        d = o * problem.stride_d - problem.pad_d + t * problem.dilation_d
+        d = d_first + t * problem.dilation_d
         for row in range(halo_rows):
-            h = h_first + row
-            at = (t * cut.halo_rows + row) * cut.halo_columns * c
+            h = h_first + row * step_h
             if 0 <= d < problem.d and 0 <= h < problem.h:
                 source = image + d * element_stride(x, 2) + h * element_stride(x, 3)
-                fill_zero(local, at, at + low * c)
-                copy_matrix(x, source, stride_w, stride_c, local, at + low * c, c, high - low, c)
-                fill_zero(local, at + high * c, at + halo_columns * c)
+                source += (w_first + low * step_w) * stride_w
+                clear_rows(local, at, 0, 1, low * pixel)
+                copy_matrix(
+                    x, source, step_w * stride_w, stride_c,
+                    local, at + low * pixel, pixel, inside, problem.c,
+                )  # fmt: skip
+                after = low + inside
+                clear_rows(local, at + after * pixel, 0, 1, (halo_columns - after) * pixel)
             else:
-                fill_zero(local, at, at + halo_columns * c)
+                clear_rows(local, at, 0, 1, halo_columns * pixel)
+            at += halo_columns * pixel
 
 
 @whole_tile
 def tiled_tile(
     x, packed, bias, out, problem, cut, local, activation, task, halo_ready,
 ):  # fmt: skip
-    """Compute one task; ``halo_ready`` if ``local`` still has the halo of the task before."""
+    """Compute one task; ``halo_ready`` if ``local`` still has the halo of a task before it that
+    differs from it in its panels alone."""
     rest, k_block = task // cut.k_blocks, task % cut.k_blocks
     rest, first_column = rest // cut.column_blocks, rest % cut.column_blocks * cut.columns
     rest, first_row = rest // cut.row_blocks, rest % cut.row_blocks * cut.rows
@@ -67,46 +93,67 @@ def tiled_tile(
     n, g = rest // problem.g, rest % problem.g
     rows = min(cut.rows, problem.p - first_row)
     columns = min(cut.columns, problem.q - first_column)
-    if k_block == 0 or not halo_ready:
-        copy_halo(x, problem, cut, local, n, g, o, first_row, rows, first_column, columns)
+    pixels, c, width = rows * columns, problem.c, cut.width
 
-    c, width = problem.c, cut.width
-    halo_row = cut.halo_columns * c
-    runs = (problem.t, problem.r, problem.s)
-    run_length = c
-    if problem.dilation_w == 1:
-        runs = (problem.t, problem.r, 1)
-        run_length = problem.s * c
-    run_steps = (cut.halo_rows * halo_row, problem.dilation_h * halo_row, problem.dilation_w * c)
-    stride_k = element_stride(out, 1)
+    d = o * problem.stride_d - problem.pad_d
+    h = first_row * problem.stride_h - problem.pad_h
+    w = first_column * problem.stride_w - problem.pad_w
+    step_h = copied_step(problem.r, problem.stride_h)
+    step_w = copied_step(problem.s, problem.stride_w)
+    down, right = problem.stride_h // step_h, problem.stride_w // step_w
+    halo_rows = (rows - 1) * down + (problem.r - 1) * problem.dilation_h + 1
+    halo_columns = (columns - 1) * right + (problem.s - 1) * problem.dilation_w + 1
+    image = n * element_stride(x, 0) + g * c * element_stride(x, 1)
+    last_h, last_w = h + (halo_rows - 1) * step_h, w + (halo_columns - 1) * step_w
+    if needs_no_copy(x, problem, d, h, w, last_h, last_w):
+        stride_h, stride_w = element_stride(x, 3), element_stride(x, 4)
+        step_t = problem.dilation_d * element_stride(x, 2)
+        source = address(x, image + d * element_stride(x, 2) + h * stride_h + w * stride_w)
+        stride_h, stride_w = stride_h * step_h, stride_w * step_w
+    else:
+        if not halo_ready:
+            copy_halo(x, problem, cut, local, image, d, h, w, halo_rows, halo_columns)
+        stride_w = cut.halo_channels
+        stride_h = halo_columns * stride_w
+        step_t = halo_rows * stride_h
+        source = address(local, 0)
+    run_steps = (step_t, problem.dilation_h * stride_h, problem.dilation_w * stride_w)
+    runs, run_length = (problem.t, problem.r, problem.s), c
+    if run_steps[2] == c:
+        # The taps of a kernel row are one run.
+        runs, run_length = (problem.t, problem.r, 1), problem.s * c
+
+    sums = cut.halo_elements
+    inputs = offsets_at(local, sums + MOST_PIXELS * MOST_PANELS * width, 0)
+    outputs = offsets_at(local, sums + MOST_PIXELS * MOST_PANELS * width, pixels)
+    set_pixels(inputs, pixels, 0, 0, rows, columns, 0, down * stride_h, right * stride_w)
     stride_p, stride_q = element_stride(out, 3), element_stride(out, 4)
+    set_pixels(outputs, pixels, 0, 0, rows, columns, 0, stride_p, stride_q)
+    stride_k = element_stride(out, 1)
     plane = n * element_stride(out, 0) + o * element_stride(out, 2)
     plane += first_row * stride_p + first_column * stride_q
     panels = (problem.k + width - 1) // width
     panel_size = problem.t * problem.r * problem.s * c * width
-    inputs, outputs = six_offsets(), six_offsets()
-    for panel in range(k_block * cut.panels, min((k_block + 1) * cut.panels, panels)):
+    panel_last = min((k_block + 1) * cut.panels, panels)
+    for panel in range(k_block * cut.panels, panel_last, MOST_PANELS):
+        beside = min(panel_last - panel, MOST_PANELS)
         first_channel = g * problem.k + panel * width
-        channels = min(problem.k - panel * width, width)
+        channels = min(problem.k - panel * width, beside * width)
         weights = (g * panels + panel) * panel_size
-        for first in range(0, rows * columns, TILE_PIXELS):
-            set_pixels(
-                inputs, 0, first, rows * columns, rows, columns,
-                0, problem.stride_h * halo_row, problem.stride_w * c,
-            )  # fmt: skip
-            set_pixels(
-                outputs, plane + first_channel * stride_k, first, rows * columns, rows, columns,
-                0, stride_p, stride_q,
-            )  # fmt: skip
+        place = plane + first_channel * stride_k
+        first = 0
+        for tiles_left in range((pixels + MOST_PIXELS - 1) // MOST_PIXELS, 0, -1):
+            count = (pixels - first + tiles_left - 1) // tiles_left
+            prefetch_tile(out, place, outputs, first, count, stride_k, channels)
             micro_kernel(
-                local, inputs, packed, weights, local, cut.halo_elements,
-                runs, run_steps, run_length, 1, False,
+                count, beside, source, inputs, first, packed, weights, panel_size,
+                local, sums, width, runs, run_steps, run_length, 1, False,
             )  # fmt: skip
             store_tile(
-                local, cut.halo_elements, width, out, outputs,
-                min(rows * columns - first, TILE_PIXELS), stride_k, channels,
+                local, sums, beside * width, out, place, outputs, first, count, stride_k, channels,
                 bias, first_channel, activation,
             )  # fmt: skip
+            first += count
 
 
 @task_range
@@ -115,10 +162,13 @@ def tiles(
     activation: int, queue: Any,
 ) -> None:  # fmt: skip
     """Compute the tasks of the queue."""
+    copied = -1
     begin, end = next_tasks(queue, 0, 0)
     while begin < end:
         for task in range(begin, end):
-            tiled_tile(x, packed, bias, out, problem, cut, local, activation, task, task > begin)
+            place = task // cut.k_blocks
+            tiled_tile(x, packed, bias, out, problem, cut, local, activation, task, place == copied)
+            copied = place
         begin, end = next_tasks(queue, begin, end)
 
 

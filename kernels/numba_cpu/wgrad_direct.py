@@ -93,23 +93,41 @@ def add_unit(x, grad, problem, cut, local, g, k, c, unit):
 
 @whole_tile
 def wgrad_direct_tile(
-    x, grad_output, sums, problem, cut, local, task,
+    x, grad_output, sums, out, problem, cut, local, task,
 ):  # fmt: skip
     """Compute one task."""
-    filter_index, part = task // cut.slices, task % cut.slices
-    g, k = filter_index // problem.k, filter_index % problem.k
+    rest, part = task // cut.slices, task % cut.slices
+    g, k_first = rest // cut.k_blocks, rest % cut.k_blocks * cut.filters
     taps, vector = problem.t * problem.r * problem.s, lanes(x)
-    target = (part * problem.g * problem.k + filter_index) * problem.c * taps
     first_unit = part * cut.slice_units
-    for c in range(problem.c):
-        fill_zero(local, 0, taps * vector)
-        for unit in range(first_unit, min(first_unit + cut.slice_units, cut.units)):
-            add_unit(x, grad_output, problem, cut, local, g, k, c, unit)
-        for tap in range(taps):
-            total = load(local, tap * vector)
-            for lane in range(1, vector):
-                total += load(local, tap * vector + lane)
-            store(sums, target + c * taps + tap, total)
+    for k in range(k_first, min(k_first + cut.filters, problem.k)):
+        index = g * problem.k + k
+        for c in range(problem.c):
+            fill_zero(local, 0, taps * vector)
+            for unit in range(first_unit, min(first_unit + cut.slice_units, cut.units)):
+                add_unit(x, grad_output, problem, cut, local, g, k, c, unit)
+            for tap in range(taps):
+                total = load(local, tap * vector)
+                for lane in range(1, vector):
+                    total += load(local, tap * vector + lane)
+                if cut.slices > 1:
+                    target = (part * problem.g * problem.k + index) * problem.c + c
+                    store(sums, target * taps + tap, total)
+                else:
+                    store(out, weight_place(out, problem, index, c, tap), total)
+
+
+@tile
+def weight_place(out, problem, index, c, tap):
+    """The offset of a weight: filter ``index`` of all, channel c, tap in the order t, r, s."""
+    t, r, s = tap // (problem.r * problem.s), tap // problem.s % problem.r, tap % problem.s
+    return (
+        index * element_stride(out, 0)
+        + c * element_stride(out, 1)
+        + t * element_stride(out, 2)
+        + r * element_stride(out, 3)
+        + s * element_stride(out, 4)
+    )
 
 
 @whole_tile
@@ -121,27 +139,18 @@ def finish_filter(sums, out, problem, cut, index):
         total = load(sums, index * weights + i)
         for part in range(1, cut.slices):
             total += load(sums, (part * filters + index) * weights + i)
-        c, tap = i // taps, i % taps
-        t, r, s = tap // (problem.r * problem.s), tap // problem.s % problem.r, tap % problem.s
-        place = (
-            index * element_stride(out, 0)
-            + c * element_stride(out, 1)
-            + t * element_stride(out, 2)
-            + r * element_stride(out, 3)
-            + s * element_stride(out, 4)
-        )
-        store(out, place, total)
+        store(out, weight_place(out, problem, index, i // taps, i % taps), total)
 
 
 @task_range
 def tiles(
-    x: Any, grad_output: Any, sums: Any, problem: Any, cut: Any, local: Any, queue: Any
+    x: Any, grad_output: Any, sums: Any, out: Any, problem: Any, cut: Any, local: Any, queue: Any
 ) -> None:
     """Compute the tasks of the queue."""
     begin, end = next_tasks(queue, 0, 0)
     while begin < end:
         for task in range(begin, end):
-            wgrad_direct_tile(x, grad_output, sums, problem, cut, local, task)
+            wgrad_direct_tile(x, grad_output, sums, out, problem, cut, local, task)
         begin, end = next_tasks(queue, begin, end)
 
 
@@ -156,4 +165,4 @@ def finish(sums: Any, out: Any, problem: Any, cut: Any, queue: Any) -> None:
 
 
 _skipping_padding = drivers.wgrad(blocking.wgrad_direct_cut, tiles, finish)
-wgrad = drivers.multiplying_padding(_skipping_padding)
+wgrad = drivers.wgrad_multiplying_padding(_skipping_padding)

@@ -1,0 +1,81 @@
+"""The options of ``cnnfast bench``, and which of its comparisons they choose."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cnnfast.benchmarks import compare, gradients, memory, versus, workloads
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``cnnfast bench``."""
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--peers",
+        action="store_const",
+        dest="mode",
+        const=versus.run,
+        help="instead: the default backend beside the best other library, and the bars",
+    )
+    mode.add_argument(
+        "--gradients",
+        action="store_const",
+        dest="mode",
+        const=gradients.run,
+        help="instead: gradients of the convolution layers, compared with their forward pass",
+    )
+    mode.add_argument(
+        "--memory",
+        action="store_const",
+        dest="mode",
+        const=memory.run,
+        help="instead: scratch of the default backend on the large layers",
+    )
+    parser.add_argument(
+        "--layers",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"layers by name or tag ({', '.join(workloads.tags())}); all by default "
+        "(but those tagged long without --peers)",
+    )
+    parser.add_argument(
+        "--threads", nargs="+", type=int, default=[], metavar="N", help="numbers of threads"
+    )
+    parser.add_argument(
+        "--dtype",
+        nargs="+",
+        choices=("float32", "float64"),
+        default=[],
+        help="dtypes to run the layers in; by default each in its own",
+    )
+    parser.add_argument(
+        "--backends",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="parts of names, such as tiled, cython, default, torch; all by default",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"per backend and layer, about (default {compare.SECONDS}, with --peers "
+        f"{versus.SECONDS})",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="with --peers: write a roofline")
+    parser.add_argument(
+        "--readme", type=Path, metavar="FILE", help="with --peers: replace the tables in FILE"
+    )
+    parser.set_defaults(mode=compare.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what was chosen; ValueError for bad values."""
+    if args.mode is not versus.run and (args.png or args.readme):
+        raise ValueError("--png and --readme go with --peers")
+    if args.mode is not compare.run and args.backends:
+        raise ValueError("--backends doesn't go with --peers, --gradients and --memory")
+    status: int = args.mode(args)
+    return status

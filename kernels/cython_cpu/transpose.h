@@ -1,0 +1,144 @@
+/* Matrices transposed in registers, a block of BLOCK x BLOCK elements at a time, for microkernel.h.
+ * Included once per dtype and instruction set.
+ */
+#undef BLOCK
+#undef PIECE
+#undef PIECE_MASK
+#undef ROW_OF
+#if HAS_AVX512
+/* Its masks take the blocks at the edges too. */
+#define BLOCK LANES
+#define PIECE VECTOR
+#define PIECE_MASK MASK
+#else
+/* Without two loads and stores of 16 bytes instead of one of 32 there would be shuffles between
+ * the halves of a vector, which cost more. */
+#define BLOCK (LANES / 2)
+#define PIECE HALF
+#define PIECE_MASK HALF_MASK
+#endif
+
+/* Every round interleaves the first half of the rows with the second, within 16 bytes or of 16
+ * bytes each, whatever the instructions do without crossing lanes; so the rows go in, and the
+ * columns come out, in another order: place p is row ROW_OF(p). */
+#if BLOCK == 16
+#define ROW_OF(p) (((p) & 1) << 3 | ((p) & 2) << 1 | ((p) & 8) >> 2 | ((p) & 4) >> 2)
+#elif BLOCK == 8
+#define ROW_OF(p) (((p) & 1) << 2 | ((p) & 2) | ((p) & 4) >> 2)
+#else
+#define ROW_OF(p) (p)
+#endif
+
+#ifndef ROUND
+#define SHUFFLE_PIECES(...) SHUFFLE(PIECE_MASK, low, high, __VA_ARGS__)
+#define ROUND(FIRST, SECOND)                                          \
+    for (int j = 0; j < BLOCK / 2; j++) {                             \
+        const PIECE low = place[j], high = place[j + BLOCK / 2];      \
+        next[2 * j] = FIRST;                                          \
+        next[2 * j + 1] = SECOND;                                     \
+    }                                                                 \
+    memcpy(place, next, sizeof next);
+
+#define copy_transposed(to, to_stride, from, stride_i, stride_j, rows, columns) \
+    SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
+#endif
+
+/* Vector i becomes the elements i of the BLOCK vectors. */
+INLINE void NAME(transpose)(PIECE *row)
+{
+    PIECE place[BLOCK], next[BLOCK];
+    for (int p = 0; p < BLOCK; p++)
+        place[p] = row[ROW_OF(p)];
+#if BLOCK == 16
+    for (int round = 0; round < 2; round++) {
+        ROUND(SHUFFLE_PIECES(0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29),
+              SHUFFLE_PIECES(2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31))
+    }
+    for (int round = 0; round < 2; round++) {
+        ROUND(SHUFFLE_PIECES(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27),
+              SHUFFLE_PIECES(4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31))
+    }
+#elif BLOCK == 8
+    ROUND(SHUFFLE_PIECES(0, 8, 2, 10, 4, 12, 6, 14), SHUFFLE_PIECES(1, 9, 3, 11, 5, 13, 7, 15))
+    for (int round = 0; round < 2; round++) {
+        ROUND(SHUFFLE_PIECES(0, 1, 4, 5, 8, 9, 12, 13), SHUFFLE_PIECES(2, 3, 6, 7, 10, 11, 14, 15))
+    }
+#elif BLOCK == 4
+    for (int round = 0; round < 2; round++) {
+        ROUND(SHUFFLE_PIECES(0, 4, 1, 5), SHUFFLE_PIECES(2, 6, 3, 7))
+    }
+#else
+    ROUND(SHUFFLE_PIECES(0, 2), SHUFFLE_PIECES(1, 3))
+#endif
+    for (int p = 0; p < BLOCK; p++)
+        row[ROW_OF(p)] = place[p];
+}
+
+/* to[i * to_stride + j] = from[i + j * from_stride] for i < rows, j < columns, at most BLOCK each;
+ * BLOCK each before AVX-512. */
+INLINE void NAME(transpose_block)(REAL *to, int64_t to_stride, const REAL *from,
+                                  int64_t from_stride, int64_t rows, int64_t columns)
+{
+    PIECE row[BLOCK];
+#if HAS_AVX512
+    const VECTOR none = {0};
+    for (int j = 0; j < BLOCK; j++)
+        row[j] = j < columns ? NAME(load_first)(from + j * from_stride, rows) : none;
+    NAME(transpose)(row);
+    for (int i = 0; i < BLOCK && i < rows; i++)
+        NAME(store_first)(to + i * to_stride, row[i], columns);
+#else
+    for (int j = 0; j < BLOCK; j++)
+        memcpy(&row[j], from + j * from_stride, sizeof row[j]);
+    NAME(transpose)(row);
+    for (int i = 0; i < BLOCK; i++)
+        memcpy(to + i * to_stride, &row[i], sizeof row[i]);
+#endif
+}
+
+/* to[i * to_stride + j] = from[i + j * from_stride] for i < rows, j < columns; before AVX-512 both
+ * are at least BLOCK, and the last blocks begin early enough to end with the array. */
+INLINE void NAME(transpose_all)(REAL *to, int64_t to_stride, const REAL *from, int64_t from_stride,
+                                int64_t rows, int64_t columns)
+{
+    for (int64_t j = 0; j < columns; j += BLOCK)
+        for (int64_t i = 0; i < rows; i += BLOCK) {
+#if HAS_AVX512
+            REAL *block = to + i * to_stride + j;
+            const REAL *under = from + i + j * from_stride;
+            const int64_t height = rows - i, breadth = columns - j;
+            if (height >= BLOCK && breadth >= BLOCK)
+                NAME(transpose_block)(block, to_stride, under, from_stride, BLOCK, BLOCK);
+            else
+                NAME(transpose_block)(block, to_stride, under, from_stride,
+                                      height < BLOCK ? height : BLOCK,
+                                      breadth < BLOCK ? breadth : BLOCK);
+#else
+            const int64_t first_i = i + BLOCK <= rows ? i : rows - BLOCK;
+            const int64_t first_j = j + BLOCK <= columns ? j : columns - BLOCK;
+            NAME(transpose_block)(to + first_i * to_stride + first_j, to_stride,
+                                  from + first_i + first_j * from_stride, from_stride, BLOCK,
+                                  BLOCK);
+#endif
+        }
+}
+
+/* to[i * to_stride + j] = from[i * stride_i + j * stride_j] for i < rows, j < columns. */
+LOOP void NAME(copy_transposed)(REAL *restrict to, int64_t to_stride, const REAL *restrict from,
+                                int64_t stride_i, int64_t stride_j, int64_t rows, int64_t columns)
+{
+    const int64_t least = HAS_AVX512 ? 2 : BLOCK;
+    if (stride_j == 1 && columns * sizeof(REAL) >= 16) {
+        if (stride_i == columns && to_stride == columns) {
+            columns *= rows;
+            rows = 1;
+        }
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(to + i * to_stride, from + i * stride_i, columns * sizeof(REAL));
+    } else if (stride_i == 1 && rows >= least && columns >= least)
+        NAME(transpose_all)(to, to_stride, from, stride_j, rows, columns);
+    else
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t i = 0; i < rows; i++)
+                to[i * to_stride + j] = from[i * stride_i + j * stride_j];
+}
