@@ -249,24 +249,22 @@ def pool(
     indices  (N, C, O, P, Q)    int64, any strides, overwritten, or None      OUT
 
     ``bodies`` maps a reduction to its body: ``"max"`` and ``"mean"`` are called with
-    ``(x, out, problem, windows, channels_last, queue)``, ``"argmax"`` with ``(x, out, indices,
-    problem, windows, channels_last, queue)``. Task = an output row: (n, c, o, p) or, where
-    ``channels_last`` says that all arrays have their channels side by side, (n, o, p).
+    ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
+    queue)``. Task = an output row of one channel: (n, c, o, p), or (n, o, p, c) where all arrays
+    have their channels side by side, so that neighbouring tasks are neighbours in memory.
     """
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
         problem, windows = geometry.problem, geometry.windows
         tiles = bodies[geometry.reduction if indices is None else "argmax"]
         arrays = (x, out) if indices is None else (x, out, indices)
-        channels_last = _channels_last(problem.c, *arrays)
-        tasks = problem.n * problem.o * problem.p
-        if not channels_last:
-            tasks *= problem.c
+
+        tasks = problem.n * problem.c * problem.o * problem.p
         threads = min(threads, tasks)
         queue = parallel.queue_of(tasks, threads)
 
         def body(worker: int) -> None:
-            tiles(*arrays, problem, windows, channels_last, queue)
+            tiles(*arrays, problem, windows, queue)
 
         parallel.run(body, threads)
 

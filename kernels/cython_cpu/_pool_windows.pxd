@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 
 cdef extern from "pool_windows.h":
-    ctypedef struct PoolProblem:
+    ctypedef struct Planes "PoolProblem":
         int64_t n, c
         int64_t d, h, w
         int64_t o, p, q
@@ -15,7 +15,7 @@ cdef extern from "pool_windows.h":
         int64_t n, c, d, h, w
 
     ctypedef struct Pooling:
-        PoolProblem problem
+        Planes problem
         Strides x, out, indices
         const int64_t* windows
         const int64_t* in_w
@@ -23,5 +23,6 @@ cdef extern from "pool_windows.h":
         int64_t slides
         int64_t channels_last
 
+    #: Fills in what the windows have in common; ``with_indices`` says whether those are given.
     void find_stretch(Pooling* pooling) noexcept nogil
-    int64_t slides_of(const Pooling* pooling) noexcept nogil
+    void find_layout(Pooling* pooling, bint with_indices) noexcept nogil

@@ -5,7 +5,7 @@ out      (N, C, O, P, Q)     any strides, overwritten                           
 indices  (N, C, O, P, Q)     int64, any strides, overwritten (argmax alone)     OUT
 windows  (O + P + Q, 3)      first tap, end and extent of every window          IN
 Accumulates in its dtype (int64 wraps): each of a window's columns over d and h, then these over w;
-a sum begins with 0. Scratch: none, 16 KiB of stack. Task = (n, c, o, p), or (n, o, p) where the
+a sum begins with 0. Scratch: none, 16 KiB of stack. Task = (n, c, o, p), or (n, o, p, c) where
 channels lie side by side in memory.
 A maximum is NaN where its window holds one, and the least value (index -1) where the window is
 empty; an index is the flat d x h x w one of the first maximum, or of the last NaN, as in torch.
@@ -16,16 +16,11 @@ that overlap; where windows are evenly apart, vectors of those are reduced over 
 """
 
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
-<<<<<<< HEAD
-from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling, find_stretch, slides_of
-from cnnfast.kernels.cython_cpu._problem cimport next_tasks, number, read_fields, read_strides
-=======
 from cnnfast.kernels.cython_cpu._call cimport PoolCall, address
-from cnnfast.kernels.cython_cpu._problem cimport (
-    InputStrides, OutputStrides, PoolProblem, next_tasks, number, read_fields, read_strides,
-)
->>>>>>> main
+from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling, find_layout, find_stretch
+from cnnfast.kernels.cython_cpu._problem cimport next_tasks, number, read_fields, read_strides
 
 from cnnfast.kernels import drivers
 
@@ -45,48 +40,28 @@ cdef void tiles(
 
 cdef void run_tasks(const PoolCall* call, const number* x, int64_t* queue) noexcept nogil:
     """Run the tasks of the queue."""
-    cdef const PoolProblem* problem = &call.problem
-    cdef Stretch inner = longest_stretch(
-        call.windows + 3 * (problem.o + problem.p), problem.q
-    )
-    cdef int64_t task, begin = 0, end = 0
+    cdef Pooling pooling
+    cdef int64_t begin = 0, end = 0
+    memcpy(&pooling.problem, &call.problem, sizeof(pooling.problem))
+    memcpy(&pooling.x, &call.x_strides, sizeof(pooling.x))
+    memcpy(&pooling.out, &call.out_strides, sizeof(pooling.out))
+    memcpy(&pooling.indices, &call.indices_strides, sizeof(pooling.indices))
+    pooling.windows = call.windows
+    pooling.in_w = call.windows + 3 * (call.problem.o + call.problem.p)
+    find_stretch(&pooling)
+    find_layout(&pooling, call.indices != NULL)
     while next_tasks(queue, &begin, &end):
-        for task in range(begin, end):
-            tile(
-                <Reduction>call.reduction, x, &call.x_strides, <number*>call.out,
-                &call.out_strides, call.indices, &call.indices_strides, problem, call.windows,
-                &inner, task,
-            )
+        tiles(
+            <Reduction>call.reduction, x, <number*>call.out, call.indices, &pooling, begin, end
+        )
 
 
 def reduce_rows(
     Reduction reduction, const number[:, :, :, :, :] x, number[:, :, :, :, :] out,
-    int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows, bint channels_last,
+    int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows,
     int64_t[::1] queue,
 ):
     """Run the tasks of the queue; ``indices`` is None for all but argmax."""
-<<<<<<< HEAD
-    cdef Pooling pooling
-    cdef int64_t* first_index = NULL
-    cdef int64_t begin = 0, end = 0
-    read_fields(problem, &pooling.problem)
-    read_strides(x.strides, sizeof(number), &pooling.x)
-    read_strides(out.strides, sizeof(number), &pooling.out)
-    if indices is not None:
-        read_strides(indices.strides, sizeof(int64_t), &pooling.indices)
-        first_index = &indices[0, 0, 0, 0, 0]
-    with nogil:
-        pooling.windows = &windows[0, 0]
-        pooling.in_w = &windows[pooling.problem.o + pooling.problem.p, 0]
-        pooling.channels_last = channels_last
-        find_stretch(&pooling)
-        pooling.slides = slides_of(&pooling)
-        while next_tasks(&queue[0], &begin, &end):
-            tiles(
-                reduction, &x[0, 0, 0, 0, 0], &out[0, 0, 0, 0, 0], first_index, &pooling,
-                begin, end,
-            )
-=======
     cdef PoolCall call
     read_fields(problem, &call.problem)
     read_strides(x.strides, sizeof(number), &call.x_strides)
@@ -99,27 +74,23 @@ def reduce_rows(
     call.reduction = reduction
     with nogil:
         run_tasks(&call, &x[0, 0, 0, 0, 0], &queue[0])
->>>>>>> main
 
 
-def max_tiles(x, out, problem, windows, channels_last, queue):
+def max_tiles(x, out, problem, windows, queue):
     """Maxima of the queue's tasks."""
-    reduce_rows(MAX, x, out, None, problem, windows, channels_last, queue)
+    reduce_rows(MAX, x, out, None, problem, windows, queue)
 
 
-def mean_tiles(x, out, problem, windows, channels_last, queue):
+def mean_tiles(x, out, problem, windows, queue):
     """Means of the queue's tasks."""
-    reduce_rows(MEAN, x, out, None, problem, windows, channels_last, queue)
+    reduce_rows(MEAN, x, out, None, problem, windows, queue)
 
 
-def argmax_tiles(x, out, indices, problem, windows, channels_last, queue):
+def argmax_tiles(x, out, indices, problem, windows, queue):
     """Maxima and their indices of the queue's tasks."""
-    reduce_rows(ARGMAX, x, out, indices, problem, windows, channels_last, queue)
+    reduce_rows(ARGMAX, x, out, indices, problem, windows, queue)
 
 
-<<<<<<< HEAD
-pool = drivers.pool({"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles})
-=======
 _tasks = {
     "float32": address(<void*>run_tasks[float]),
     "float64": address(<void*>run_tasks[double]),
@@ -127,7 +98,6 @@ _tasks = {
 }
 _codes = {"max": MAX, "mean": MEAN, "argmax": ARGMAX}
 pool = drivers.pool(
-    {"max": max_rows, "mean": mean_rows, "argmax": argmax_rows},
+    {"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles},
     drivers.CompiledPool(_tasks, _codes),
 )
->>>>>>> main

@@ -25,9 +25,6 @@ cdef struct ConvProblem:
     int64_t pad_d, pad_h, pad_w
 
 
-<<<<<<< HEAD
-cdef struct Im2colCut:
-=======
 cdef struct PoolProblem:
     int64_t n, c
     int64_t d, h, w
@@ -37,7 +34,6 @@ cdef struct PoolProblem:
 
 
 cdef struct GemmCut:
->>>>>>> main
     int64_t width, panels, k_blocks
     int64_t pixels, pixel_blocks, strip, depth
     int64_t tasks, weight_panels, shared_elements, local_elements

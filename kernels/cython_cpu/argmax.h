@@ -91,11 +91,10 @@ INLINE void NAME(find_row)(REAL *out, const REAL *x, int64_t *indices, const Poo
     }
 }
 
-/* A row of all channels, which lie side by side. */
+/* A row of several channels, which lie side by side. */
 INLINE void NAME(find_pixels)(REAL *out, const REAL *x, int64_t *indices, const Pooling *pooling,
-                              const Window *window)
+                              const Window *window, int64_t channels)
 {
-    const int64_t channels = pooling->problem.c;
     const int64_t span = (window->d - 1) * window->index_d + window->h * window->index_h;
     for (int64_t q = 0; q < pooling->problem.q; q++) {
         const int64_t *in_w = pooling->in_w + 3 * q;
@@ -125,9 +124,9 @@ INLINE void NAME(find_pixels)(REAL *out, const REAL *x, int64_t *indices, const 
 }
 
 /* A row whose windows are empty. */
-INLINE void NAME(find_nothing)(REAL *out, int64_t *indices, const Pooling *pooling)
+INLINE void NAME(find_nothing)(REAL *out, int64_t *indices, const Pooling *pooling,
+                               int64_t channels)
 {
-    const int64_t channels = pooling->channels_last ? pooling->problem.c : 1;
     for (int64_t q = 0; q < pooling->problem.q; q++)
         for (int64_t c = 0; c < channels; c++) {
             out[q * pooling->out.w + c] = LEAST;
@@ -138,16 +137,18 @@ INLINE void NAME(find_nothing)(REAL *out, int64_t *indices, const Pooling *pooli
 LOOP void NAME(argmax_rows)(REAL *out, const REAL *x, int64_t *indices, const Pooling *pooling,
                             int64_t begin, int64_t end)
 {
-    for (Row row = row_of(pooling, begin); begin < end; begin++, row = row_after(pooling, row)) {
+    for (Row row = row_of(pooling, begin); begin < end; row = row_after(pooling, row)) {
         int64_t offset;
+        const int64_t channels = channels_from(pooling, row, end - begin);
         const Window window = window_of(pooling, row, &offset);
         REAL *to = out + offset_of(&pooling->out, row);
         int64_t *places = indices + offset_of(&pooling->indices, row);
         if (window.d == 0 || window.h == 0)
-            NAME(find_nothing)(to, places, pooling);
+            NAME(find_nothing)(to, places, pooling, channels);
         else if (pooling->channels_last)
-            NAME(find_pixels)(to, x + offset, places, pooling, &window);
+            NAME(find_pixels)(to, x + offset, places, pooling, &window, channels);
         else
             NAME(find_row)(to, x + offset, places, pooling, &window);
+        begin += channels;
     }
 }

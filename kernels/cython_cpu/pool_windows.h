@@ -88,6 +88,14 @@ static inline int64_t slides_of(const Pooling *pooling)
     return 1 + before;
 }
 
+/* Fills in how the arrays lie in memory. */
+static inline void find_layout(Pooling *pooling, int with_indices)
+{
+    pooling->channels_last = pooling->problem.c > 1 && pooling->x.c == 1 && pooling->out.c == 1
+        && (!with_indices || pooling->indices.c == 1);
+    pooling->slides = slides_of(pooling);
+}
+
 /* What the windows of an output row share: taps along d and h, the product of the extents, what a
  * tap's step moves in x and in the flat index of a plane, and the index of column 0's first tap. */
 typedef struct {
@@ -100,30 +108,47 @@ typedef struct {
     int64_t n, c, o, p;
 } Row;
 
+/* The row of a task. Tasks are (n, c, o, p), where channels lie side by side (n, o, p, c). */
 static inline Row row_of(const Pooling *pooling, int64_t task)
 {
     const PoolProblem *problem = &pooling->problem;
     Row row;
+    if (pooling->channels_last)
+        row.c = task % problem->c, task /= problem->c;
     row.p = task % problem->p, task /= problem->p;
     row.o = task % problem->o, task /= problem->o;
-    row.c = pooling->channels_last ? 0 : task % problem->c;
-    row.n = pooling->channels_last ? task : task / problem->c;
+    if (!pooling->channels_last)
+        row.c = task % problem->c, task /= problem->c;
+    row.n = task;
     return row;
 }
 
+/* The next row, of the same channel; where channels lie side by side, of the first one. */
 static inline Row row_after(const Pooling *pooling, Row row)
 {
-    if (++row.p < pooling->problem.p)
+    const PoolProblem *problem = &pooling->problem;
+    if (pooling->channels_last)
+        row.c = 0;
+    if (++row.p < problem->p)
         return row;
     row.p = 0;
-    if (++row.o < pooling->problem.o)
+    if (++row.o < problem->o)
         return row;
     row.o = 0;
-    if (!pooling->channels_last && ++row.c < pooling->problem.c)
+    if (!pooling->channels_last && ++row.c < problem->c)
         return row;
     row.c = 0;
     row.n++;
     return row;
+}
+
+/* Channels that are computed together: from a row's to the last one, `tasks` at most. */
+static inline int64_t channels_from(const Pooling *pooling, Row row, int64_t tasks)
+{
+    const int64_t left = pooling->problem.c - row.c;
+    if (!pooling->channels_last)
+        return 1;
+    return left < tasks ? left : tasks;
 }
 
 static inline int64_t offset_of(const Strides *strides, Row row)

@@ -391,12 +391,13 @@ INLINE void NAME(fold_wide)(const int reduction, REAL *out, const REAL *x, REAL 
     }
 }
 
-/* A row of all channels, which lie side by side: blocks of them, of which `kept` holds the columns
+/* A row of several channels, which lie side by side: blocks of them, of which `kept` holds the columns
  * of two windows or more if it can. */
 INLINE void NAME(fold_channels)(const int reduction, REAL *out, const REAL *x, REAL *kept,
-                                const Pooling *pooling, const Window *window, int64_t widest)
+                                const Pooling *pooling, const Window *window, int64_t all,
+                                int64_t widest)
 {
-    const int64_t all = pooling->problem.c, room = COLUMNS / (2 * widest + 1);
+    const int64_t room = COLUMNS / (2 * widest + 1);
     const int wide = room < all && room < 4 * LANES;
     const int64_t most = wide ? COLUMNS / 2 : room / LANES * LANES;
     const int64_t block = all < most || all <= room ? all : most;
@@ -427,9 +428,8 @@ INLINE void NAME(fold_channels)(const int reduction, REAL *out, const REAL *x, R
 
 /* A row of windows that are empty. */
 INLINE void NAME(clear_row)(const int reduction, REAL *out, const Pooling *pooling,
-                            const Window *window)
+                            const Window *window, int64_t channels)
 {
-    const int64_t channels = pooling->channels_last ? pooling->problem.c : 1;
     for (int64_t q = 0; q < pooling->problem.q; q++) {
         REAL value = NAME(start)(reduction);
         if (reduction == MEAN)
@@ -473,13 +473,14 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
     Row row = row_of(pooling, begin);
     while (begin < end) {
         int64_t offset, q = 0, rows = 1;
-        REAL *to = out + offset_of(&pooling->out, row);
+        const int64_t channels = channels_from(pooling, row, end - begin);
         const Window window = window_of(pooling, row, &offset);
         const REAL *from = x + offset;
+        REAL *to = out + offset_of(&pooling->out, row);
         if (window.d == 0 || window.h == 0)
-            NAME(clear_row)(reduction, to, pooling, &window);
+            NAME(clear_row)(reduction, to, pooling, &window, channels);
         else if (pooling->channels_last)
-            NAME(fold_channels)(reduction, to, from, kept, pooling, &window, widest);
+            NAME(fold_channels)(reduction, to, from, kept, pooling, &window, channels, widest);
         else if (pooling->slides)
             NAME(slide_row)(reduction, to, from, pooling, &window);
         else if (few && end - begin >= LANES) {
@@ -488,7 +489,7 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
         } else
             while (q < pooling->problem.q)
                 q = NAME(fold_stretch)(reduction, to, from, kept, pooling, &window, q);
-        for (begin += rows; rows > 0; rows--)
+        for (begin += rows * channels; rows > 0; rows--)
             row = row_after(pooling, row);
     }
 }

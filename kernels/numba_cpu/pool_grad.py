@@ -19,7 +19,7 @@ from .. import drivers
 from ._compile import task_range, tile, whole_tile
 from ._queue import next_tasks
 from ._vector import element_stride, load, stack_values, store
-from .pooling import regular_span, tap_count
+from ._windows import tap_count
 
 #: Columns of gradients that are divided at a time: 512 bytes of float64 on the stack.
 COLUMNS = 64
