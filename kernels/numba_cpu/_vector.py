@@ -116,11 +116,10 @@ def store_first(builder: Any, value: Any, address: Any, count: Any) -> None:
     lanes = ir.Constant(indices, list(range(vector.count)))
     mask = builder.icmp_signed("<", lanes, splat(builder, indices, count))
     kind, size = vector.as_pointer(), element_bytes(vector.element)
-    letter = "i" if isinstance(vector.element, ir.IntType) else "f"
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(ir.VoidType(), [vector, kind, INT32, mask.type]),
-        f"llvm.masked.store.v{vector.count}{letter}{8 * size}.p0",
+        f"llvm.masked.store.v{vector.count}f{8 * size}.p0",
     )
     builder.call(function, [value, builder.bitcast(address, kind), INT32(size), mask])
 
@@ -199,14 +198,6 @@ def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
-def quotient(builder: Any, dividend: Any, divisor: Any) -> Any:
-    """``dividend / divisor`` of integers, as ``divide`` says."""
-    one, negative = divisor.type(1), builder.icmp_signed("==", divisor, divisor.type(-1))
-    traps = builder.or_(builder.icmp_signed("==", divisor, divisor.type(0)), negative)
-    ratio = builder.sdiv(dividend, builder.select(traps, one, divisor))
-    return builder.select(negative, builder.neg(dividend), ratio)
-
-
 def element_bytes(element: ir.Type) -> int:
     return 4 if isinstance(element, ir.FloatType) else 8
 
@@ -249,9 +240,13 @@ def divide(typing_context: Any, a: Any, b: Any) -> Any:
     that Numba guards with an exception, as is the least integer by -1, which wraps around)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        dividend, divisor = arguments
         if isinstance(a, types.Float):
-            return builder.fdiv(*arguments)
-        return quotient(builder, *arguments)
+            return builder.fdiv(dividend, divisor)
+        one, negative = divisor.type(1), builder.icmp_signed("==", divisor, divisor.type(-1))
+        traps = builder.or_(builder.icmp_signed("==", divisor, divisor.type(0)), negative)
+        ratio = builder.sdiv(dividend, builder.select(traps, one, divisor))
+        return builder.select(negative, builder.neg(dividend), ratio)
 
     return a(a, a), generate
 

@@ -1,148 +1,162 @@
-"""What the windows of a pooling have in common, and where its rows are."""
+"""The row kernel of pooling: the windows of a block of output columns, folded in registers.
+
+``out[:] = fold over taps d, h, w of x[d, h, w + step * :]`` for windows that lie inside the input.
+
+x        unit stride along w    read in place                 IN
+out      unit stride along q    a vector or more at a time    OUT
+indices  the same, int64        of maxima only                OUT
+Accumulates in the dtype. Scratch: none.
+Why: folding a tap at a time through memory took 6.6 ns per output (3x3 maximum, stride 2, float32),
+and this takes 2.3.
+"""
 
 from __future__ import annotations
 
-from ._compile import tile
-from ._vector import element_stride
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import _vector
+from ._rows import load_columns
+from ._vector import INT64
+
+#: Vectors of outputs that a wide block keeps in registers.
+WIDE = 4
 
 
-@tile
-def tap_count(windows, row, dilation):
-    """Taps of one window along one axis."""
-    span = windows[row, 1] - windows[row, 0]
-    if dilation == 1:
-        return span
-    return (span + dilation - 1) // dilation
+def _larger(builder: Any, value: Any, former: Any) -> Any:
+    """A mask of the lanes that replace the former maximum: larger ones, and every NaN."""
+    if isinstance(value.type.element, ir.IntType):
+        return builder.icmp_signed(">", value, former)
+    greater = builder.fcmp_ordered(">", value, former)
+    return builder.or_(greater, builder.fcmp_unordered("uno", value, value))
 
 
-@tile
-def longest_stretch(windows, first, count):
-    """The longest run ``begin .. end-1`` of output columns with windows of one length and one
-    extent, equally far apart, and that distance."""
-    best_begin, best_end, best_step = 0, 0, 0
-    begin = 0
-    while begin < count:
-        row = first + begin
-        end = begin + 1
-        step = windows[row + 1, 0] - windows[row, 0] if end < count else 0
-        length = windows[row, 1] - windows[row, 0]
-        while (
-            end < count
-            and windows[first + end, 0] - windows[first + end - 1, 0] == step
-            and windows[first + end, 1] - windows[first + end, 0] == length
-            and windows[first + end, 2] == windows[row, 2]
+def _sum(builder: Any, former: Any, value: Any) -> Any:
+    if isinstance(value.type.element, ir.IntType):
+        return builder.add(former, value)
+    return builder.fadd(former, value)
+
+
+def _make_fold(vectors: int, reduction: str) -> Any:
+    """The row kernel of a reduction for ``vectors`` vectors of columns."""
+
+    def emit(
+        context: Any, builder: Any, x: Any, x_value: Any, x_at: Any, steps: Any, counts: Any,
+        step: Any, start: Any, first_index: Any, index_steps: Any,
+    ) -> tuple[list[Any], list[Any]]:  # fmt: skip
+        vector = _vector.vector_type(context, x)
+        lanes = ir.VectorType(INT64, vector.count)
+        totals = [
+            cgutils.alloca_once_value(builder, _vector.splat(builder, vector, start))
+            for _ in range(vectors)
+        ]
+        columns = [
+            builder.mul(
+                _vector.splat(builder, lanes, step),
+                ir.Constant(lanes, [v * vector.count + lane for lane in range(vector.count)]),
+            )
+            for v in range(vectors)
+        ]
+        indices = [
+            cgutils.alloca_once_value(
+                builder, builder.add(column, _vector.splat(builder, lanes, first_index))
+            )
+            for column in columns
+        ]
+        row = _vector.pointer(context, builder, x, x_value, x_at)
+        by = cgutils.unpack_tuple(builder, steps)
+        index_by = cgutils.unpack_tuple(builder, index_steps)
+        d_count, h_count, w_count = cgutils.unpack_tuple(builder, counts)
+
+        def fold_tap(address: Any, index: Any, stride: int) -> None:
+            for v in range(vectors):
+                here = builder.gep(address, [INT64(v * vector.count * stride)])
+                value = load_columns(builder, vector, here, stride, None)
+                former = builder.load(totals[v])
+                if reduction == "mean":
+                    builder.store(_sum(builder, former, value), totals[v])
+                    continue
+                better = _larger(builder, value, former)
+                builder.store(builder.select(better, value, former), totals[v])
+                if reduction == "argmax":
+                    found = builder.add(columns[v], _vector.splat(builder, lanes, index))
+                    kept = builder.load(indices[v])
+                    builder.store(builder.select(better, found, kept), indices[v])
+
+        with (
+            cgutils.for_range(builder, d_count) as d,
+            cgutils.for_range(builder, h_count) as h,
+            cgutils.for_range(builder, w_count) as w,
         ):
-            end += 1
-        if end - begin > best_end - best_begin:
-            best_begin, best_end, best_step = begin, end, step
-        begin = end
-    return best_begin, best_end, best_step
+            at, index = INT64(0), first_index
+            for axis, loop in enumerate((d, h, w)):
+                at = builder.add(at, builder.mul(loop.index, by[axis]))
+                index = builder.add(index, builder.mul(loop.index, index_by[axis]))
+            address = builder.gep(row, [at])
+            for stride in (1, 2):
+                with builder.if_then(builder.icmp_signed("==", step, INT64(stride))):
+                    fold_tap(address, index, stride)
+        return totals, indices
+
+    def write(
+        context: Any, builder: Any, array: Any, parts: list[Any], value: Any, at: Any
+    ) -> None:
+        first = _vector.pointer(context, builder, array, value, at)
+        for v, part in enumerate(parts):
+            loaded = builder.load(part)
+            place = builder.gep(first, [INT64(v * loaded.type.count)])
+            _vector.store_vector(builder, loaded, place)
+
+    triple = types.UniTuple(types.int64, 3)
+
+    if reduction == "argmax":
+
+        @intrinsic
+        def fold_columns(
+            typing_context: Any, x: Any, x_at: Any, steps: Any, counts: Any, step: Any, start: Any,
+            index: Any, index_steps: Any, out: Any, out_at: Any, indices: Any, indices_at: Any,
+        ) -> Any:  # fmt: skip
+            """``steps``: from one d, h, w tap to the next in ``x``; ``counts``: how many of each;
+            ``step``: from one window to the next, 1 or 2; ``index``, ``index_steps``: of the first
+            tap, and from one to the next."""
+
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                results = emit(context, builder, x, *arguments[:8])
+                write(context, builder, out, results[0], *arguments[8:10])
+                write(context, builder, indices, results[1], *arguments[10:12])
+                return context.get_dummy_value()
+
+            return types.void(
+                x, types.int64, triple, triple, types.int64, x.dtype, types.int64, triple,
+                out, types.int64, indices, types.int64,
+            ), generate  # fmt: skip
+
+        return fold_columns
+
+    @intrinsic
+    def fold_values(
+        typing_context: Any, x: Any, x_at: Any, steps: Any, counts: Any, step: Any, start: Any,
+        out: Any, out_at: Any,
+    ) -> Any:  # fmt: skip
+        """The same without indices."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            no_index = INT64(0), cgutils.pack_array(builder, [INT64(0)] * 3)
+            totals, _ = emit(context, builder, x, *(*arguments[:6], *no_index))
+            write(context, builder, out, totals, *arguments[6:8])
+            return context.get_dummy_value()
+
+        return types.void(
+            x, types.int64, triple, triple, types.int64, x.dtype, out, types.int64
+        ), generate
+
+    return fold_values
 
 
-@tile
-def widest_window(windows, first, count):
-    """The columns that the widest window spans."""
-    widest = 0
-    for q in range(first, first + count):
-        widest = max(widest, windows[q, 1] - windows[q, 0])
-    return widest
-
-
-@tile
-def columns_before(problem, windows, stretch):
-    """How far in front of the columns the first window begins, if all windows are those of the
-    stretch, 2 or 3 columns and 1 or 2 apart, cut off at the borders; -1 if they aren't."""
-    first, step = problem.o + problem.p, stretch[2]
-    taps = windows[first + stretch[0], 1] - windows[first + stretch[0], 0]
-    before = step * stretch[0] - windows[first + stretch[0], 0]
-    if problem.dilation_w != 1 or step < 1 or step > 2 or taps < 2 or taps > 3:
-        return -1
-    if before < 0 or before > taps - 2:
-        return -1
-    for q in range(problem.q):
-        start = q * step - before
-        if windows[first + q, 0] != max(start, 0):
-            return -1
-        if windows[first + q, 1] != min(start + taps, problem.w):
-            return -1
-    return before
-
-
-@tile
-def place_of(problem, task, channels_last):
-    """The n, c, o, p of a task: tasks are (n, c, o, p), where channels lie side by side
-    (n, o, p, c)."""
-    c = 0
-    if channels_last:
-        c, task = task % problem.c, task // problem.c
-    p, task = task % problem.p, task // problem.p
-    o, task = task % problem.o, task // problem.o
-    if not channels_last:
-        c, task = task % problem.c, task // problem.c
-    return task, c, o, p
-
-
-@tile
-def place_after(problem, place, channels_last):
-    """The next row's, of the same channel; where channels lie side by side, of the first one."""
-    n, c, o, p = place
-    if channels_last:
-        c = 0
-    p += 1
-    if p == problem.p:
-        p, o = 0, o + 1
-        if o == problem.o:
-            o = 0
-            c += 1
-            if channels_last or c == problem.c:
-                n, c = n + 1, 0
-    return n, c, o, p
-
-
-@tile
-def offset_of(array, place):
-    """Where an output row begins."""
-    n, c, o, p = place
-    return (
-        n * element_stride(array, 0) + c * element_stride(array, 1)
-        + o * element_stride(array, 2) + p * element_stride(array, 3)
-    )  # fmt: skip
-
-
-@tile
-def taps_at(x, problem, windows, place):
-    """Of an output row's windows: where column 0 of the first taps is, taps along d and h, and what
-    a tap's step moves."""
-    n, c, o, p = place
-    h = problem.o + p
-    first = n * element_stride(x, 0) + c * element_stride(x, 1)
-    first += windows[o, 0] * element_stride(x, 2) + windows[h, 0] * element_stride(x, 3)
-    rows = (
-        tap_count(windows, o, problem.dilation_d), tap_count(windows, h, problem.dilation_h),
-        problem.dilation_d * element_stride(x, 2), problem.dilation_h * element_stride(x, 3),
-    )  # fmt: skip
-    return first, rows
-
-
-@tile
-def part_from(problem, windows, stretch, q, limit):
-    """The output columns ``q .. end-1`` read the columns ``low .. high-1``, ``limit`` of them at
-    most: ``end, low, high``."""
-    first = problem.o + problem.p
-    if problem.w <= limit:
-        return problem.q, 0, problem.w
-    low, span = windows[first + q, 0], windows[first + q, 1] - windows[first + q, 0]
-    if span > limit:
-        return q, low, low
-    if stretch[0] <= q < stretch[1]:
-        more = (limit - span) // stretch[2] if stretch[2] else stretch[1]
-        end = min(q + more + 1, stretch[1])
-        return end, low, windows[first + end - 1, 1]
-    end, high, last = q, low, stretch[0] if q < stretch[0] else problem.q
-    while end < last:
-        lower, higher = min(low, windows[first + end, 0]), max(high, windows[first + end, 1])
-        if higher - lower > limit:
-            break
-        low, high = lower, higher
-        end += 1
-    return end, low, high
+max_wide, max_narrow = _make_fold(WIDE, "max"), _make_fold(1, "max")
+mean_wide, mean_narrow = _make_fold(WIDE, "mean"), _make_fold(1, "mean")
+argmax_narrow = _make_fold(1, "argmax")
