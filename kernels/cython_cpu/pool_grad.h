@@ -42,7 +42,8 @@ LOOP void NAME(scatter_planes)(REAL *x, const REAL *grad, const int64_t *indices
     const PoolProblem problem = pooling->problem;
     const Strides by = pooling->x, out = pooling->out, in = pooling->indices;
     const int64_t size = problem.d * problem.h * problem.w;
-    const int flat = by.h == problem.w * by.w && by.d == problem.h * by.h;
+    const int flat = (problem.h == 1 || by.h == problem.w * by.w)
+        && (problem.d == 1 || by.d == problem.h * problem.w * by.w);
     int64_t rows = 0, cleared = 0;
     for (int64_t o = 0; o < problem.o; o++)
         for (int64_t p = 0; p < problem.p; p++)

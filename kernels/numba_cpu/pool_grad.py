@@ -46,6 +46,13 @@ def clear_plane(out, plane, problem):
                     store(out, row + w * stride_w, zero)
 
 
+@tile
+def first_plane(problem, block, task):
+    """The first plane of a task, which is `block` channels of an image or what is left of them."""
+    blocks = (problem.c + block - 1) // block
+    return task // blocks * problem.c + task % blocks * block
+
+
 @whole_tile
 def scatter_tile(grad_output, places, out, problem, task):
     """Add each gradient of a plane to its place."""
@@ -142,22 +149,26 @@ def spread_tile(grad_output, out, problem, windows, span, task):
 
 
 @task_range
-def scatter(grad_output: Any, places: Any, out: Any, problem: Any, queue: Any) -> None:
+def scatter(
+    grad_output: Any, places: Any, out: Any, problem: Any, block: Any, queue: Any
+) -> None:  # fmt: skip
     """Fill the planes of the queue from gradients of maxima."""
     begin, end = next_tasks(queue, 0, 0)
     while begin < end:
-        for task in range(begin, end):
+        for task in range(first_plane(problem, block, begin), first_plane(problem, block, end)):
             scatter_tile(grad_output, places, out, problem, task)
         begin, end = next_tasks(queue, begin, end)
 
 
 @task_range
-def spread(grad_output: Any, out: Any, problem: Any, windows: Any, queue: Any) -> None:
+def spread(
+    grad_output: Any, out: Any, problem: Any, windows: Any, block: Any, queue: Any
+) -> None:  # fmt: skip
     """Fill the planes of the queue from gradients of means."""
     span = regular_span(windows, problem.o + problem.p, problem.q)
     begin, end = next_tasks(queue, 0, 0)
     while begin < end:
-        for task in range(begin, end):
+        for task in range(first_plane(problem, block, begin), first_plane(problem, block, end)):
             spread_tile(grad_output, out, problem, windows, span, task)
         begin, end = next_tasks(queue, begin, end)
 
