@@ -24,8 +24,6 @@ from .shapes import ceil_div
 #: A step of the register tile (12 multiply-adds), and its start and store, with all channels used
 #: and with a part of them.
 TILE_STEP = 2.0
-TILE_START = 45.0
-TILE_START_RAGGED = 110.0
 #: A pixel of the tiled row: a step over a panel of weights (32 float32 operations at 110 GFLOP/s),
 #: and its store. A tile of fewer pixels than TILED_LEAST waits for its own sums.
 PIXEL_STEP = 0.29
@@ -39,8 +37,8 @@ PACK_HALO = 0.25
 #: column and of the output transposed; pixels that fill no vector with two panels, begun and
 #: stored. Within 15 % on most of 60 layers without prepared weights, and within 40 % as wgrad.
 GEMM_ROWS = 8
-GEMM_STEP = 0.32
-GEMM_BLOCK = 70.0
+GEMM_STEP = 0.29
+GEMM_BLOCK = 40.0
 COLUMN_VECTOR = 1.6
 COLUMN_RUN = 9.0
 COLUMN_TRANSPOSED = 0.35
@@ -52,6 +50,10 @@ ROW_START = 50.0
 ROW_STEPS = {1: (8, 3.0), 2: (4, 1.6), 3: (3, 1.7), 4: (3, 2.1)}
 BORDER_STEP = 1.2
 GATHER = 0.5
+#: A row of up to four out-channels of the direct row in Cython, begun; a multiply-add of a vector
+#: of 64 bytes. Between 0.5 and 1.3 of what most of 30 layers take, less for many channels.
+ROWS_START = 12.0
+ROWS_STEP = 0.55
 #: The plain loops, a multiply-add; the reference, an array operation and an element.
 LOOP_STEP = 4.0
 REFERENCE_START = 3000.0
@@ -152,8 +154,21 @@ def dgrad_direct(geometry: Any, part: ConvProblem) -> float:
 
 
 def rows(geometry: Any, problem: ConvProblem) -> float:
-    """Blocks of rows of vectors, up to four channels side by side."""
-    return direct(geometry, problem) / 4
+    """Blocks of rows of vectors, up to four channels side by side; depthwise layers that are
+    channels last, vectors of channels."""
+    lanes, length = TILE_BYTES // geometry.dtype.itemsize, reduction_length(problem)
+    images = problem.n * problem.o * problem.p
+    if problem.c == problem.k == 1 and geometry.input.stride_of("C") == 1 < problem.g:
+        vectors = images * problem.q * ceil_div(problem.g, lanes)
+        return float(vectors * length * ROWS_STEP)
+    if geometry.input.stride_of("W") != 1:
+        return direct(geometry, problem)
+    begun = images * problem.g * ceil_div(problem.k, DIRECT_CHANNELS)
+    vectors = images * problem.g * problem.k * ceil_div(problem.q, lanes)
+    cost = begun * ROWS_START + vectors * length * ROWS_STEP
+    if problem.stride_w > 2:
+        cost += problem.n * problem.g * problem.c * problem.d * problem.h * problem.w * GATHER
+    return cost
 
 
 def _products(problem: ConvProblem) -> int:

@@ -27,14 +27,6 @@ def test_c_structs_list_the_fields_of_their_tuples(fields: type) -> None:
     assert tuple(names) == fields._fields  # type: ignore[attr-defined]
 
 
-def test_the_loops_of_pooling_know_its_fields() -> None:
-    text = (HERE / "pool_windows.h").read_text()
-    found = re.search(r"typedef struct \{\n((?: +int64_t .*;\n)+)\} PoolProblem;", text)
-    assert found is not None
-    names = re.findall(r"\w+", found[1].replace("int64_t", ""))
-    assert tuple(names) == problem.PoolProblem._fields
-
-
 def defined(file: str, name: str) -> int:
     found = re.search(rf"{name}\s*=?\s*(\d+)", (HERE / file).read_text())
     assert found is not None

@@ -260,6 +260,17 @@ def test_tiled_im2col_and_direct_agree_bit_for_bit_on_both_engines(dtype: str) -
         assert len(results) == 1
 
 
+def test_more_threads_than_tasks_have_scratch_for_the_tasks_alone() -> None:
+    """Of a repeated call, too, which runs without its driver (it wrote behind its scratch)."""
+    x, w = random((32, 1760), "float32"), random((48, 1760), "float32")
+    cnnfast.set_num_threads(1)
+    expected = cnnfast.linear(x, w)
+    cnnfast.set_num_threads(64)
+    cnnfast.release_scratch()
+    for _ in range(200):
+        np.testing.assert_array_equal(cnnfast.linear(x, w), expected)
+
+
 def test_a_queue_has_every_task_once() -> None:
     for tasks in (0, 1, 2, 7, 100, 1001):
         for threads in (1, 2, 5, 200):

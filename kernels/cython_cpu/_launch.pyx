@@ -288,6 +288,8 @@ cdef class ConvLauncher(Launcher):
             call.bias = cnp.PyArray_DATA(<cnp.ndarray>bias)
         if not self.alone:
             threads, size = self.running.needs()
+            # There is scratch for as many threads as there are tasks.
+            threads = min(threads, self.tasks)
         if threads > 1 or size > STACK_BYTES:
             self.use_scratch(&call, threads, size)
         else:
