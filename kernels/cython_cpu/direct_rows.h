@@ -3,8 +3,7 @@
  *
  * Loads at any column but every 16th cross a cache line and take 1.5 cycles each of a processor
  * that multiplies one vector per cycle: they are shared by out-channels, or, where there is one,
- * by the output rows that see an input row. Every loop over rows then has constant ends: a jump
- * to one of 21 by what an input row is for took as long as 20 multiply-adds.
+ * by the output rows that see an input row. Every loop over rows then has constant ends.
  */
 
 /* Write `columns` finished sums, `stride` apart. */
