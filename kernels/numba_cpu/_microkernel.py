@@ -210,52 +210,6 @@ def _tile_function(module: Any, vector: ir.VectorType, pixels: int, panels: int)
     return function
 
 
-@intrinsic
-def finish_tile(
-    typing_context: Any,
-    sums: Any,
-    sums_at: Any,
-    pitch: Any,
-    count: Any,
-    channels: Any,
-    bias: Any,
-    first_channel: Any,
-    activation: Any,
-) -> Any:
-    """Add the bias to ``count`` rows of sums, ``pitch`` apart, and apply the activation of a code:
-    0 none, 1 relu, 2 relu6; NaN stays NaN. (Rows are as long as whole vectors.)"""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value, at, gap, rows, used, bias_value, bias_at, code = arguments
-        vector = _vector.widest_vector(context, sums)
-        indices = ir.VectorType(INT64, vector.count)
-        low, high = _vector.activation_limits(builder, vector, code)
-        size = cgutils.unpack_tuple(
-            builder, context.make_array(bias)(context, builder, bias_value).shape
-        )[0]
-        end = builder.select(builder.icmp_signed(">", size, INT64(0)), used, INT64(0))
-        lanes = ir.Constant(indices, list(range(vector.count)))
-        # y + -0.0 is y, whatever y is: no bias is the bias -0.0.
-        none = ir.Constant(vector, [-0.0] * vector.count)
-        with _vector.loop(builder, INT64(0), used, INT64(vector.count)) as k:
-            place = _vector.pointer(context, builder, bias, bias_value, builder.add(bias_at, k))
-            left = _vector.splat(builder, indices, builder.sub(end, k))
-            added = _vector.load_masked(
-                builder, vector, place, builder.icmp_signed("<", lanes, left), none
-            )
-            with _vector.loop(builder, INT64(0), rows, INT64(1)) as m:
-                at_m = builder.add(builder.add(at, k), builder.mul(gap, m))
-                place = _vector.pointer(context, builder, sums, value, at_m)
-                y = _vector.finished(
-                    builder, _vector.load_vector(builder, vector, place), added, low, high
-                )
-                _vector.store_vector(builder, y, place)
-        return context.get_dummy_value()
-
-    integers = [types.int64] * 4
-    return types.void(sums, *integers, bias, types.int64, activation), generate
-
-
 @task_range
 def _repeat(a: Any, w: Any, local: Any, depth: int, count: int) -> None:
     pixels = pixel_offsets(MOST_PIXELS)
