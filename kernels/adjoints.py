@@ -22,8 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .blocking import DIRECT_CHANNELS, TILE_BYTES
-from .drivers import reads_padding
+from .drivers import ALIGNMENT, reads_padding
+from .finite import all_finite
 from .problem import ACTIVATION_CODES, REMEMBERED_TAPS, ConvProblem, activate
+from .shapes import round_up
+from .temporaries import carve, exchange_channels
 
 Array = np.ndarray[Any, Any]
 Row = Callable[..., None]
@@ -181,6 +184,13 @@ def in_tiles(problem: ConvProblem, itemsize: int) -> tuple[Phases, ...]:
     return phases_of(problem, TILE_BYTES // itemsize, columns=True)
 
 
+def in_panels(problem: ConvProblem, itemsize: int) -> tuple[Phases, ...]:
+    """For rows that broadcast weights to vectors of pixels: phases side by side. Columns, of which
+    each is a kernel of its own there, would make results to be copied (conv 3 -> 64, 3x3 at 224:
+    46 ms instead of 10)."""
+    return phases_of(problem, TILE_BYTES // itemsize)
+
+
 def parts_of(split: Split) -> Callable[[ConvProblem, int], tuple[ConvProblem, ...]]:
     """The fprop problems that a dgrad runs."""
 
@@ -190,15 +200,25 @@ def parts_of(split: Split) -> Callable[[ConvProblem, int], tuple[ConvProblem, ..
     return parts
 
 
-def exchange_channels(weight: Array, groups: int) -> Array:
-    """(K, C/G, ...) as (C, K/G, ...): a view, or a copy for groups of several channels.
+def own_bytes(split: Split) -> Callable[[ConvProblem, int], int]:
+    """The scratch that a dgrad takes besides that of its fprops: weights with their channels
+    exchanged, and weights and result of phases that run together."""
 
-    >>> exchange_channels(np.zeros((6, 2, 3, 3, 3)), 3).shape
-    (6, 2, 3, 3, 3)
-    """
-    out_channels, per_group, *taps = weight.shape
-    grouped = weight.reshape(groups, out_channels // groups, per_group, *taps)
-    return grouped.swapaxes(1, 2).reshape(groups * per_group, out_channels // groups, *taps)
+    def size(problem: ConvProblem, itemsize: int) -> int:
+        several = problem.g > 1 and problem.c > 1
+        weights = problem.g * problem.k * problem.c * math.prod(problem.kernel)
+        exchanged = round_up(weights * itemsize, ALIGNMENT) if several else 0
+        every = *split(problem, itemsize), *by_itself(problem, itemsize)
+        together = [part.problem for part in every if part.problem.k != problem.c]
+        return exchanged + max((_together_bytes(part, itemsize) for part in together), default=0)
+
+    return size
+
+
+def _together_bytes(part: ConvProblem, itemsize: int) -> int:
+    filters = part.g * part.k
+    sizes = filters * part.c * math.prod(part.kernel), part.n * filters * math.prod(part.output)
+    return sum(round_up(size * itemsize, ALIGNMENT) for size in sizes)
 
 
 class _Plan(NamedTuple):
@@ -256,10 +276,10 @@ def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> 
             run(plan)
             if not np.isnan(out).any():
                 return
-        if all(np.isfinite(array).all() for array in doubtful):
+        if all(map(all_finite, doubtful)):
             if not afterwards:
                 run(plan)
-        elif skipping is not None and plan.padded and not np.isfinite(weight).all():
+        elif skipping is not None and plan.padded and not all_finite(weight):
             skipping(grad_output, weight, bias, out, problem, scratch, activation, threads)
         else:
             run(_plan(by_itself, problem, out.itemsize))
@@ -275,7 +295,7 @@ def _run_phases(
         # Places that no output reads.
         alone = bias.reshape(-1, 1, 1, 1) if bias.size else np.zeros(1, out.dtype)
         out[...] = activate(alone, activation)
-    filters = exchange_channels(weight, problem.g)
+    filters, scratch = exchange_channels(weight, problem.g, scratch)
     for part in plan.phases:
         source = grad_output[:, :, *part.source]
         if part.problem.k == problem.c:
@@ -305,9 +325,9 @@ def _run_together(
     problem, members = part.problem, list(itertools.product(*part.members))
     c = problem.k // len(members)
     per_group = filters.reshape(problem.g, c, *filters.shape[1:])
-    weight: Array = np.zeros(
-        (problem.g, len(members), c, problem.c, *problem.kernel), filters.dtype
-    )
+    shape = problem.g, len(members), c, problem.c, *problem.kernel
+    weight, scratch = carve(scratch, shape, filters.dtype)
+    weight[...] = 0
     for i, member in enumerate(members):
         taps = per_group[:, :, :, *(m.taps for m in member)]
         filled: Slices = tuple(
@@ -317,7 +337,8 @@ def _run_together(
         weight[:, i][:, :, :, *filled] = taps
     if bias.size:
         bias = np.repeat(bias.reshape(problem.g, 1, c), len(members), axis=1).reshape(-1)
-    result = np.empty((problem.n, problem.g * problem.k, *problem.output), out.dtype)
+    every = problem.n, problem.g * problem.k, *problem.output
+    result, scratch = carve(scratch, every, out.dtype)
     flat = weight.reshape(problem.g * problem.k, *weight.shape[3:])
     fprop(source, flat, bias, result, problem, scratch, activation, threads)
     sets = result.reshape(problem.n, problem.g, len(members), c, *problem.output)

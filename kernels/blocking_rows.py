@@ -25,7 +25,7 @@ ROWS = 12
 
 
 class RowsCut(NamedTuple):
-    """Task = (n, g, block of ``channels`` out-channels, o, block of ``rows``, block of ``columns``).
+    """Task = (n, g, block of ``channels`` of k, o, block of ``rows``, block of ``columns``).
 
     Local scratch: memory and column offset of every (s, c), int64; the weights of up to
     DIRECT_CHANNELS out-channels, ``[t][r][s][c][k]``; the padded input under the task, its columns
@@ -71,9 +71,7 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     k_blocks = ceil_div(problem.k, channels)
     halo_rows = (rows - 1) * problem.stride_h + span
     step_elements = round_up(2 * problem.s * problem.c * 8 // itemsize, lanes)
-    weight_elements = round_up(
-        reduction_length(problem) * min(problem.k, DIRECT_CHANNELS), lanes
-    )
+    weight_elements = round_up(reduction_length(problem) * min(problem.k, DIRECT_CHANNELS), lanes)
     return RowsCut(
         channels=channels,
         k_blocks=k_blocks,

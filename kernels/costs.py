@@ -7,18 +7,17 @@ fitted to ``cnnfast bench --threads 1`` on an AVX2 machine with an FMA peak of 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .blocking import (
     DIRECT_CHANNELS,
     TILE_BYTES,
     TILE_PIXELS,
+    gemm_cut,
     reduction_length,
     tiled_cut,
-    wgrad_cut,
-    wgrad_direct_cut,
 )
+from .blocking_gradients import in_pairs, wgrad_cut, wgrad_direct_cut
 from .problem import ConvProblem, PoolProblem
 from .shapes import ceil_div
 
@@ -30,9 +29,18 @@ TILE_START_RAGGED = 110.0
 #: A weight packed into its panel, an input element copied into a halo.
 PACK_WEIGHT = 0.7
 PACK_HALO = 0.5
-#: A column element packed by im2col, and the start of a run of channels.
-PACK_COLUMN = 0.15
-PACK_RUN = 3.0
+#: im2col: a multiply-add of vectors of 64 bytes; GEMM_ROWS out-channels x a vector of pixels begun
+#: and stored; a vector of a column copied, a stretch of a tap's pixels begun, an element of a column
+#: and of the output transposed; pixels that fill no vector with two panels, begun and stored. Within
+#: 15 % on most of 60 layers without prepared weights, and within 30 % as wgrad.
+GEMM_ROWS = 8
+GEMM_STEP = 0.32
+GEMM_BLOCK = 70.0
+COLUMN_VECTOR = 1.6
+COLUMN_RUN = 9.0
+COLUMN_TRANSPOSED = 0.35
+OUTPUT_TRANSPOSED = 0.4
+GEMM_REST = 350.0
 #: A row of the direct kernel: its start; by channels side by side, the vectors of a block and a
 #: step over it; a column at the border; a gathered element where memory isn't contiguous.
 ROW_START = 50.0
@@ -43,6 +51,9 @@ GATHER = 0.5
 LOOP_STEP = 4.0
 REFERENCE_START = 3000.0
 REFERENCE_STEP = 1.0
+#: A row of the direct dgrad of pairs of columns: its start, a multiply-add of a vector.
+PAIR_START = 15.0
+PAIR_STEP = 0.18
 #: BLAS: a float32 multiply-add, a column element written and read, an image.
 BLAS_STEP = 0.025
 BLAS_COLUMN = 2.0
@@ -57,9 +68,6 @@ ADD_UP = 1.0
 #: A row of the direct wgrad for the taps of a kernel row: its start, a vector for one tap.
 DOT_START = 2.5
 DOT_STEP = 0.17
-#: Kernels as large as a plane leave the caches: 1.2 to 7.6 times the estimate for ``conv2d_weight``
-#: with ``backend="im2col/cython"`` on one thread, on five layers of the benchmark.
-LARGE_KERNEL = 5.0
 #: A window tap of a pooling kernel, and of whole-plane NumPy operations.
 POOL_TAP = 0.2
 POOL_NUMPY_TAP = 5.0
@@ -69,30 +77,43 @@ def _outputs(problem: ConvProblem) -> int:
     return problem.n * problem.g * problem.o * problem.p * problem.q
 
 
-def _tiles(geometry: Any, problem: ConvProblem) -> float:
-    """Whole register tiles, used or not, and the packing of the weights."""
+def _packing(geometry: Any, problem: ConvProblem) -> float:
+    """The packing of the weights."""
+    if geometry.prepared:
+        return 0.0
     width = int(TILE_BYTES // geometry.dtype.itemsize)
-    length, panels = reduction_length(problem), ceil_div(problem.k, width)
-    tiles = ceil_div(_outputs(problem), TILE_PIXELS) * panels
-    packing = 0.0 if geometry.prepared else problem.g * panels * width * length * PACK_WEIGHT
-    start = TILE_START if problem.k % width == 0 else TILE_START_RAGGED
-    return tiles * (length * TILE_STEP + start) + packing
+    weights = problem.g * ceil_div(problem.k, width) * width * reduction_length(problem)
+    return weights * PACK_WEIGHT
 
 
 def tiled(geometry: Any, problem: ConvProblem) -> float:
-    """Register tiles over a padded copy of the input."""
+    """Register tiles over a padded copy of the input; whole tiles, used or not."""
     cut = tiled_cut(problem, geometry.dtype.itemsize)
-    return _tiles(geometry, problem) + cut.tasks * cut.halo_elements * PACK_HALO
+    tiles = ceil_div(_outputs(problem), TILE_PIXELS) * ceil_div(problem.k, cut.width)
+    start = TILE_START if problem.k % cut.width == 0 else TILE_START_RAGGED
+    computing = tiles * (reduction_length(problem) * TILE_STEP + start)
+    copying = cut.tasks * cut.halo_elements * PACK_HALO
+    return computing + copying + _packing(geometry, problem)
 
 
-def im2col_numba(geometry: Any, problem: ConvProblem) -> float:
-    """Register tiles over packed columns."""
-    length = reduction_length(problem)
-    column = length * PACK_COLUMN + length // problem.c * PACK_RUN
-    return _tiles(geometry, problem) + _outputs(problem) * column
-
-
-im2col = im2col_numba
+def im2col(geometry: Any, problem: ConvProblem) -> float:
+    """Vectors of pixels, and pixels that fill none, over columns in place or packed."""
+    cut, length = gemm_cut(problem, geometry.dtype.itemsize), reduction_length(problem)
+    plane, taps = problem.o * problem.p * problem.q, problem.t * problem.r * problem.s
+    vectors, rest = divmod(plane, cut.width)
+    blocks = vectors * ceil_div(problem.k, GEMM_ROWS)
+    steps = blocks * GEMM_ROWS + rest * ceil_div(problem.k, cut.width)
+    image = steps * length * GEMM_STEP + blocks * GEMM_BLOCK
+    if rest:
+        image += ceil_div(problem.k, 2 * cut.width) * GEMM_REST
+    stretches = ceil_div(plane, cut.strip) + problem.o * problem.p
+    begun = cut.k_blocks * taps * stretches * COLUMN_RUN
+    if geometry.input.stride_of("W") != 1 or problem.stride_w > 2:
+        image += cut.k_blocks * length * plane * COLUMN_TRANSPOSED + begun
+        image += problem.k * plane * OUTPUT_TRANSPOSED
+    elif taps > 1 or plane < problem.d * problem.h * problem.w:
+        image += cut.k_blocks * length * (vectors + stretches) * COLUMN_VECTOR + begun
+    return problem.n * problem.g * image + _packing(geometry, problem)
 
 
 def direct(geometry: Any, problem: ConvProblem) -> float:
@@ -107,6 +128,17 @@ def direct(geometry: Any, problem: ConvProblem) -> float:
         border = (problem.pad_w + problem.pad_after[2]) * BORDER_STEP
         step = ceil_div(problem.q, block * lanes) * one * (1 + problem.stride_w) / 2 + border
     return rows * (ROW_START + reduction_length(problem) * step)
+
+
+def dgrad_direct(geometry: Any, part: ConvProblem) -> float:
+    """As an fprop, or pairs of columns of the whole result."""
+    if part != geometry.problem or not in_pairs(part) or geometry.input.stride_of("W") != 1:
+        return rows(geometry, part)
+    lanes = TILE_BYTES // 2 // geometry.dtype.itemsize
+    count = part.n * part.g * part.d * part.h * ceil_div(part.c, DIRECT_CHANNELS)
+    taps = part.t * part.r / (part.stride_d * part.stride_h) * ceil_div(part.s, 2) * part.k
+    step = ceil_div(part.w, 2 * lanes) * 2 * min(part.c, DIRECT_CHANNELS) * PAIR_STEP
+    return count * (PAIR_START + taps * step)
 
 
 def rows(geometry: Any, problem: ConvProblem) -> float:
@@ -152,15 +184,6 @@ def wgrad_direct(geometry: Any, problem: ConvProblem) -> float:
         vectors = (problem.q + 2 * lanes) * GATHER
     row = DOT_START + problem.s * vectors
     return rows * problem.t * problem.r * row + cut.shared_elements * ADD_UP
-
-
-def of_large_kernels(cost: Callable[[Any, ConvProblem], float]) -> Callable[[Any, Any], float]:
-    """An fprop row's cost where the kernel is as large as a plane, as wgrad made of it has it."""
-
-    def estimate(geometry: Any, problem: ConvProblem) -> float:
-        return LARGE_KERNEL * cost(geometry, problem)
-
-    return estimate
 
 
 def reference(geometry: Any, problem: ConvProblem | PoolProblem) -> float:

@@ -25,18 +25,23 @@ at neither bias nor activation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import parallel
+from .blocking_gradients import in_pairs
+from .finite import all_finite
 from .problem import ConvProblem, all_windows_read, taps_of
-from .shapes import round_up
+from .shapes import ceil_div, round_up
 
 Array = np.ndarray[Any, Any]
 Fprop = Callable[..., None]
 Cut = Callable[[ConvProblem, int], Any]
 
+#: Cuts that a row remembers.
+KEPT_CUTS = 128
 #: Scratch regions begin at multiples of this, a cache line and an AVX-512 vector.
 ALIGNMENT = 64
 
@@ -83,6 +88,7 @@ def fprop(
 
     ``pack_weight(weight, packed, problem, width, queue)`` writes the queue's panels.
     """
+    remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
 
     def run_fprop(
         x: Array,
@@ -94,7 +100,7 @@ def fprop(
         activation: int,
         threads: int,
     ) -> None:
-        cut, taps = cut_of(problem, x.itemsize), taps_of(problem)
+        cut, taps = remembered_cut(problem, x.itemsize), taps_of(problem)
         if not cut.tasks:
             return
         pack = pack_weight if weight.ndim > 1 else None
@@ -133,7 +139,7 @@ def multiplying_padding(fprop: Fprop) -> Fprop:
     def run_fprop(
         x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
     ) -> None:
-        if reads_padding(problem) and weight.dtype.kind == "f" and not np.isfinite(weight).all():
+        if reads_padding(problem) and not all_finite(weight):
             x, problem = _with_padding(x, problem)
         fprop(x, weight, bias, out, problem, *rest)
 
@@ -163,6 +169,7 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
     ``out`` themselves if all of the reduction is one slice; otherwise ``finish(sums, out, problem,
     cut, queue)`` adds up the slices of panels in order. ``sums`` is the cut's shared scratch.
     """
+    remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
 
     def run_wgrad(
         x: Array,
@@ -177,7 +184,7 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
         if problem.n == 0:
             out[...] = 0
             return
-        cut = cut_of(problem, x.itemsize)
+        cut = remembered_cut(problem, x.itemsize)
         threads = min(threads, cut.tasks)
         sums, local = _regions(scratch, cut.shared_elements, cut.local_elements, x.dtype, threads)
 
@@ -207,13 +214,43 @@ def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
         padded = reads_padding(problem) and x.dtype.kind == "f"
         if not padded or all_windows_read(problem):
             wgrad(x, grad_output, bias, out, problem, *rest)
-            if not padded or np.isfinite(out).all():
+            if not padded or all_finite(out):
                 return
-        if not np.isfinite(grad_output).all():
+        if not all_finite(grad_output):
             x, problem = _with_padding(x, problem)
         wgrad(x, grad_output, bias, out, problem, *rest)
 
     return run_wgrad
+
+
+def dgrad_in_pairs(
+    cut_of: Callable[[ConvProblem], Any], tiles: Callable[..., None], otherwise: Fprop
+) -> Fprop:
+    """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous
+    columns and finite weights alone.
+
+    ``tiles(grad_output, weight, out, problem, cut, queue)`` runs tasks.
+    """
+
+    def run_dgrad(
+        grad_output: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem,
+        scratch: Array, activation: int, threads: int,
+    ) -> None:  # fmt: skip
+        contiguous = grad_output.strides[4] == out.strides[4] == out.itemsize
+        plain = not bias.size and not activation and grad_output.size
+        if not (in_pairs(problem) and contiguous and plain and all_finite(weight)):
+            otherwise(grad_output, weight, bias, out, problem, scratch, activation, threads)
+            return
+        cut = cut_of(problem)
+        threads = min(threads, cut.tasks)
+        queue = parallel.queue_of(cut.tasks, threads)
+
+        def body(worker: int) -> None:
+            tiles(grad_output, weight, out, problem, cut, queue)
+
+        parallel.run(body, threads)
+
+    return run_dgrad
 
 
 def _regions(
@@ -250,7 +287,8 @@ def pool(
 
     ``bodies`` maps a reduction to its body: ``"max"`` and ``"mean"`` are called with
     ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
-    queue)``. Task = (n, c, o, p): one output row.
+    queue)``. Task = an output row of one channel: (n, c, o, p), or (n, o, p, c) where all arrays
+    have their channels side by side, so that neighbouring tasks are neighbours in memory.
     """
 
     def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
@@ -271,6 +309,11 @@ def pool(
     return run_pool
 
 
+def _channels_last(channels: int, *arrays: Array) -> bool:
+    """Whether there are several channels, neighbours in every array's memory."""
+    return channels > 1 and all(array.strides[1] == array.itemsize for array in arrays)
+
+
 def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
     """The callable of a pooling's adjoint,
     ``pool_grad(grad_output, indices, out, geometry, threads)``.
@@ -279,26 +322,29 @@ def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
     indices      (N, C, O, P, Q)    int64, any strides: where maxima were, or None  IN
     out          (N, C, D, H, W)    any strides, overwritten                        OUT
 
-    ``bodies``: ``"scatter"(grad_output, indices, out, problem, queue)`` adds each gradient to
-    its maximum's place (none for an index outside of the plane),
-    ``"spread"(grad_output, out, problem, windows, queue)`` adds it by the divisor to all of
-    its window. Task = (n, c): a whole plane of ``out``,
-    which the body clears first, so no two tasks add to one place.
+    ``bodies``: ``"scatter"(grad_output, indices, out, problem, block, queue)`` adds each gradient
+    to its maximum's place (none for an index outside of the plane),
+    ``"spread"(grad_output, out, problem, windows, block, queue)`` adds it by the divisor to all of
+    its window. Task = (n, block of channels): whole planes of ``out``, which the body fills, so no
+    two tasks add to one place. A block is one channel or, where all arrays have their channels
+    side by side, a cache line of them.
     """
 
     def run_pool_grad(
         grad_output: Array, indices: Array | None, out: Array, geometry: Any, threads: int
     ) -> None:
         problem, windows = geometry.problem, geometry.windows
-
-        threads = min(threads, problem.n * problem.c)
-        queue = parallel.queue_of(problem.n * problem.c, threads)
+        arrays = (grad_output, out) if indices is None else (grad_output, indices, out)
+        block = ALIGNMENT // out.itemsize if _channels_last(problem.c, *arrays) else 1
+        tasks = problem.n * ceil_div(problem.c, block)
+        threads = min(threads, tasks)
+        queue = parallel.queue_of(tasks, threads)
 
         def body(worker: int) -> None:
             if indices is None:
-                bodies["spread"](grad_output, out, problem, windows, queue)
+                bodies["spread"](grad_output, out, problem, windows, block, queue)
             else:
-                bodies["scatter"](grad_output, indices, out, problem, queue)
+                bodies["scatter"](grad_output, indices, out, problem, block, queue)
 
         parallel.run(body, threads)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import adjoints, blocking, blocking_rows, costs
+from . import adjoints, blocking, blocking_gradients, blocking_rows, costs
 from .drivers import cut_scratch_bytes
 
 F32_F64 = ("float32", "float64")
@@ -45,6 +45,10 @@ def _itself(problem: Any, itemsize: int) -> tuple[Any, ...]:
     return (problem,)
 
 
+def _no_bytes(problem: Any, itemsize: int) -> int:
+    return 0
+
+
 def _nothing(problem: Any, itemsize: int) -> tuple[Any, ...]:
     return ()
 
@@ -54,7 +58,8 @@ class Algorithm(NamedTuple):
     after the other, ``cost(geometry, part)`` estimates nanoseconds on one core,
     ``cut(part, itemsize)`` gives the blocks (None: a kernel that needs no scratch). ``instead`` are
     the problems that run in place of the parts where gradients aren't finite. A row that ``packs``
-    takes weight panels made before (``packing``) in place of the weight.
+    takes weight panels made before (``packing``) in place of the weight. ``own(problem, itemsize)``
+    are bytes of scratch besides those of the cuts.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Algorithm(NamedTuple):
     parts: Callable[[Any, int], tuple[Any, ...]] = _itself
     instead: Callable[[Any, int], tuple[Any, ...]] = _nothing
     packs: bool = False
+    own: Callable[[Any, int], int] = _no_bytes
 
 
 class Kernel(NamedTuple):
@@ -124,19 +130,34 @@ class Kernel(NamedTuple):
         cuts = [self.method.cut(part, itemsize) for part in parts]
         if self.packs_once(geometry):
             cuts = [cut._replace(shared_elements=0) for cut in cuts]
-        return max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
+        shared = max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
+        return self.method.own(problem, itemsize) + shared
 
 
 def _dgrad(method: Algorithm, split: adjoints.Split = adjoints.by_itself) -> Algorithm:
     """The dgrad of an fprop algorithm, as ``adjoints.dgrad`` makes it."""
     alone = adjoints.parts_of(adjoints.by_itself)
-    return method._replace(parts=adjoints.parts_of(split), instead=alone)
+    own = adjoints.own_bytes(split)
+    return method._replace(parts=adjoints.parts_of(split), instead=alone, own=own)
+
+
+def _in_pairs(method: Algorithm) -> Algorithm:
+    """A dgrad made of fprops, but for problems that it does in pairs of columns."""
+
+    def parts(problem: Any, itemsize: int) -> tuple[Any, ...]:
+        return (
+            (problem,) if blocking_gradients.in_pairs(problem) else method.parts(problem, itemsize)
+        )
+
+    def instead(problem: Any, itemsize: int) -> tuple[Any, ...]:
+        return (*method.parts(problem, itemsize), *method.instead(problem, itemsize))
+
+    return method._replace(cost=costs.dgrad_direct, parts=parts, instead=instead)
 
 
 def _wgrad(method: Algorithm) -> Algorithm:
     """The wgrad of an fprop algorithm."""
-    cost = costs.of_large_kernels(method.cost)
-    return method._replace(cost=cost, parts=adjoints.wgrad_parts)
+    return method._replace(parts=adjoints.wgrad_parts)
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
@@ -146,8 +167,8 @@ ROWS = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
-WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking.wgrad_cut)
-WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking.wgrad_direct_cut)
+WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking_gradients.wgrad_cut)
+WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking_gradients.wgrad_direct_cut)
 POOL = Algorithm("direct", costs.pool)
 POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
@@ -172,11 +193,16 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "cython_cpu", "cython_cpu._im2col:dgrad"),
-    Kernel("dgrad", _dgrad(ROWS, adjoints.in_rows), "cython_cpu", "cython_cpu._direct:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "cython_cpu", "cython_cpu._im2col:dgrad"),
+    Kernel(
+        "dgrad",
+        _in_pairs(_dgrad(ROWS, adjoints.in_rows)),
+        "cython_cpu",
+        "cython_cpu._dgrad_direct:dgrad",
+    ),
     Kernel("dgrad", _dgrad(LOOP), "cython_cpu", "cython_cpu._loop:dgrad", WITH_INT64),
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "numba_cpu", "numba_cpu.tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_tiles), "numba_cpu", "numba_cpu.im2col:dgrad"),
+    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "numba_cpu", "numba_cpu.im2col:dgrad"),
     Kernel(
         "dgrad", _dgrad(DIRECT, adjoints.in_rows), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64
     ),

@@ -123,14 +123,38 @@ def numba_listing(module: Any, algorithm: str, geometry: ConvGeometry) -> str:
     return "\n".join(tile.inspect_asm().values())
 
 
-@pytest.mark.parametrize("algorithm", ["tiled", "im2col", "wgrad"])
-def test_cython(algorithm: str) -> None:
+def listing_of(algorithm: str) -> str:
+    """The assembly of an extension."""
     if engine_missing("cython_cpu"):
         pytest.skip(f"cython engine: {engine_missing('cython_cpu')}")
     if shutil.which("objdump") is None:
         pytest.skip("objdump is not installed")
     extension = importlib.import_module(f"cnnfast.kernels.cython_cpu._{algorithm}")
     command = ["objdump", "-d", "--no-show-raw-insn", str(extension.__file__)]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("algorithm", ["tiled", "im2col", "wgrad"])
+def test_cython(algorithm: str) -> None:
+    listing = listing_of(algorithm)
     for suffix in ("ps", "pd"):
         assert_micro_kernel(listing, suffix, r"[re][sb]p\b")
+
+
+@pytest.mark.parametrize("suffix", ["ps", "pd"])
+@pytest.mark.parametrize(("register", "channels"), [("zmm", 8), ("ymm", 4)])
+def test_gemm(register: str, channels: int, suffix: str) -> None:
+    """Out-channels x 3 vectors of pixels: nothing but 3 loads, a broadcast weight per channel, and
+    the multiply-adds; an inner loop of two loads is the other micro-kernel."""
+    multiply = rf"vfmadd\w+{suffix}\b.*{register}"
+    load = rf"vmov[au]p\w.*\(.*,%{register}"
+    loops = [
+        body
+        for body in inner_loops(listing_of("im2col"))
+        if count(body, multiply) == 3 * channels and count(body, load) == 3
+    ]
+    assert len(loops) == 1
+    (body,) = loops
+    assert count(body, r"vfmadd") == 3 * channels
+    assert count(body, r"vbroadcast|vmovddup") == channels
+    assert count(body, r"[re][sb]p\b") == 0, f"sums are spilled: {body}"

@@ -159,20 +159,22 @@ def test_cuts_cover_the_problem(h: Any, w: Any, groups: int, c: int, k: int, ite
         list(zip(befores, afters, strict=True)), dilations, groups,
     )  # fmt: skip
     problem = geometry.problem
-    tiled, im2col = blocking.tiled_cut(problem, itemsize), blocking.im2col_cut(problem, itemsize)
+    tiled, im2col = blocking.tiled_cut(problem, itemsize), blocking.gemm_cut(problem, itemsize)
     direct = blocking.direct_cut(problem, itemsize)
     covers = [
         (tiled.rows, tiled.row_blocks, problem.p),
         (tiled.columns, tiled.column_blocks, problem.q),
         (tiled.panels * tiled.width, tiled.k_blocks, problem.k),
-        (im2col.pixels, im2col.pixel_blocks, problem.o * problem.p * problem.q),
         (im2col.panels * im2col.width, im2col.k_blocks, problem.k),
         (direct.channels, direct.k_blocks, problem.k),
     ]
     for block, blocks, total in covers:
         assert block * (blocks - 1) < total <= block * blocks
     assert tiled.columns <= blocking.TILED_COLUMNS
-    assert im2col.pixels % blocking.TILE_PIXELS == 0
+    plane = problem.o * problem.p * problem.q
+    last = plane - im2col.pixels * (im2col.pixel_blocks - 1)
+    assert 0 < last < im2col.pixels + im2col.width
+    assert im2col.pixels * itemsize % blocking.GEMM_STRIP_BYTES == 0
     for row in KERNELS:
         if row.family == "fprop":
             assert row.scratch_bytes(geometry, 1) <= row.scratch_bytes(geometry, 2)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from cnnfast import kernels
-from cnnfast.kernels import blocking, blocking_rows, problem
+from cnnfast.kernels import blocking, blocking_gradients, blocking_rows, problem
 
 HERE = Path(kernels.__file__).parent / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
-    blocking.GemmCut, blocking.TiledCut, blocking_rows.RowsCut, blocking.WgradCut,
-    blocking.WgradDirectCut,
+    blocking.GemmCut, blocking.TiledCut, blocking_rows.RowsCut,
+    blocking_gradients.DgradCut, blocking_gradients.WgradCut, blocking_gradients.WgradDirectCut,
 )  # fmt: skip
 
 
@@ -33,8 +33,14 @@ def defined(file: str, name: str) -> int:
     return int(found[1])
 
 
-def test_c_constants_are_those_of_blocking() -> None:
+def test_the_loops_of_pooling_know_its_fields() -> None:
+    text = (HERE / "pool_windows.h").read_text()
+    found = re.search(r"typedef test_c_constants_are_those_of_blocking() -> None:
     assert defined("microkernel.h", "define MOST_PIXELS") == blocking.MOST_PIXELS
     assert defined("_microkernel.pxd", "MOST_PIXELS") == blocking.MOST_PIXELS
     assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
+    assert defined("dgrad_direct.h", "define MOST_CHANNELS") == blocking.DIRECT_CHANNELS
+    assert defined("dgrad_direct.h", "define MOST_TAPS") == blocking_gradients.PAIR_TAPS
+    assert defined("_dgrad_direct.pyx", "PLACES") == blocking_gradients.PAIR_PLACES
+    assert defined("wgrad.h", "define MOST_WEIGHTS") == blocking_gradients.WGRAD_WEIGHTS

@@ -28,8 +28,9 @@ def _signatures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(recall, "_calls", {})
     if request.param == "plain":
         monkeypatch.setattr(recall, "signature", recall.described)
+        monkeypatch.setattr("cnnfast._core.calls.find", recall.look_up)
         for module in ("calls", "gradients", "pools", "pool_gradients"):
-            monkeypatch.setattr(f"cnnfast._core.{module}.find", recall.look_up)
+            monkeypatch.setattr(f"cnnfast._core.{module}.again", recall.run_again)
     elif recall.signature is recall.described:
         pytest.skip("there are no compiled signatures")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,6 +32,16 @@ def device_of(source: Any) -> str:
     return "cpu"
 
 
+def is_masked(source: Any) -> bool:
+    """Whether it is a masked array; without importing what makes them, 10 ms.
+
+    >>> is_masked(np.zeros(3)), is_masked(np.ma.masked_array([1.0]))
+    (False, True)
+    """
+    kind = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    return kind is not None and isinstance(source, kind)
+
+
 def as_array(name: str, source: Any) -> Array:
     """``source`` as a NumPy array, without a copy where it offers ``__array__`` or ``__dlpack__``.
 
@@ -41,7 +52,7 @@ def as_array(name: str, source: Any) -> Array:
             f"{name} must be in host memory: this version has no kernels for the device of "
             f"{type(source).__module__}.{type(source).__qualname__}"
         )
-    if isinstance(source, np.ma.MaskedArray):
+    if is_masked(source):
         raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     if hasattr(source, "__dlpack__") and not hasattr(source, "__array__"):
         return np.from_dlpack(source)
@@ -75,7 +86,7 @@ def check_out(
     name: str, out: Any, shape: tuple[int, ...], dtype: Dtype, inputs: list[Array]
 ) -> None:
     """Errors for an ``out`` that can't take the result."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+    if not isinstance(out, np.ndarray) or is_masked(out):
         raise TypeError(f"{name}: out must be a plain numpy.ndarray, got {type(out).__qualname__}")
     if out.shape != shape:
         raise ValueError(f"{name}: out must have the result's shape {shape}, got {out.shape}")

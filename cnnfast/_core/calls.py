@@ -17,7 +17,7 @@ from .execute import prepare_conv
 from .operand import data_operand
 from .packed import PackedWeight
 from .padding import needs_copy, pad_input
-from .recall import find, prepare
+from .recall import Make, again, find, prepare
 from .recording import recorded_steps
 
 
@@ -31,7 +31,6 @@ def convolve(
     padding: Any,
     dilation: Any,
     groups: Any,
-    *,
     padding_mode: str = "constant",
     padding_value: complex = 0,
     layout: str | None = None,
@@ -42,18 +41,36 @@ def convolve(
     backend: str | None = None,
 ) -> Array:
     """A convolution of any rank; ``name`` is what errors say."""
-    given = weight
-    if packed := isinstance(weight, PackedWeight):
-        weight = weight.array
+    packed = isinstance(weight, PackedWeight)
     arguments = (
         rank, stride, padding, dilation, groups, padding_mode, padding_value, layout, weight_layout,
         activation, out_dtype, backend, packed,
     )  # fmt: skip
-    call = find(_convolution, name, (input, weight, bias, out), arguments)
+    arrays = input, weight, bias, out
+    if packed:
+        return _run_packed(_convolution, name, arrays, arguments)
+    result = again(_convolution, name, arrays, arguments)
+    return _run(_convolution, name, arrays, arguments) if result is None else result
+
+
+def _run(make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]) -> Array:
+    """Prepare a call of input, weight, bias and ``out``, and run it."""
+    input, weight, bias, out = arrays
+    given = *as_arrays(name, input=input, weight=weight, bias=bias), out
+    result: Array = prepare(make, name, given, arguments)(*given)
+    return result
+
+
+def _run_packed(
+    make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
+) -> Array:
+    """The same with a ``PackedWeight``, whose array stands for it in what is remembered."""
+    input, weight, bias, out = arrays
+    call = find(make, name, (input, weight.array, bias, out), arguments)
     if call is None:
-        input, weight, bias = as_arrays(name, input=input, weight=weight, bias=bias)
-        call = prepare(_convolution, name, (input, weight, bias, out), arguments)
-    result: Array = call(input, given if packed else weight, bias, out)
+        input, plain, bias = as_arrays(name, input=input, weight=weight.array, bias=bias)
+        call = prepare(make, name, (input, plain, bias, out), arguments)
+    result: Array = call(input, weight, bias, out)
     return result
 
 
@@ -205,12 +222,9 @@ def convolve_transpose(
         rank, stride, padding, output_padding, groups, dilation, layout, weight_layout, activation,
         out_dtype, backend,
     )  # fmt: skip
-    call = find(_transposed, name, (input, weight, bias, out), arguments)
-    if call is None:
-        input, weight, bias = as_arrays(name, input=input, weight=weight, bias=bias)
-        call = prepare(_transposed, name, (input, weight, bias, out), arguments)
-    result: Array = call(input, weight, bias, out)
-    return result
+    arrays = input, weight, bias, out
+    result = again(_transposed, name, arrays, arguments)
+    return _run(_transposed, name, arrays, arguments) if result is None else result
 
 
 def _transposed(
@@ -251,16 +265,12 @@ def multiply_rows(
     backend: str | None = None,
 ) -> Array:
     """``rows @ weight.T + bias``: the rows are the pixels of a 1x1 convolution, channels last."""
-    given = weight
-    if packed := isinstance(weight, PackedWeight):
-        weight = weight.array
-    arguments = activation, backend, packed
-    call = find(_product, name, (rows, weight, bias, out), arguments)
-    if call is None:
-        rows, weight, bias = as_arrays(name, input=rows, weight=weight, bias=bias)
-        call = prepare(_product, name, (rows, weight, bias, out), arguments)
-    result: Array = call(rows, given if packed else weight, bias, out)
-    return result
+    packed = isinstance(weight, PackedWeight)
+    arrays, arguments = (rows, weight, bias, out), (activation, backend, packed)
+    if packed:
+        return _run_packed(_product, name, arrays, arguments)
+    result = again(_product, name, arrays, arguments)
+    return _run(_product, name, arrays, arguments) if result is None else result
 
 
 def _product(

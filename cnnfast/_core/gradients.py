@@ -16,7 +16,7 @@ from .dtypes import Arithmetic, converted, promote
 from .execute import deliver, prepare_conv, run_conv
 from .local import LocalGeometry, at_least_one
 from .operand import Shape, data_operand
-from .recall import find, prepare
+from .recall import again, prepare
 
 
 def shape_from(name: str, value: Any) -> Shape:
@@ -68,26 +68,26 @@ def conv_input(
 ) -> Array:  # fmt: skip
     """The gradient of a (transposed) convolution in its input."""
     arguments = rank, transposed, input_size, backend, tuple(rest), *rest.values()
-    call = find(_of_input, name, (weight, grad_output, out), arguments)
-    if call is None:
-        weight, grad_output = as_arrays(name, weight=weight, grad_output=grad_output)
-        call = prepare(_of_input, name, (weight, grad_output, out), arguments)
-    result: Array = call(grad_output, weight, None, out)
+    result: Array | None = again(_of_input, name, (grad_output, weight, None, out), arguments)
+    if result is None:
+        w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
+        arrays = grad, w, None, out
+        result = prepare(_of_input, name, arrays, arguments)(*arrays)
     return result
 
 
 def _of_input(
-    name: str, arrays: tuple[Array, Array, Array | None], rank: int, transposed: bool,
+    name: str, arrays: tuple[Array, Array, None, Array | None], rank: int, transposed: bool,
     input_size: Any, backend: str | None, names: tuple[str, ...], *values: Any,
 ) -> Callable[..., Array]:  # fmt: skip
-    w, grad, out = arrays
+    grad, w, *_ = arrays
     arithmetic = promote(name, (w, grad))
     size = shape_from(f"{name}: input_size", input_size)
     rest = dict(zip(names, values, strict=True))
     geometry = _geometry(name, rank, transposed, size, w, **rest)
     family = "fprop" if transposed else "dgrad"
     check_gradient(name, grad, geometry.operands(family)[0].shape)
-    call = prepare_conv(family, (grad, w, None, out), geometry, arithmetic, None, backend)
+    call = prepare_conv(family, arrays, geometry, arithmetic, None, backend)
     if not transposed or arithmetic.kind != "complex":
         return call
     return lambda grad, w, bias, out: call(grad, w.conj(), bias, out)
@@ -99,27 +99,27 @@ def conv_weight(
 ) -> Array:  # fmt: skip
     """The gradient of a (transposed) convolution in its weight."""
     arguments = rank, transposed, weight_size, backend, tuple(rest), *rest.values()
-    call = find(_of_weight, name, (input, grad_output, out), arguments)
-    if call is None:
-        input, grad_output = as_arrays(name, input=input, grad_output=grad_output)
-        call = prepare(_of_weight, name, (input, grad_output, out), arguments)
     first, second = (grad_output, input) if transposed else (input, grad_output)
-    result: Array = call(first, second, None, out)
+    result: Array | None = again(_of_weight, name, (first, second, None, out), arguments)
+    if result is None:
+        x, grad = as_arrays(name, input=input, grad_output=grad_output)
+        arrays = (grad, x, None, out) if transposed else (x, grad, None, out)
+        result = prepare(_of_weight, name, arrays, arguments)(*arrays)
     return result
 
 
 def _of_weight(
-    name: str, arrays: tuple[Array, Array, Array | None], rank: int, transposed: bool,
+    name: str, arrays: tuple[Array, Array, None, Array | None], rank: int, transposed: bool,
     weight_size: Any, backend: str | None, names: tuple[str, ...], *values: Any,
 ) -> Callable[..., Array]:  # fmt: skip
-    x, grad, out = arrays
+    first, second, *_ = arrays
+    x, grad = (second, first) if transposed else (first, second)
     arithmetic = promote(name, (x, grad))
     size = shape_from(f"{name}: weight_size", weight_size)
     rest = dict(zip(names, values, strict=True))
     geometry = _geometry(name, rank, transposed, x, size, **rest)
     check_gradient(name, grad, geometry.input.shape if transposed else geometry.out_shape)
-    first, second = (grad, x) if transposed else (x, grad)
-    call = prepare_conv("wgrad", (first, second, None, out), geometry, arithmetic, None, backend)
+    call = prepare_conv("wgrad", arrays, geometry, arithmetic, None, backend)
     if not transposed or arithmetic.kind != "complex":
         return call
     return lambda first, second, bias, out: call(first.conj(), second.conj(), bias, out)

@@ -15,7 +15,7 @@ from .gradients import check_batched, check_gradient
 from .operand import data_operand
 from .pool_geometry import PoolGeometry
 from .pools import power_of
-from .recall import Make, find, prepare
+from .recall import Make, again, prepare
 
 
 def _validated(
@@ -47,11 +47,10 @@ def _call(
     make: Make, name: str, grad_output: Any, input: Any, out: Array | None, *arguments: Any
 ) -> Array:
     """Prepare, or remember, a call of gradient, input and ``out``, and run it."""
-    call = find(make, name, (grad_output, input, out), arguments)
-    if call is None:
-        grad_output, input = as_arrays(name, grad_output=grad_output, input=input)
-        call = prepare(make, name, (grad_output, input, out), arguments)
-    result: Array = call(grad_output, input, out)
+    result: Array | None = again(make, name, (grad_output, input, out), arguments)
+    if result is None:
+        grad, x = as_arrays(name, grad_output=grad_output, input=input)
+        result = prepare(make, name, (grad, x, out), arguments)(grad, x, out)
     return result
 
 

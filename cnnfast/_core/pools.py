@@ -14,7 +14,7 @@ from .dtypes import Arithmetic, converted, promote
 from .execute import deliver, prepare_pool
 from .pool_geometry import PoolGeometry
 from .reals import real
-from .recall import find, prepare
+from .recall import again, prepare
 
 #: Dtypes that a reduction is defined for.
 TAKES = {"max": ("integer", "float"), "mean": ("integer", "float", "complex")}
@@ -43,13 +43,13 @@ def pool(
 ) -> Any:
     """A pooling of any rank; with ``output_size`` in place of a window an adaptive one."""
     arguments = rank, reduction, layout, backend, return_indices, tuple(window), *window.values()
-    call = find(_pooling, name, (input, out), arguments)
-    if call is None:
+    result = again(_pooling, name, (input, out), arguments)
+    if result is None:
         wanted = flag(f"{name}: return_indices", return_indices)
-        input = as_array(f"{name}: input", input)
+        arrays = as_array(f"{name}: input", input), out
         arguments = *arguments[:4], wanted, *arguments[5:]
-        call = prepare(_pooling, name, (input, out), arguments)
-    return call(input, out)
+        result = prepare(_pooling, name, arrays, arguments)(*arrays)
+    return result
 
 
 def _pooling(
@@ -93,11 +93,10 @@ def power_pool(
     As in torch powers keep their signs, and a partial window counts as if it were whole.
     """
     arguments = rank, norm_type, layout, backend, tuple(window), *window.values()
-    call = find(_power_pooling, name, (input, out), arguments)
-    if call is None:
-        input = as_array(f"{name}: input", input)
-        call = prepare(_power_pooling, name, (input, out), arguments)
-    result: Array = call(input, out)
+    result: Array | None = again(_power_pooling, name, (input, out), arguments)
+    if result is None:
+        arrays = as_array(f"{name}: input", input), out
+        result = prepare(_power_pooling, name, arrays, arguments)(*arrays)
     return result
 
 

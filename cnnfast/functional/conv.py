@@ -81,9 +81,7 @@ def conv1d(
     """
     return convolve(
         "conv1d", 1, input, weight, bias, stride, padding, dilation, groups,
-        padding_mode=padding_mode, padding_value=padding_value, layout=layout,
-        weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
-        backend=backend,
+        padding_mode, padding_value, layout, weight_layout, activation, out_dtype, out, backend,
     )  # fmt: skip
 
 
@@ -158,9 +156,7 @@ def conv2d(
     """
     return convolve(
         "conv2d", 2, input, weight, bias, stride, padding, dilation, groups,
-        padding_mode=padding_mode, padding_value=padding_value, layout=layout,
-        weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
-        backend=backend,
+        padding_mode, padding_value, layout, weight_layout, activation, out_dtype, out, backend,
     )  # fmt: skip
 
 
@@ -235,7 +231,5 @@ def conv3d(
     """
     return convolve(
         "conv3d", 3, input, weight, bias, stride, padding, dilation, groups,
-        padding_mode=padding_mode, padding_value=padding_value, layout=layout,
-        weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, out=out,
-        backend=backend,
+        padding_mode, padding_value, layout, weight_layout, activation, out_dtype, out, backend,
     )  # fmt: skip

@@ -336,5 +336,5 @@ def tiles(
 
 _tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
 fprop = drivers.fprop(gemm_cut, tiles, pack_weight, drivers.Compiled(gemm_cut, _tasks, packing))
-dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)
+dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_panels)
 wgrad = adjoints.wgrad(fprop)

@@ -154,6 +154,31 @@ cdef bint all_finite(
     return True
 
 
+def finite(cnp.ndarray array):
+    """Whether no element of a five-axis array of float or double is infinite or NaN."""
+    cdef int64_t shape[5]
+    cdef int64_t strides[5]
+    cdef int itemsize = cnp.PyArray_ITEMSIZE(array)
+    cdef const char* values = <const char*>cnp.PyArray_DATA(array)
+    cdef bint found
+    read_rows(array, itemsize, shape, strides)
+    with nogil:
+        found = all_finite(values, itemsize, shape, strides)
+    return found
+
+
+cdef int read_rows(cnp.ndarray array, int itemsize, int64_t* shape, int64_t* strides) except -1:
+    """Shape and element strides of five axes; a contiguous array is one long row."""
+    cdef int axis
+    for axis in range(5):
+        shape[axis] = cnp.PyArray_DIM(array, axis)
+        strides[axis] = cnp.PyArray_STRIDE(array, axis) // itemsize
+    if cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS):
+        shape[0] = shape[1] = shape[2] = shape[3] = strides[4] = 1
+        shape[4] = cnp.PyArray_SIZE(array)
+    return 0
+
+
 cdef void fill_queue(int64_t* queue, int64_t tasks, int64_t threads) noexcept nogil:
     """A queue as ``parallel.queue_of`` makes it."""
     queue[0], queue[2], queue[3] = 0, tasks, 0
@@ -237,13 +262,8 @@ cdef class ConvLauncher(Launcher):
             and (bias is None or read_like(&self.bias, bias))
         ):
             raise ValueError("a launcher takes plain, aligned arrays in the machine's byte order")
-        for axis in range(views[1].ndim):
-            self.weight_shape[axis] = views[1].shape[axis]
-            self.weight_strides[axis] = views[1].strides[axis] // self.itemsize
-        if views[1].flags.c_contiguous:
-            # One long row.
-            self.weight_shape[:] = [1, 1, 1, 1, views[1].size]
-            self.weight_strides[4] = 1
+        if looks_at_weights:
+            read_rows(views[1], self.itemsize, self.weight_shape, self.weight_strides)
 
     def __call__(self, first, second, bias=None, out=None):
         """The result, or what ``otherwise`` gives."""

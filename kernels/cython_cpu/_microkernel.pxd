@@ -4,11 +4,8 @@ from libc.stdint cimport int64_t
 
 
 cdef enum:
-    #: As in ``blocking``.
-    TILE_PIXELS = 6
     #: As in the header and in ``blocking``.
     MOST_PIXELS = 14
-    TILE_ROWS = MOST_PIXELS + 15
 
 
 cdef extern from *:
@@ -24,17 +21,8 @@ cdef extern from *:
         int64_t step_t, step_r, step_s, step
 
     void fetch(const void* at, int64_t size) noexcept nogil
-    void micro_kernel(
-        void* tile, int64_t pixels, const void* a, const int64_t* pixel, const Runs* runs,
-        const void* w, bint resume
-    ) noexcept nogil
-    void micro_kernel_panel(
-        void* tile, int64_t pixels, const void* a, int64_t depth, const void* w, bint resume
-    ) noexcept nogil
-    int64_t largest_tile(void* tile, const void* a, int64_t depth, const void* w) noexcept nogil
-    void store_tile(
-        void* tile, int64_t row, int64_t pixels, int64_t channels, const void* bias,
-        int64_t activation, void* out, const int64_t* pixel, int64_t stride_k
+    int64_t largest_tile(
+        void* tile, const void* a, const int64_t* pixel, int64_t depth, const void* w
     ) noexcept nogil
     void multiply_pixels(
         void* tile, const void* a, const int64_t* source, const int64_t* to, int64_t pixels,
@@ -45,7 +33,7 @@ cdef extern from *:
         void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,
         int64_t rows, int64_t columns
     ) noexcept nogil
-    void pack_pixels(
-        void* to, const void* x, const int64_t* offset, const bint* inside, int64_t pixels,
-        int64_t stride_c, int64_t channels
+    void pack_taps(
+        void* to, const void* source, int64_t stride_k, int64_t rows, int64_t channels,
+        int64_t taps
     ) noexcept nogil

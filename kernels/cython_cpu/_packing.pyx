@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
-from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed
+from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed, pack_taps
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, WeightStrides, next_tasks, read_fields, read_strides,
 )
@@ -27,18 +27,21 @@ cdef void pack_panel(
     cdef int64_t first = panel % panels * width
     cdef int64_t channels = min(width, problem.k - first)
     cdef int64_t taps = problem.t * problem.r * problem.s
-    cdef int64_t c, t, r, s, t_taps = problem.t, r_taps = problem.r, s_taps = problem.s
+    cdef int64_t c, t, r, s
     weight += (panel // panels * problem.k + first) * strides.k
     packed += panel * taps * problem.c * width
+    if (
+        strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
+        and strides.c == taps
+    ):
+        pack_taps(packed, weight, strides.k, channels, problem.c, taps)
+        return
     if channels < width:
         memset(packed, 0, taps * problem.c * width * sizeof(floating))
-    if strides.s == 1 and strides.r == s_taps and strides.t == s_taps * r_taps:
-        # The taps of a channel are neighbours in memory: one axis of them.
-        t_taps, r_taps, s_taps = 1, 1, taps
-    for t in range(t_taps):
-        for r in range(r_taps):
+    for t in range(problem.t):
+        for r in range(problem.r):
             if strides.c == 1:
-                for s in range(s_taps):
+                for s in range(problem.s):
                     copy_transposed(
                         packed, width, weight + t * strides.t + r * strides.r + s * strides.s,
                         1, strides.k, problem.c, channels,
@@ -49,9 +52,9 @@ cdef void pack_panel(
                     copy_transposed(
                         packed + c * width, problem.c * width,
                         weight + t * strides.t + r * strides.r + c * strides.c,
-                        strides.s, strides.k, s_taps, channels,
+                        strides.s, strides.k, problem.s, channels,
                     )
-                packed += s_taps * problem.c * width
+                packed += problem.s * problem.c * width
 
 
 cdef void run_packing(

@@ -1,18 +1,24 @@
 from cython cimport floating
 from libc.stdint cimport int64_t
 
-from cnnfast.kernels.cython_cpu._pooling cimport Stretch
-from cnnfast.kernels.cython_cpu._problem cimport InputStrides, OutputStrides, PoolProblem
+from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling
 
 
-cdef void scatter_plane(
-    const floating* grad_output, const OutputStrides* grad_strides, const int64_t* indices,
-    const OutputStrides* indices_strides, floating* out, const InputStrides* out_strides,
-    const PoolProblem* problem, int64_t task,
-) noexcept nogil
+cdef extern from *:
+    """
+    #define LOOPS "pool_grad.h"
+    #define WITH_AVX512
+    #include "instruction_sets.h"
+    """
+    void scatter_planes(
+        void* x, const void* grad, const int64_t* indices, const Pooling* pooling, int64_t channels
+    ) noexcept nogil
+    void spread_planes(
+        void* x, const void* grad, const Pooling* pooling, int64_t channels
+    ) noexcept nogil
 
-cdef void spread_plane(
-    const floating* grad_output, const OutputStrides* grad_strides, floating* out,
-    const InputStrides* out_strides, const PoolProblem* problem, const int64_t* windows,
-    const Stretch* inner, int64_t task,
+
+cdef void tiles(
+    const floating* grad_output, const int64_t* indices, floating* out, const Pooling* pooling,
+    int64_t block, int64_t begin, int64_t end,
 ) noexcept nogil

@@ -1,36 +1,25 @@
 from libc.stdint cimport int64_t
 
-from cnnfast.kernels.cython_cpu._problem cimport (
-    InputStrides, OutputStrides, PoolProblem, number,
-)
+from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling
+from cnnfast.kernels.cython_cpu._problem cimport number
 
 
 cdef extern from *:
     """
     #define LOOPS "pooling.h"
     #define WITH_INT64
+    #define WITH_AVX512
     #include "instruction_sets.h"
     """
-    ctypedef struct Window:
-        int64_t d, h, w
-        int64_t x_d, x_h, x_w
-        int64_t index_d, index_h, index_w
-
-    void max_row(
-        void* out, int64_t out_stride, int64_t columns, const void* x, int64_t x_stride,
-        const Window* window
+    void max_rows(
+        void* out, const void* x, const Pooling* pooling, int64_t begin, int64_t end
     ) noexcept nogil
-    void mean_row(
-        void* out, int64_t out_stride, int64_t columns, const void* x, int64_t x_stride,
-        const Window* window, int64_t divisor
+    void mean_rows(
+        void* out, const void* x, const Pooling* pooling, int64_t begin, int64_t end
     ) noexcept nogil
-    void argmax_row(
-        void* out, int64_t out_stride, int64_t columns, const void* x, int64_t x_stride,
-        const Window* window, int64_t* indices, int64_t indices_stride, int64_t first, int64_t step
-    ) noexcept nogil
-    void spread_row(
-        void* x, int64_t x_stride, int64_t columns, const void* grad, int64_t grad_stride,
-        const Window* window, int64_t divisor
+    void argmax_rows(
+        void* out, const void* x, int64_t* indices, const Pooling* pooling, int64_t begin,
+        int64_t end
     ) noexcept nogil
 
 
@@ -40,17 +29,7 @@ cdef enum Reduction:
     ARGMAX
 
 
-#: Output columns first .. end-1 whose windows have the same taps and extent, ``step`` apart.
-cdef struct Stretch:
-    int64_t first, end, step
-
-
-cdef Stretch longest_stretch(const int64_t* windows, int64_t columns) noexcept nogil
-
-cdef int64_t taps_of(const int64_t* window, int64_t dilation) noexcept nogil
-
-cdef void tile(
-    Reduction reduction, const number* x, const InputStrides* x_strides, number* out,
-    const OutputStrides* out_strides, int64_t* indices, const OutputStrides* indices_strides,
-    const PoolProblem* problem, const int64_t* windows, const Stretch* inner, int64_t task,
+cdef void tiles(
+    Reduction reduction, const number* x, number* out, int64_t* indices, const Pooling* pooling,
+    int64_t begin, int64_t end,
 ) noexcept nogil

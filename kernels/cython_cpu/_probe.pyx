@@ -30,7 +30,10 @@ def fma_peak(int dtype_itemsize, double seconds) -> float:
     cdef char[MOST_PIXELS * 8] pixels
     cdef char[MOST_PIXELS * 2 * 64] tile
     cdef double start, elapsed, best = 0, begin = now()
+    cdef int64_t[MOST_PIXELS] pixel
     cdef int64_t i, sums = 0
+    for i in range(MOST_PIXELS):
+        pixel[i] = i
     memset(weights, 0, sizeof(weights))
     memset(pixels, 0, sizeof(pixels))
     with nogil:
@@ -38,9 +41,13 @@ def fma_peak(int dtype_itemsize, double seconds) -> float:
             start = now()
             for i in range(REPEATS):
                 if dtype_itemsize == 4:
-                    sums = largest_tile(<float*> tile, <float*> pixels, DEPTH, <float*> weights)
+                    sums = largest_tile(
+                        <float*> tile, <float*> pixels, pixel, DEPTH, <float*> weights
+                    )
                 else:
-                    sums = largest_tile(<double*> tile, <double*> pixels, DEPTH, <double*> weights)
+                    sums = largest_tile(
+                        <double*> tile, <double*> pixels, pixel, DEPTH, <double*> weights
+                    )
             elapsed = now() - start
             best = max(best, 2 * REPEATS * DEPTH * sums / elapsed)
             if start - begin >= seconds:

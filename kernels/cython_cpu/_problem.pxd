@@ -56,6 +56,12 @@ cdef struct RowsCut:
     int64_t tasks, shared_elements, local_elements
 
 
+cdef struct DgradCut:
+    int64_t channels, channel_blocks
+    int64_t rows, row_blocks
+    int64_t tasks
+
+
 cdef struct WgradCut:
     int64_t width, panels, k_blocks
     int64_t channels, channel_blocks

@@ -7,6 +7,7 @@ Why: a tuple of shapes, strides and arguments takes 2 us to build and to look up
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.contextvars cimport get_value
+from cpython.ref cimport PyObject
 from cpython.float cimport PyFloat_AS_DOUBLE
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport getenv
@@ -18,6 +19,7 @@ cnp.import_array()
 
 
 cdef extern from "Python.h":
+    object PyObject_Call(object function, tuple arguments, PyObject* keywords)
     int PyType_HasFeature(type kind, unsigned long feature)
     unsigned long Py_TPFLAGS_HEAPTYPE
     int PyType_IsSubtype(type kind, type other)
@@ -208,9 +210,20 @@ cdef class Finder:
             self.by_identity,
         )
 
-    def __call__(self, make, str name, tuple arrays, tuple arguments):
-        """What an earlier, equal call prepared, or None."""
+    cdef object find(self, make, str name, tuple arrays, tuple arguments):
         if get_value(self.recorder) is not None:
             return None
-        key = self.signature(make, name, arrays, arguments)
+        key = signature_of(
+            make, name, arrays, arguments, get_value(self.backend), self.settings[self.limit],
+            self.by_identity,
+        )
         return None if key is None else (<dict>self.names[self.place]).get(key)
+
+    def __call__(self, make, str name, tuple arrays, tuple arguments):
+        """What an earlier, equal call prepared, or None."""
+        return self.find(make, name, arrays, arguments)
+
+    def again(self, make, str name, tuple arrays, tuple arguments):
+        """What that gives for the arrays; None if there is none."""
+        call = self.find(make, name, arrays, arguments)
+        return None if call is None else PyObject_Call(call, arrays, NULL)

@@ -5,7 +5,7 @@ packed  [G][panel][t][r][s][c][width]      weight panels (``_packing``)         
 bias    (K,) or (0,)                       contiguous                           IN
 out     (N, K, O, P, Q)                    any strides, overwritten             OUT
 local   [t][halo_rows][halo_columns][halo_channels]  the padded input under the task's outputs,
-        then [TILE_ROWS][2][width]       one register tile,
+        then [MOST_PIXELS][2][width]       one register tile,
         then int64 [2][rows * columns]     where each pixel lies in the input and the output
                                                                                 SCRATCH
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, o, block of rows, block of columns,
@@ -22,7 +22,7 @@ from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._microkernel cimport (
-    TILE_ROWS, Runs, copy_transposed, fetch, multiply_pixels,
+    MOST_PIXELS, Runs, copy_transposed, fetch, multiply_pixels,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, next_tasks, read_fields,
@@ -150,7 +150,7 @@ cdef void tile(
     cdef int64_t first = panel * cut.width, k = place.g * problem.k + first
     cdef int64_t panel_elements = problem.t * problem.r * problem.s * problem.c * cut.width
     cdef floating* sums = local + cut.halo_elements
-    cdef int64_t* from_pixel = <int64_t*> (sums + 2 * TILE_ROWS * cut.width)
+    cdef int64_t* from_pixel = <int64_t*> (sums + 2 * MOST_PIXELS * cut.width)
     cdef int64_t* to_pixel = from_pixel + place.rows * place.columns
     cdef int64_t row, column, m = 0, stride_row, stride_column
     cdef const floating* a = local

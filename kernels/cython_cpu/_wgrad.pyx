@@ -28,7 +28,7 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 )
 
 from cnnfast.kernels import drivers
-from cnnfast.kernels.blocking import wgrad_cut
+from cnnfast.kernels.blocking_gradients import wgrad_cut
 
 
 cdef extern from *:

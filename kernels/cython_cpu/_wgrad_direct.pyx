@@ -26,7 +26,7 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 )
 
 from cnnfast.kernels import drivers
-from cnnfast.kernels.blocking import wgrad_direct_cut
+from cnnfast.kernels.blocking_gradients import wgrad_direct_cut
 from cnnfast.kernels.problem import taps_of
 
 

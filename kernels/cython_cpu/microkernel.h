@@ -1,4 +1,5 @@
-/* The register-tiled micro-kernel of the tiled, im2col and wgrad rows, and the store of its tile.
+/* The register-tiled micro-kernel of the tiled row, also im2col's where a GEMM's pixels are few, and
+ * the store of its tile.
  *
  * A tile is some pixels x two vectors of out-channels, whose sums stay in registers over the whole
  * reduction: with AVX-512 up to 14 pixels x two weight panels, 28 of 32 registers; without it up to
@@ -9,10 +10,11 @@
  */
 #ifndef MOST_PIXELS
 #define MOST_PIXELS 14
+/* Weights that leave room for more in an L2. */
+#define FEW_WEIGHTS ((int64_t)(128 * 1024 / sizeof(REAL)))
 /* How far ahead weights are fetched: processors do that by themselves only up to the end of a page,
  * which costs 5 % where weights come from L3 or memory. */
 #define AHEAD (2048 / sizeof(REAL))
-#define WIDTH ((int)(64 / sizeof(REAL)))
 
 /* A reduction over t x r x s runs of `length` steps that are `step` apart, where run (i, j, l)
  * begins at i * step_t + j * step_r + l * step_s. */
@@ -28,15 +30,8 @@ static inline void fetch(const void *at, int64_t size)
         __builtin_prefetch((const char *)at + byte, 0, 2);
 }
 
-#define micro_kernel(tile, pixels, a, pixel, runs, w, resume) \
-    SELECT(micro_kernel, tile)(tile, pixels, a, pixel, runs, w, resume)
-#define micro_kernel_panel(tile, pixels, a, depth, w, resume) \
-    SELECT(micro_kernel_panel, tile)(tile, pixels, a, depth, w, resume)
-#define largest_tile(tile, a, depth, w) SELECT(largest_tile, tile)(tile, a, depth, w)
-#define store_tile(tile, row, pixels, channels, bias, activation, out, pixel, stride_k) \
-    SELECT(store_tile, tile)(tile, row, pixels, channels, bias, activation, out, pixel, stride_k)
-#define pack_pixels(to, x, offset, inside, pixels, stride_c, channels) \
-    SELECT(pack_pixels, to)(to, x, offset, inside, pixels, stride_c, channels)
+#define largest_tile(tile, a, pixel, depth, w) \
+    SELECT(largest_tile, tile)(tile, a, pixel, depth, w)
 #define multiply_pixels(tile, a, from, to, pixels, runs, packed, apart, channels, bias, \
                         activation, out, stride_k) \
     SELECT(multiply_pixels, tile)(tile, a, from, to, pixels, runs, packed, apart, channels, bias, \
@@ -185,27 +180,11 @@ LOOP void NAME(multiply_vectors)(REAL *tile, int64_t pixels, int64_t vectors, co
     }
 }
 
-/* The tile [pixels][WIDTH] (+)= the products of up to 6 pixels with one panel. */
-LOOP void NAME(micro_kernel)(REAL *tile, int64_t pixels, const REAL *a, const int64_t *pixel,
-                             const Runs *runs, const REAL *w, int resume)
+/* The largest tile, the same pixels at every step, two panels of weights after each other. Returns
+ * its sums. */
+LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, const int64_t *pixel, int64_t depth,
+                                const REAL *w)
 {
-    NAME(multiply_vectors)(tile, pixels, WIDTH / LANES, a, pixel, runs, w, LANES, resume);
-}
-
-/* The same with pixels packed side by side, [depth][pixels]. */
-LOOP void NAME(micro_kernel_panel)(REAL *tile, int64_t pixels, const REAL *a, int64_t depth,
-                                   const REAL *w, int resume)
-{
-    static const int64_t pixel[] = {0, 1, 2, 3, 4, 5};
-    const Runs runs = {1, 1, 1, depth, 0, 0, 0, pixels};
-    NAME(micro_kernel)(tile, pixels, a, pixel, &runs, w, resume);
-}
-
-/* The largest tile, MOST_PIXELS neighbours in `a` at every step, two panels of weights after each
- * other. Returns its sums. */
-LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, int64_t depth, const REAL *w)
-{
-    static const int64_t pixel[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13};
     const Runs runs = {1, 1, 1, depth, 0, 0, 0, 0};
     NAME(multiply_vectors)(tile, PIXELS, 2, a, pixel, &runs, w,
                            LANES == WIDTH ? depth * WIDTH : LANES, 0);
@@ -213,7 +192,7 @@ LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, int64_t depth, const 
 }
 
 /* Write `pixels` rows of the tile, `row` apart, as columns: channel k of pixel m to
- * out[m + k * stride_k]. Reads up to LANES - 1 rows more than it writes. */
+ * out[m + k * stride_k]. */
 INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, int64_t channels,
                                 REAL *out, int64_t stride_k)
 {
@@ -223,7 +202,7 @@ INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, i
             const int64_t lanes = pixels - m < LANES ? pixels - m : LANES;
             VECTOR turned[LANES];
             for (int i = 0; i < LANES; i++)
-                turned[i] = NAME(load)(tile + (m + i) * row + k);
+                turned[i] = NAME(load)(tile + (m + (i < lanes ? i : lanes - 1)) * row + k);
             NAME(transpose)(turned);
             for (int i = 0; i < LANES && i < channels - k; i++)
                 NAME(store_first)(out + (k + i) * stride_k + m, turned[i], lanes);
@@ -283,50 +262,29 @@ INLINE void NAME(fetch_outputs)(REAL *out, const int64_t *pixel, int64_t pixels,
 }
 
 /* out[to[m] + k * stride_k] = the products of pixel from[m] in `a` with the weight panels, which
- * are `panel` elements apart, then bias and activation, for m < pixels, k < channels. Two vectors
- * of weights stay in L1 or L2 while all pixels go by. `tile`: TILE_ROWS x 2 panels of scratch. */
+ * are `panel` elements apart, then bias and activation, for m < pixels, k < channels.
+ * `tile`: MOST_PIXELS x 2 panels of scratch. */
 LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, const int64_t *to,
                                 int64_t pixels, const Runs *runs, const REAL *packed, int64_t panel,
                                 int64_t channels, const REAL *bias, int64_t activation, REAL *out,
                                 int64_t stride_k)
 {
     const int64_t tiles = (pixels + PIXELS - 1) / PIXELS;
-    for (int64_t k = 0; k < channels; k += 2 * LANES) {
-        const int64_t left = channels - k;
+    const int64_t blocks = (channels + 2 * LANES - 1) / (2 * LANES);
+    /* Two vectors of weights stay in L1 or L2 while all pixels go by. Where all weights do, and an
+     * output pixel's channels are neighbours in memory, those are written in one go instead. */
+    const int pixels_first = stride_k == 1 && blocks * 2 * LANES / WIDTH * panel <= FEW_WEIGHTS;
+    for (int64_t n = 0; n < tiles * blocks; n++) {
+        const int64_t i = pixels_first ? n / blocks : n % tiles;
+        const int64_t k = 2 * LANES * (pixels_first ? n % blocks : n / tiles);
+        const int64_t first = i * pixels / tiles, count = (i + 1) * pixels / tiles - first;
+        const int64_t left = channels - k, width = left < 2 * LANES ? left : 2 * LANES;
         const int64_t vectors = left > LANES ? 2 : 1;
-        const int64_t width = left < 2 * LANES ? left : 2 * LANES;
-        const REAL *w = packed + k / WIDTH * panel;
-        for (int64_t i = 0; i < tiles; i++) {
-            const int64_t first = i * pixels / tiles, end = (i + 1) * pixels / tiles;
-            NAME(fetch_outputs)(out + k * stride_k, to + first, end - first, width, stride_k);
-            NAME(multiply_vectors)(tile, end - first, vectors, a, from + first, runs, w,
-                                   LANES == WIDTH ? panel : LANES, 0);
-            NAME(store_tile)(tile, vectors * LANES, end - first,
-                             width, bias ? bias + k : bias, activation,
-                             out + k * stride_k, to + first, stride_k);
-        }
+        REAL *at = out + k * stride_k;
+        NAME(fetch_outputs)(at, to + first, count, width, stride_k);
+        NAME(multiply_vectors)(tile, count, vectors, a, from + first, runs,
+                               packed + k / WIDTH * panel, LANES == WIDTH ? panel : LANES, 0);
+        NAME(store_tile)(tile, vectors * LANES, count, width, bias ? bias + k : bias, activation,
+                         at, to + first, stride_k);
     }
-}
-
-/* Pack `channels` values of `pixels` pixels as [channel][pixels]: channel c of pixel m is
- * x[offset[m] + c * stride_c], or 0 if the pixel isn't inside. */
-LOOP void NAME(pack_pixels)(REAL *restrict to, const REAL *restrict x, const int64_t *offset,
-                            const int *inside, int64_t pixels, int64_t stride_c, int64_t channels)
-{
-    const int64_t apart = offset[1] - offset[0];
-    int all = 1, even = 1;
-    for (int m = 0; m < pixels; m++) {
-        all &= inside[m];
-        even &= offset[m] == offset[0] + m * apart;
-    }
-    if (all && even && (apart == 1 || stride_c == 1))
-        NAME(copy_transposed)(to, pixels, x + offset[0], stride_c, apart, channels, pixels);
-    else if (all)
-        for (int64_t c = 0; c < channels; c++)
-            for (int m = 0; m < pixels; m++)
-                to[c * pixels + m] = x[offset[m] + c * stride_c];
-    else
-        for (int m = 0; m < pixels; m++)
-            for (int64_t c = 0; c < channels; c++)
-                to[c * pixels + m] = inside[m] ? x[offset[m] + c * stride_c] : 0;
 }

@@ -1,172 +1,510 @@
-/* The loops of the pooling rows: windows of one shape, evenly apart, along an output row.
+/* The loops of the pooling rows: every task is an output row, of one channel, or of all of them.
  *
+ * Columns are reduced over a window's taps along d and h first, whole vectors of them, and the
+ * results over the taps along w, so that windows that overlap share the former.
  * Included once per dtype and instruction set (instruction_sets.h).
  */
 #ifndef CNNFAST_POOLING_H
 #define CNNFAST_POOLING_H
 
+#include "pool_windows.h"
+
 enum { MAX, MEAN, ARGMAX };
 
-/* d x h x w taps, and what a step along each moves in x and in the flat index of a plane. */
-typedef struct {
-    int64_t d, h, w;
-    int64_t x_d, x_h, x_w;
-    int64_t index_d, index_h, index_w;
-} Window;
+/* Bytes of columns that are kept while the windows over them are reduced: half of an L1 cache. */
+enum { COLUMN_BYTES = 16384 };
 
-#define max_row(out, out_stride, columns, x, x_stride, window) \
-    SELECT(max_row, out)(out, out_stride, columns, x, x_stride, window)
-#define mean_row(out, out_stride, columns, x, x_stride, window, divisor) \
-    SELECT(mean_row, out)(out, out_stride, columns, x, x_stride, window, divisor)
-#define argmax_row(out, out_stride, columns, x, x_stride, window, indices, indices_stride, first, \
-                   step) \
-    SELECT(argmax_row, out)(out, out_stride, columns, x, x_stride, window, indices, \
-                            indices_stride, first, step)
-#define spread_row(x, x_stride, columns, grad, grad_stride, window, divisor) \
-    SELECT(spread_row, x)(x, x_stride, columns, grad, grad_stride, window, divisor)
-
-/* Gradients of a row divided at a time. */
-enum { SPREAD_COLUMNS = 128 };
+#define max_rows(out, x, pooling, begin, end) SELECT(max_rows, out)(out, x, pooling, begin, end)
+#define mean_rows(out, x, pooling, begin, end) SELECT(mean_rows, out)(out, x, pooling, begin, end)
+#define argmax_rows(out, x, indices, pooling, begin, end) \
+    SELECT(argmax_rows, out)(out, x, indices, pooling, begin, end)
 #endif
 
-/* Reduce LANES windows that begin `x_stride` apart; `found` is where ARGMAX found its value, as a
- * flat index counted from the window's first tap, less than 2^31. */
-INLINE VECTOR NAME(reduce)(const int reduction, const REAL *x, int64_t x_stride,
-                           const Window *window, MASK *found)
+#define COLUMNS ((int64_t)(COLUMN_BYTES / sizeof(REAL)))
+
+/* A sum begins with 0 (which makes -0 a 0), a maximum with the least value. */
+INLINE REAL NAME(start)(const int reduction)
 {
-    VECTOR result = NAME(splat)(reduction == MEAN ? 0 : LEAST);
-    for (int64_t d = 0; d < window->d; d++)
-        for (int64_t h = 0; h < window->h; h++) {
-            const REAL *row = x + d * window->x_d + h * window->x_h;
-            const int64_t index = d * window->index_d + h * window->index_h;
-            for (int64_t w = 0; w < window->w; w++) {
-                const VECTOR value = NAME(load_strided)(row + w * window->x_w, x_stride);
-                /* NaN beats everything, and nothing but NaN beats NaN. */
-                const MASK beats = (MASK)(value > result) | NAME(is_nan)(value);
-                if (reduction == MEAN)
-                    result += value;
-                else
-                    result = NAME(choose)(beats, value, result);
-                if (reduction == ARGMAX) {
-                    const MASK here = (MASK){0} + (LANE)(index + w * window->index_w);
-                    *found = (here & beats) | (*found & ~beats);
-                }
-            }
-        }
-    return result;
+    return reduction == MEAN ? 0 : LEAST;
 }
 
-/* One maximum, and where it is counted from the window's first tap, for windows that span more of a
- * plane than a LANE can count. */
-INLINE REAL NAME(far_maximum)(const REAL *x, const Window *window, int64_t *found)
+INLINE VECTOR NAME(fold)(const int reduction, VECTOR former, VECTOR value)
 {
-    REAL result = LEAST;
-    *found = 0;
-    for (int64_t d = 0; d < window->d; d++)
-        for (int64_t h = 0; h < window->h; h++)
-            for (int64_t w = 0; w < window->w; w++) {
-                const REAL value = x[d * window->x_d + h * window->x_h + w * window->x_w];
-                if (value > result || value != value) {
-                    result = value;
-                    *found = d * window->index_d + h * window->index_h + w * window->index_w;
-                }
-            }
-    return result;
+    return reduction == MEAN ? former + value : NAME(larger)(former, value);
 }
 
-/* Reduce `columns` windows: by vectors, of which the last begins early enough to end with the row,
- * or, where there are fewer, one by one. Windows begin `step` apart in the input row, the first at
- * the flat index `first`. */
-INLINE void NAME(pool_row)(const int reduction, REAL *out, int64_t out_stride, int64_t columns,
-                           const REAL *x, int64_t x_stride, const Window *window, int64_t divisor,
-                           int64_t *indices, int64_t indices_stride, int64_t first, int64_t step)
+INLINE REAL NAME(fold_one)(const int reduction, REAL former, REAL value)
 {
-    const int64_t lanes = columns < LANES ? 1 : LANES;
-    const int empty = window->d == 0 || window->h == 0 || window->w == 0;
-    const int64_t span = (window->d - 1) * window->index_d + (window->h - 1) * window->index_h
-        + (window->w - 1) * window->index_w;
-    if (reduction == ARGMAX && !empty && span > INT32_MAX) {
-        for (int64_t q = 0; q < columns; q++) {
-            int64_t found;
-            out[q * out_stride] = NAME(far_maximum)(x + q * x_stride, window, &found);
-            indices[q * indices_stride] = first + q * step + found;
-        }
-        return;
+    if (reduction == MEAN)
+        return former + value;
+    return value > former || value != value ? value : former;
+}
+
+/* Reduce `lanes` columns side by side over the taps along d and h, of which there are some. */
+INLINE VECTOR NAME(fold_lanes)(const int reduction, const REAL *x, const Window *window,
+                               int64_t lanes)
+{
+#define LOAD(at) (lanes == LANES ? NAME(load)(at) : NAME(load_first)(at, lanes))
+    VECTOR result = LOAD(x);
+    if (window->d == 1 && window->h <= 3) {
+        if (window->h >= 2)
+            result = NAME(fold)(reduction, result, LOAD(x + window->x_h));
+        if (window->h == 3)
+            result = NAME(fold)(reduction, result, LOAD(x + 2 * window->x_h));
+        return result;
     }
-    for (int64_t i = 0; i < columns; i += lanes) {
-        const int64_t q = i + lanes <= columns ? i : columns - lanes;
-        const REAL *at = x + q * x_stride;
-        MASK found = {0};
-        VECTOR result;
-        if (lanes == 1)
-            result = NAME(reduce)(reduction, at, 0, window, &found);
-        else if (x_stride == 1)
-            result = NAME(reduce)(reduction, at, 1, window, &found);
-        else if (x_stride == 2)
-            result = NAME(reduce)(reduction, at, 2, window, &found);
-        else
-            result = NAME(reduce)(reduction, at, x_stride, window, &found);
+    for (int64_t d = 0; d < window->d; d++)
+        for (int64_t h = d == 0; h < window->h; h++)
+            result = NAME(fold)(reduction, result, LOAD(x + d * window->x_d + h * window->x_h));
+    return result;
+#undef LOAD
+}
+
+/* The same of as many of `count` columns as fit in a vector; the other lanes are a start. */
+INLINE VECTOR NAME(fold_columns)(const int reduction, const REAL *x, const Window *window,
+                                 int64_t count)
+{
+    const VECTOR start = NAME(splat)(NAME(start)(reduction));
+    if (count >= LANES)
+        return NAME(fold_lanes)(reduction, x, window, LANES);
+    if (count <= 0)
+        return start;
+    const VECTOR result = NAME(fold_lanes)(reduction, x, window, count);
+    return reduction == MEAN ? result : NAME(choose)(NAME(first_lanes)(count), result, start);
+}
+
+/* A row whose windows of 2 or 3 columns are 1 or 2 apart, in registers: those at the borders as if
+ * there were columns of starts around, `before` of them in front. */
+INLINE void NAME(slide)(const int reduction, const int step, const int taps, const int before,
+                        REAL *out, const REAL *x, const Pooling *pooling, const Window *window)
+{
+    const int64_t width = pooling->problem.w, columns = pooling->problem.q;
+    const int64_t divisor = divisor_of(pooling, window, pooling->first);
+    const Window taps_dh = *window;
+    VECTOR former = NAME(splat)(NAME(start)(reduction));
+    VECTOR here = NAME(fold_columns)(reduction, x, &taps_dh, width);
+    const REAL *ahead = x + (window->h + step) * window->x_h;
+    for (int64_t q = 0, w = LANES; q < columns; q += LANES, w += step * LANES) {
+        VECTOR tap[3];
+        VECTOR next = NAME(fold_columns)(reduction, x + w, &taps_dh, width - w);
+        /* A row that is read beside others is no stream that a processor sees; what follows them
+         * in memory, asked for in order, is: from the third level of the cache 49 GB/s, not 16. */
+        for (int i = 0; i < step * step; i++)
+            __builtin_prefetch(ahead + q * step * step + i * LANES);
+        if (step == 1) {
+            tap[before] = here;
+            tap[before + 1] = NAME(from_second)(here, next);
+            if (before)
+                tap[0] = NAME(from_last)(former, here);
+            else
+                tap[2] = NAME(from_third)(here, next);
+            former = here;
+        } else {
+            const VECTOR even = NAME(even)(here, next), odd = NAME(odd)(here, next);
+            next = NAME(fold_columns)(reduction, x + w + LANES, &taps_dh, width - w - LANES);
+            tap[before] = even;
+            tap[before + 1] = odd;
+            if (before)
+                tap[0] = NAME(from_last)(former, odd);
+            else
+                tap[2] = NAME(from_second)(even, next);
+            former = odd;
+        }
+        here = next;
+        VECTOR result = tap[0];
+        if (reduction == MEAN)
+            result += NAME(splat)(0);
+        for (int s = 1; s < taps; s++)
+            result = NAME(fold)(reduction, result, tap[s]);
         if (reduction == MEAN)
             result = NAME(divide)(result, divisor);
-        NAME(store_strided)(out + q * out_stride, out_stride, result, lanes);
-        if (reduction == ARGMAX)
-            for (int64_t lane = 0; lane < lanes; lane++)
-                indices[(q + lane) * indices_stride] =
-                    empty ? -1 : first + (q + lane) * step + found[lane];
+        if (columns - q >= LANES)
+            NAME(store)(out + q, result);
+        else
+            NAME(store_first)(out + q, result, columns - q);
     }
 }
 
-LOOP void NAME(max_row)(REAL *out, int64_t out_stride, int64_t columns, const REAL *x,
-                        int64_t x_stride, const Window *window)
-{
-    NAME(pool_row)(MAX, out, out_stride, columns, x, x_stride, window, 1, NULL, 0, 0, 0);
-}
+/* Each kind by itself, with registers of its own. */
+#define SLIDE(name, reduction, step, taps, before) \
+    LOOP __attribute__((noinline)) void NAME(name)(REAL *out, const REAL *x, \
+                                                   const Pooling *pooling, const Window *window) \
+    { \
+        NAME(slide)(reduction, step, taps, before, out, x, pooling, window); \
+    }
+SLIDE(max_2_by_1, MAX, 1, 2, 0)
+SLIDE(max_3_by_1, MAX, 1, 3, 0)
+SLIDE(max_3_by_1_padded, MAX, 1, 3, 1)
+SLIDE(max_2_by_2, MAX, 2, 2, 0)
+SLIDE(max_3_by_2, MAX, 2, 3, 0)
+SLIDE(max_3_by_2_padded, MAX, 2, 3, 1)
+SLIDE(mean_2_by_1, MEAN, 1, 2, 0)
+SLIDE(mean_3_by_1, MEAN, 1, 3, 0)
+SLIDE(mean_3_by_1_padded, MEAN, 1, 3, 1)
+SLIDE(mean_2_by_2, MEAN, 2, 2, 0)
+SLIDE(mean_3_by_2, MEAN, 2, 3, 0)
+SLIDE(mean_3_by_2_padded, MEAN, 2, 3, 1)
+#undef SLIDE
 
-LOOP void NAME(mean_row)(REAL *out, int64_t out_stride, int64_t columns, const REAL *x,
-                         int64_t x_stride, const Window *window, int64_t divisor)
+/* Reduce the window of an output column by itself. */
+INLINE REAL NAME(fold_window)(const int reduction, const REAL *x, const Pooling *pooling,
+                              const Window *window, int64_t q)
 {
-    NAME(pool_row)(MEAN, out, out_stride, columns, x, x_stride, window, divisor, NULL, 0, 0, 0);
-}
-
-LOOP void NAME(argmax_row)(REAL *out, int64_t out_stride, int64_t columns, const REAL *x,
-                           int64_t x_stride, const Window *window, int64_t *indices,
-                           int64_t indices_stride, int64_t first, int64_t step)
-{
-    NAME(pool_row)(ARGMAX, out, out_stride, columns, x, x_stride, window, 1, indices,
-                   indices_stride, first, step);
-}
-
-/* to[i * stride] += from[i * from_stride] for i < count. */
-INLINE void NAME(add_run)(REAL *restrict to, int64_t stride, const REAL *restrict from,
-                          int64_t from_stride, int64_t count)
-{
-    if (stride == 1)
-        for (int64_t i = 0; i < count; i++)
-            to[i] += from[i * from_stride];
-    else
-        for (int64_t i = 0; i < count; i++)
-            to[i * stride] += from[i * from_stride];
-}
-
-/* Add grad[q * grad_stride] / divisor to every tap of window q, for q < columns. A place gets its
- * gradients in the order of q: the last tap of all windows comes first. */
-LOOP void NAME(spread_row)(REAL *x, int64_t x_stride, int64_t columns, const REAL *grad,
-                           int64_t grad_stride, const Window *window, int64_t divisor)
-{
-    REAL share[SPREAD_COLUMNS];
-    for (int64_t first = 0; first < columns; first += SPREAD_COLUMNS) {
-        const int64_t left = columns - first;
-        const int64_t count = left < SPREAD_COLUMNS ? left : SPREAD_COLUMNS;
-        for (int64_t q = 0; q < count; q++)
-            share[q] = grad[(first + q) * grad_stride] / (REAL)divisor;
+    const int64_t *in_w = pooling->in_w + 3 * q;
+    REAL result = NAME(start)(reduction);
+    for (int64_t w = in_w[0]; w < in_w[1]; w += pooling->problem.dilation_w) {
+        const REAL *column = x + w * pooling->x.w;
+        REAL value = *column;
         for (int64_t d = 0; d < window->d; d++)
-            for (int64_t h = 0; h < window->h; h++) {
-                REAL *row = x + first * x_stride + d * window->x_d + h * window->x_h;
-                if (count == 1)
-                    NAME(add_run)(row, window->x_w, share, 0, window->w);
-                else
-                    for (int64_t w = window->w - 1; w >= 0; w--)
-                        NAME(add_run)(row + w * window->x_w, x_stride, share, 1, count);
+            for (int64_t h = d == 0; h < window->h; h++)
+                value = NAME(fold_one)(
+                    reduction, value, column[d * window->x_d + h * window->x_h]);
+        result = NAME(fold_one)(reduction, result, value);
+    }
+    return reduction == MEAN ? NAME(quotient)(result, divisor_of(pooling, window, q)) : result;
+}
+
+/* The same from the reduced columns of a row, `column` being the first that it has. */
+INLINE REAL NAME(fold_taps)(const int reduction, const REAL *column, int64_t taps, int64_t dilation)
+{
+    REAL result = NAME(start)(reduction);
+    for (int64_t s = 0; s < taps; s++)
+        result = NAME(fold_one)(reduction, result, column[s * dilation]);
+    return result;
+}
+
+/* Reduce `count` columns of a row, any stride apart, and keep them. */
+INLINE void NAME(keep_columns)(const int reduction, REAL *to, const REAL *x, int64_t stride,
+                               const Window *window, int64_t count)
+{
+    int64_t w = 0;
+    if (stride != 1) {
+        for (; w < count; w++)
+            to[w] = x[w * stride];
+        for (int64_t d = 0; d < window->d; d++)
+            for (int64_t h = d == 0; h < window->h; h++)
+                for (w = 0; w < count; w++)
+                    to[w] = NAME(fold_one)(
+                        reduction, to[w], x[d * window->x_d + h * window->x_h + w * stride]);
+        return;
+    }
+    if (window->d * window->h > 4 && count >= 8 * LANES) {
+        /* Row after row, as memory is read best. */
+        memcpy(to, x, count * sizeof(REAL));
+        for (int64_t d = 0; d < window->d; d++)
+            for (int64_t h = d == 0; h < window->h; h++) {
+                const REAL *row = x + d * window->x_d + h * window->x_h;
+                for (w = 0; w + LANES <= count; w += LANES)
+                    NAME(store)(to + w, NAME(fold)(reduction, NAME(load)(to + w), NAME(load)(row + w)));
+                for (; w < count; w++)
+                    to[w] = NAME(fold_one)(reduction, to[w], row[w]);
             }
+        return;
+    }
+    /* Side by side, which hides how long an operation takes. */
+    for (; w + 4 * LANES <= count; w += 4 * LANES) {
+        VECTOR sum[4];
+        for (int i = 0; i < 4; i++)
+            sum[i] = NAME(load)(x + w + i * LANES);
+        for (int64_t d = 0; d < window->d; d++)
+            for (int64_t h = d == 0; h < window->h; h++)
+                for (int i = 0; i < 4; i++)
+                    sum[i] = NAME(fold)(
+                        reduction, sum[i],
+                        NAME(load)(x + d * window->x_d + h * window->x_h + w + i * LANES));
+        for (int i = 0; i < 4; i++)
+            NAME(store)(to + w + i * LANES, sum[i]);
+    }
+    for (; w < count; w += LANES) {
+        const VECTOR sum = NAME(fold_columns)(reduction, x + w, window, count - w);
+        NAME(store_first)(to + w, sum, count - w < LANES ? count - w : LANES);
     }
 }
+
+/* Output columns q .. end-1 read the columns low .. high-1, no more than `limit` of them. */
+typedef struct {
+    int64_t end, low, high;
+} NAME(Part);
+
+INLINE NAME(Part) NAME(part_from)(const Pooling *pooling, int64_t q, int64_t limit)
+{
+    NAME(Part) part = {pooling->problem.q, 0, pooling->problem.w};
+    const int64_t *first = pooling->in_w + 3 * q;
+    const int64_t span = first[1] - first[0];
+    if (part.high <= limit)
+        return part;
+    if (q >= pooling->first && q < pooling->end && span <= limit) {
+        const int64_t more = pooling->step ? (limit - span) / pooling->step : pooling->end;
+        part.end = more < pooling->end - q ? q + more + 1 : pooling->end;
+        part.low = first[0];
+        part.high = pooling->in_w[3 * part.end - 2];
+        return part;
+    }
+    part = (NAME(Part)){q, part.high, 0};
+    for (; part.end < (q < pooling->first ? pooling->first : pooling->problem.q); part.end++) {
+        const int64_t *in_w = pooling->in_w + 3 * part.end;
+        const int64_t low = in_w[0] < part.low ? in_w[0] : part.low;
+        const int64_t high = in_w[1] > part.high ? in_w[1] : part.high;
+        if (high - low > limit)
+            break;
+        part.low = low;
+        part.high = high;
+    }
+    return part;
+}
+
+/* Every fourth of 4 LANES elements. */
+INLINE VECTOR NAME(every_fourth)(const REAL *from)
+{
+    const VECTOR low = NAME(even)(NAME(load)(from), NAME(load)(from + LANES));
+    const VECTOR high = NAME(even)(NAME(load)(from + 2 * LANES), NAME(load)(from + 3 * LANES));
+    return NAME(even)(low, high);
+}
+
+/* Reduce the windows of a row from output column q on whose columns fit in `kept`; the next q. */
+INLINE int64_t NAME(fold_stretch)(const int reduction, REAL *out, const REAL *x, REAL *kept,
+                                  const Pooling *pooling, const Window *window, int64_t q)
+{
+    const int64_t dilation = pooling->problem.dilation_w, stride = pooling->out.w;
+    const int64_t *in_w = pooling->in_w;
+    const NAME(Part) part = NAME(part_from)(pooling, q, COLUMNS);
+    const int64_t end = part.end, low = part.low, high = part.high;
+    if (end == q) {
+        out[q * stride] = NAME(fold_window)(reduction, x, pooling, window, q);
+        return q + 1;
+    }
+    NAME(keep_columns)(reduction, kept, x + low * pooling->x.w, pooling->x.w, window, high - low);
+    while (q < end) {
+        const int64_t inner = pooling->end < end ? pooling->end : end;
+        const int64_t divisor = divisor_of(pooling, window, q);
+        const REAL *columns = kept + in_w[3 * q] - low;
+        if (q < pooling->first || q + LANES > inner) {
+            const int64_t taps = taps_of(in_w + 3 * q, dilation);
+            const REAL result = NAME(fold_taps)(reduction, columns, taps, dilation);
+            out[q * stride] = reduction == MEAN ? NAME(quotient)(result, divisor) : result;
+            q++;
+            continue;
+        }
+        VECTOR result = NAME(splat)(NAME(start)(reduction));
+        for (int64_t s = 0; s < pooling->taps; s++) {
+            const REAL *tap = columns + s * dilation;
+            const VECTOR value = pooling->step == 1 ? NAME(load)(tap)
+                : pooling->step == 2                ? NAME(load_strided)(tap, 2)
+                : pooling->step == 4                ? NAME(every_fourth)(tap)
+                                                    : NAME(load_strided)(tap, pooling->step);
+            result = NAME(fold)(reduction, result, value);
+        }
+        if (reduction == MEAN)
+            result = NAME(divide)(result, divisor);
+        NAME(store_strided)(out + q * stride, stride, result, LANES);
+        q += LANES;
+    }
+    return end;
+}
+
+/* Reduce LANES rows of few windows side by side. */
+INLINE void NAME(fold_rows)(const int reduction, REAL *out, const REAL *x, REAL *kept,
+                            const Pooling *pooling, Row row)
+{
+    const int64_t pitch = pooling->problem.w, dilation = pooling->problem.dilation_w;
+    REAL *to[LANES];
+    Window windows[LANES];
+    for (int lane = 0; lane < LANES; lane++, row = row_after(pooling, row)) {
+        int64_t offset;
+        windows[lane] = window_of(pooling, row, &offset);
+        to[lane] = out + offset_of(&pooling->out, row);
+        if (windows[lane].d == 0 || windows[lane].h == 0)
+            for (int64_t w = 0; w < pitch; w++)
+                kept[lane * pitch + w] = NAME(start)(reduction);
+        else
+            NAME(keep_columns)(reduction, kept + lane * pitch, x + offset, pooling->x.w,
+                               &windows[lane], pitch);
+    }
+    for (int64_t q = 0; q < pooling->problem.q; q++) {
+        const int64_t *in_w = pooling->in_w + 3 * q;
+        VECTOR result = NAME(splat)(NAME(start)(reduction));
+        for (int64_t w = in_w[0]; w < in_w[1]; w += dilation)
+            result = NAME(fold)(reduction, result, NAME(load_strided)(kept + w, pitch));
+        for (int lane = 0; lane < LANES; lane++)
+            to[lane][q * pooling->out.w] = reduction != MEAN ? result[lane]
+                : NAME(quotient)(result[lane], divisor_of(pooling, &windows[lane], q));
+    }
+}
+
+/* The windows of output columns q .. end-1 from kept columns of some channels, which lie side by
+ * side; `kept` begins with column `low`. */
+INLINE void NAME(fold_pixels)(const int reduction, REAL *out, const REAL *kept,
+                              const Pooling *pooling, const Window *window, int64_t q,
+                              NAME(Part) part, int64_t channels)
+{
+    for (; q < part.end; q++) {
+        const int64_t *in_w = pooling->in_w + 3 * q;
+        const int64_t taps = taps_of(in_w, pooling->problem.dilation_w);
+        const int64_t divisor = divisor_of(pooling, window, q);
+        const int64_t step = pooling->problem.dilation_w * channels;
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const REAL *column = kept + (in_w[0] - part.low) * channels + c;
+            REAL *to = out + q * pooling->out.w + c;
+            VECTOR result = NAME(splat)(NAME(start)(reduction));
+            for (int64_t s = 0; s < taps; s++)
+                result = NAME(fold)(reduction, result, NAME(load)(column + s * step));
+            if (reduction == MEAN)
+                result = NAME(divide)(result, divisor);
+            if (channels - c >= LANES)
+                NAME(store)(to, result);
+            else
+                NAME(store_first)(to, result, channels - c);
+        }
+    }
+}
+
+/* A window of more columns than can be kept of all channels: a part of them after the other, and
+ * what they give so far in `out`. */
+INLINE void NAME(fold_wide)(const int reduction, REAL *out, const REAL *x, REAL *kept,
+                            const Pooling *pooling, const Window *window, int64_t q,
+                            int64_t channels)
+{
+    const int64_t *in_w = pooling->in_w + 3 * q;
+    const int64_t dilation = pooling->problem.dilation_w, taps = taps_of(in_w, dilation);
+    const int64_t divisor = divisor_of(pooling, window, q), some = COLUMNS / channels;
+    const int64_t step = dilation * pooling->x.w;
+    const REAL start = NAME(start)(reduction);
+    for (int64_t c = 0; c < channels; c++)
+        out[c] = reduction == MEAN && taps == 0 ? NAME(quotient)(start, divisor) : start;
+    for (int64_t s = 0; s < taps; s += some) {
+        const int64_t count = taps - s < some ? taps - s : some;
+        if (step == channels)
+            NAME(keep_columns)(reduction, kept, x + s * step, 1, window, count * channels);
+        else
+            for (int64_t i = 0; i < count; i++)
+                NAME(keep_columns)(reduction, kept + i * channels, x + (s + i) * step, 1, window,
+                                   channels);
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const int64_t lanes = channels - c < LANES ? channels - c : LANES;
+            VECTOR result = NAME(load_first)(out + c, lanes);
+            for (int64_t i = 0; i < count; i++)
+                result = NAME(fold)(reduction, result, NAME(load)(kept + i * channels + c));
+            if (reduction == MEAN && s + count == taps)
+                result = NAME(divide)(result, divisor);
+            NAME(store_first)(out + c, result, lanes);
+        }
+    }
+}
+
+/* A row of several channels, which lie side by side: blocks of them, of which `kept` holds the columns
+ * of two windows or more if it can. */
+INLINE void NAME(fold_channels)(const int reduction, REAL *out, const REAL *x, REAL *kept,
+                                const Pooling *pooling, const Window *window, int64_t all,
+                                int64_t widest)
+{
+    const int64_t room = COLUMNS / (2 * widest + 1);
+    const int wide = room < all && room < 4 * LANES;
+    const int64_t most = wide ? COLUMNS / 2 : room / LANES * LANES;
+    const int64_t block = all < most || all <= room ? all : most;
+    for (int64_t c = 0; c < all; c += block) {
+        const int64_t channels = all - c < block ? all - c : block;
+        for (int64_t q = 0; q < pooling->problem.q;) {
+            if (wide) {
+                NAME(fold_wide)(reduction, out + q * pooling->out.w + c,
+                                x + pooling->in_w[3 * q] * pooling->x.w + c, kept, pooling, window,
+                                q, channels);
+                q++;
+                continue;
+            }
+            const NAME(Part) part = NAME(part_from)(pooling, q, COLUMNS / channels);
+            const REAL *from = x + part.low * pooling->x.w + c;
+            if (pooling->x.w == channels)
+                NAME(keep_columns)(reduction, kept, from, 1, window,
+                                   (part.high - part.low) * channels);
+            else
+                for (int64_t w = 0; w < part.high - part.low; w++)
+                    NAME(keep_columns)(reduction, kept + w * channels, from + w * pooling->x.w, 1,
+                                       window, channels);
+            NAME(fold_pixels)(reduction, out + c, kept, pooling, window, q, part, channels);
+            q = part.end;
+        }
+    }
+}
+
+/* A row of windows that are empty. */
+INLINE void NAME(clear_row)(const int reduction, REAL *out, const Pooling *pooling,
+                            const Window *window, int64_t channels)
+{
+    for (int64_t q = 0; q < pooling->problem.q; q++) {
+        REAL value = NAME(start)(reduction);
+        if (reduction == MEAN)
+            value = NAME(quotient)(value, divisor_of(pooling, window, q));
+        for (int64_t c = 0; c < channels; c++)
+            out[q * pooling->out.w + c] = value;
+    }
+}
+
+/* A row whose windows slide. */
+INLINE void NAME(slide_row)(const int reduction, REAL *out, const REAL *x, const Pooling *pooling,
+                            const Window *window)
+{
+    typedef void Slide(REAL *out, const REAL *x, const Pooling *pooling, const Window *window);
+    static Slide *const slides[2][2][3] = {
+        {{NAME(max_2_by_1), NAME(max_3_by_1), NAME(max_3_by_1_padded)},
+         {NAME(max_2_by_2), NAME(max_3_by_2), NAME(max_3_by_2_padded)}},
+        {{NAME(mean_2_by_1), NAME(mean_3_by_1), NAME(mean_3_by_1_padded)},
+         {NAME(mean_2_by_2), NAME(mean_3_by_2), NAME(mean_3_by_2_padded)}},
+    };
+    slides[reduction == MEAN][pooling->step - 1][pooling->taps + pooling->slides - 3](
+        out, x, pooling, window);
+    if (reduction == MEAN)
+        for (int64_t q = 0; q < pooling->problem.q; q++) {
+            if (q == pooling->first)
+                q = pooling->end;
+            if (q < pooling->problem.q
+                && pooling->in_w[3 * q + 2] != pooling->in_w[3 * pooling->first + 2])
+                out[q] = NAME(fold_window)(reduction, x, pooling, window, q);
+        }
+}
+
+/* Tasks begin .. end-1. */
+INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, const Pooling *pooling,
+                             int64_t begin, int64_t end)
+{
+    /* Vectors may be read beyond the columns. */
+    REAL kept[COLUMNS + LANES];
+    const int few = pooling->problem.q < LANES && pooling->problem.w * LANES <= COLUMNS;
+    const int64_t widest = widest_of(pooling);
+    Row row = row_of(pooling, begin);
+    while (begin < end) {
+        int64_t offset, q = 0, rows = 1;
+        const int64_t channels = channels_from(pooling, row, end - begin);
+        const Window window = window_of(pooling, row, &offset);
+        const REAL *from = x + offset;
+        REAL *to = out + offset_of(&pooling->out, row);
+        if (window.d == 0 || window.h == 0)
+            NAME(clear_row)(reduction, to, pooling, &window, channels);
+        else if (pooling->channels_last)
+            NAME(fold_channels)(reduction, to, from, kept, pooling, &window, channels, widest);
+        else if (pooling->slides)
+            NAME(slide_row)(reduction, to, from, pooling, &window);
+        else if (few && end - begin >= LANES) {
+            NAME(fold_rows)(reduction, out, x, kept, pooling, row);
+            rows = LANES;
+        } else
+            while (q < pooling->problem.q)
+                q = NAME(fold_stretch)(reduction, to, from, kept, pooling, &window, q);
+        for (begin += rows * channels; rows > 0; rows--)
+            row = row_after(pooling, row);
+    }
+}
+
+LOOP void NAME(max_rows)(REAL *out, const REAL *x, const Pooling *pooling, int64_t begin,
+                         int64_t end)
+{
+    NAME(fold_tasks)(MAX, out, x, pooling, begin, end);
+}
+
+LOOP void NAME(mean_rows)(REAL *out, const REAL *x, const Pooling *pooling, int64_t begin,
+                          int64_t end)
+{
+    NAME(fold_tasks)(MEAN, out, x, pooling, begin, end);
+}
+
+#include "argmax.h"
+#undef COLUMNS

@@ -1,5 +1,5 @@
-/* Matrices transposed in registers, a block of BLOCK x BLOCK elements at a time, for microkernel.h.
- * Included once per dtype and instruction set.
+/* Matrices transposed in registers, a block of BLOCK x BLOCK elements at a time, for microkernel.h
+ * and wgrad.h. Included once per dtype and instruction set.
  */
 #undef BLOCK
 #undef PIECE
@@ -30,6 +30,8 @@
 #endif
 
 #ifndef ROUND
+/* Out-channels of a weight panel. */
+#define WIDTH ((int)(64 / sizeof(REAL)))
 #define SHUFFLE_PIECES(...) SHUFFLE(PIECE_MASK, low, high, __VA_ARGS__)
 #define ROUND(FIRST, SECOND)                                          \
     for (int j = 0; j < BLOCK / 2; j++) {                             \
@@ -41,6 +43,8 @@
 
 #define copy_transposed(to, to_stride, from, stride_i, stride_j, rows, columns) \
     SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
+#define pack_taps(to, from, stride_k, rows, channels, taps) \
+    SELECT(pack_taps, to)(to, from, stride_k, rows, channels, taps)
 #endif
 
 /* Vector i becomes the elements i of the BLOCK vectors. */
@@ -141,4 +145,51 @@ LOOP void NAME(copy_transposed)(REAL *restrict to, int64_t to_stride, const REAL
         for (int64_t j = 0; j < columns; j++)
             for (int64_t i = 0; i < rows; i++)
                 to[i * to_stride + j] = from[i * stride_i + j * stride_j];
+}
+
+/* Where the transposed columns of a block go: the next one to `to` + tap * channels + c. */
+typedef struct {
+    int64_t c, tap;
+} NAME(Column);
+
+/* A block of pack_taps, `rows` x `columns` of it used. */
+INLINE NAME(Column) NAME(pack_block)(REAL *restrict to, const REAL *restrict from,
+                                     int64_t stride_k, int64_t rows, int64_t columns,
+                                     int64_t channels, int64_t taps, NAME(Column) at)
+{
+    PIECE row[BLOCK];
+    for (int i = 0; i < BLOCK; i++) {
+        REAL edge[BLOCK] = {0};
+        if (i < rows && columns < BLOCK)
+            memcpy(edge, from + i * stride_k, columns * sizeof(REAL));
+        memcpy(&row[i], i < rows && columns == BLOCK ? from + i * stride_k : edge, sizeof row[i]);
+    }
+    NAME(transpose)(row);
+    for (int i = 0; i < BLOCK && i < columns; i++) {
+        memcpy(to + (at.tap * channels + at.c) * WIDTH, &row[i], sizeof row[i]);
+        if (++at.tap == taps) {
+            at.tap = 0;
+            at.c++;
+        }
+    }
+    return at;
+}
+
+/* to[tap][c][k] = from[k * stride_k + c * taps + tap] for k < rows, zeros for the others of a panel
+ * of WIDTH: weights whose taps and channels lie side by side, as in (K, C, R, S). */
+LOOP void NAME(pack_taps)(REAL *restrict to, const REAL *restrict from, int64_t stride_k,
+                          int64_t rows, int64_t channels, int64_t taps)
+{
+    const int64_t length = channels * taps;
+    for (int64_t k = 0; k < WIDTH; k += BLOCK) {
+        const int64_t height = rows - k;
+        NAME(Column) at = {0, 0};
+        for (int64_t j = 0; j < length; j += BLOCK)
+            if (height >= BLOCK && length - j >= BLOCK)
+                at = NAME(pack_block)(to + k, from + k * stride_k + j, stride_k, BLOCK, BLOCK,
+                                      channels, taps, at);
+            else
+                at = NAME(pack_block)(to + k, from + k * stride_k + j, stride_k, height,
+                                      length - j < BLOCK ? length - j : BLOCK, channels, taps, at);
+    }
 }

@@ -26,46 +26,13 @@ typedef struct {
 #define SUM_ELEMENTS (SUM_BYTES / (int)sizeof(REAL))
 /* Out-channels and taps whose sums fit the registers. */
 #undef FILTERS
-#undef CHOICE
 #if HAS_AVX512
 #define FILTERS 4
-#define CHOICE uint32_t
 #else
 #define FILTERS 2
-#define CHOICE MASK
 #endif
 
-/* The elements from[i * stride] for the chosen lanes i; zeros for others, unread. */
-INLINE VECTOR NAME(load_chosen)(const REAL *from, int64_t stride, CHOICE chosen)
-{
-#if HAS_AVX512
-    if (stride == 1)
-        return INTRINSIC(maskz_loadu)(chosen, from);
-#elif HAS_AVX2
-    if (stride == 1)
-        return INTRINSIC(maskload)(from, (__m256i)chosen);
-#endif
-    REAL element[LANES];
-    for (int lane = 0; lane < LANES; lane++)
-#if HAS_AVX512
-        element[lane] = chosen >> lane & 1 ? from[lane * stride] : 0;
-#else
-        element[lane] = chosen[lane] ? from[lane * stride] : 0;
-#endif
-    return NAME(load)(element);
-}
-
-/* Which of the positions first, first + 1, ... of a vector are low .. high - 1. */
-INLINE CHOICE NAME(choose_between)(int64_t low, int64_t high, int64_t first)
-{
-    low = low < first ? 0 : low - first < LANES ? low - first : LANES;
-    high = high < first ? 0 : high - first < LANES ? high - first : LANES;
-#if HAS_AVX512
-    return ((1u << high) - 1) & ~((1u << low) - 1);
-#else
-    return NAME(first_lanes)(high) & ~NAME(first_lanes)(low);
-#endif
-}
+#include "chosen.h"
 
 /* What load_columns takes for the columns low .. high - 1 of a vector that begins with q. With
  * stride 2 it loads twice, the elements between columns as well: inside, if those beside are. */

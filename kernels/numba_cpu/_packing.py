@@ -14,7 +14,6 @@ from typing import Any
 from ._activation import apply_function, finish_tile
 from ._compile import task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
-from ._microkernel import finish_tile
 from ._queue import next_tasks
 from ._vector import element_stride, lanes, prefetch_to_write, store
 

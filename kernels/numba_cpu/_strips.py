@@ -22,6 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import _vector
+from ._activation import activation_of, finished
 from ._vector import INT64
 
 #: Taps and stride along both axes that have a function, and the output rows of one.
@@ -203,11 +204,11 @@ def _strip_function(module: Any, vector: ir.VectorType, taps: int, stride: int) 
     with builder.if_then(biased):
         builder.store(builder.load(bias), added)
     added_vector = _vector.splat(builder, vector, builder.load(added))
-    low, high = _vector.activation_limits(builder, vector, activation)
+    how = activation_of(builder, vector, activation)
     whole = builder.icmp_signed(">=", used, INT64(vector.count))
     for p, register in enumerate(sums):
         with builder.if_then(builder.icmp_signed("<", INT64(p), rows)):
-            y = _vector.finished(builder, builder.load(register), added_vector, low, high)
+            y = finished(builder, builder.load(register), added_vector, how)
             place = builder.gep(out, [builder.mul(out_row, INT64(p))])
             with builder.if_else(whole) as (then, otherwise):
                 with then:

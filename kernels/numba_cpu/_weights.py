@@ -7,9 +7,9 @@ x          1-D    copied input, the weights of a tile side by side          IN
 gradients  1-D    packed panels, ``gap`` apart, each read in order          IN
 sums       1-D    from zero, or from their former content                   IN/OUT
 Accumulates in the dtype, one fused multiply-add per product, in the order i, j. Scratch: none.
-Why: 12 weights x 2 vectors of 64 bytes are 24 of AVX-512's 32 registers, 6 weights x 2 of 32 bytes 12
-of AVX2's 16. Weights that are neighbours need one pointer, where the pixels of ``_microkernel`` need
-one each. Each size is a function of its own, as there.
+Why: 12 weights x 2 vectors of 64 bytes are 24 of AVX-512's 32 registers, 6 weights x 2 of 32 bytes
+12 of AVX2's 16. Weights that are neighbours need one pointer, where the pixels of ``_microkernel``
+need one each. Each size is a function of its own, as there.
 Source: Georganas et al. 2018 (1808.05567), the update pass.
 """
 
@@ -22,7 +22,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..blocking import TILE_BYTES, WGRAD_WEIGHTS
+from ..blocking import TILE_BYTES
+from ..blocking_gradients import WGRAD_WEIGHTS
 from . import _vector
 from ._compile import tile
 from ._vector import INT64

@@ -258,5 +258,5 @@ def tiles(
 
 
 fprop = drivers.fprop(blocking.gemm_cut, tiles, pack_weight)
-dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_tiles)
+dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_panels)
 wgrad = adjoints.wgrad(fprop)

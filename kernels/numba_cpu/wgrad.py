@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import blocking, drivers
+from .. import blocking_gradients, drivers
 from ._compile import task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
 from ._packing import fill_zero
@@ -240,4 +240,4 @@ def finish(sums: Any, out: Any, problem: Any, cut: Any, queue: Any) -> None:
         begin, end = next_tasks(queue, begin, end)
 
 
-wgrad = drivers.wgrad(blocking.wgrad_cut, tiles, finish)
+wgrad = drivers.wgrad(blocking_gradients.wgrad_cut, tiles, finish)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import blocking, drivers, shapes
+from .. import blocking_gradients, drivers, shapes
 from ._compile import task_range, tile, whole_tile
 from ._dots import TAPS, WHOLE_VECTORS, edge_dots, whole_dots
 from ._packing import fill_zero
@@ -164,5 +164,5 @@ def finish(sums: Any, out: Any, problem: Any, cut: Any, queue: Any) -> None:
         begin, end = next_tasks(queue, begin, end)
 
 
-_skipping_padding = drivers.wgrad(blocking.wgrad_direct_cut, tiles, finish)
+_skipping_padding = drivers.wgrad(blocking_gradients.wgrad_direct_cut, tiles, finish)
 wgrad = drivers.wgrad_multiplying_padding(_skipping_padding)

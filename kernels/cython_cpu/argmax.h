@@ -1,0 +1,154 @@
+/* Maxima with their indices, included by pooling.h: taps one after another in the order d, h, w,
+ * since of equal ones the first counts, and of several NaN the last. */
+
+/* Reduce `lanes` windows that begin `stride` apart; `*found` is where their values are, as a flat
+ * index counted from the window's first tap, less than 2^31. */
+INLINE VECTOR NAME(find_lanes)(const REAL *x, int64_t stride, int64_t lanes,
+                               const Pooling *pooling, const Window *window, int64_t taps,
+                               MASK *found)
+{
+    const int64_t dilation = pooling->problem.dilation_w, x_w = dilation * pooling->x.w;
+    VECTOR best = NAME(splat)(LEAST);
+    *found = (MASK){0};
+    for (int64_t d = 0; d < window->d; d++)
+        for (int64_t h = 0; h < window->h; h++) {
+            const REAL *tap = x + d * window->x_d + h * window->x_h;
+            const int64_t index = d * window->index_d + h * window->index_h;
+            for (int64_t s = 0; s < taps; s++, tap += x_w) {
+                const VECTOR value = lanes == LANES ? NAME(load_strided)(tap, stride)
+                                                    : NAME(load_first)(tap, lanes);
+                const MASK here = (MASK){0} + (LANE)(index + s * dilation);
+                NAME(keep_larger)(value, here, &best, found);
+            }
+        }
+    return best;
+}
+
+/* The maximum of one window, and where it is counted from the first tap. */
+INLINE REAL NAME(find_one)(const REAL *x, const Pooling *pooling, const Window *window,
+                           int64_t taps, int64_t *found)
+{
+    const int64_t dilation = pooling->problem.dilation_w;
+    REAL best = LEAST;
+    *found = 0;
+    for (int64_t d = 0; d < window->d; d++)
+        for (int64_t h = 0; h < window->h; h++)
+            for (int64_t s = 0; s < taps; s++) {
+                const REAL value =
+                    x[d * window->x_d + h * window->x_h + s * dilation * pooling->x.w];
+                if (value > best || value != value) {
+                    best = value;
+                    *found = d * window->index_d + h * window->index_h + s * dilation;
+                }
+            }
+    return best;
+}
+
+/* Write the first `lanes` indices: `first`, and `step` more from one to the next, and `found`. */
+INLINE void NAME(store_indices)(int64_t *to, int64_t stride, int64_t first, int64_t step,
+                                MASK found, int64_t lanes)
+{
+    LANE element[LANES];
+    memcpy(element, &found, sizeof element);
+    if (stride == 1 && lanes == LANES)
+        for (int lane = 0; lane < LANES; lane++)
+            to[lane] = first + lane * step + element[lane];
+    else
+        for (int64_t lane = 0; lane < lanes; lane++)
+            to[lane * stride] = first + lane * step + element[lane];
+}
+
+/* A row of one channel. */
+INLINE void NAME(find_row)(REAL *out, const REAL *x, int64_t *indices, const Pooling *pooling,
+                           const Window *window)
+{
+    const int64_t stride = pooling->out.w, step = pooling->step * pooling->x.w;
+    const int64_t span = (window->d - 1) * window->index_d + window->h * window->index_h;
+    for (int64_t q = 0; q < pooling->problem.q;) {
+        const int64_t *in_w = pooling->in_w + 3 * q;
+        const int64_t taps = taps_of(in_w, pooling->problem.dilation_w);
+        const int64_t first = window->index + in_w[0];
+        const REAL *from = x + in_w[0] * pooling->x.w;
+        MASK found;
+        VECTOR best;
+        if (q < pooling->first || q + LANES > pooling->end || span > INT32_MAX || taps == 0) {
+            int64_t at;
+            out[q * stride] = NAME(find_one)(from, pooling, window, taps, &at);
+            indices[q * pooling->indices.w] = taps == 0 ? -1 : first + at;
+            q++;
+            continue;
+        }
+        if (step == 1)
+            best = NAME(find_lanes)(from, 1, LANES, pooling, window, taps, &found);
+        else if (step == 2)
+            best = NAME(find_lanes)(from, 2, LANES, pooling, window, taps, &found);
+        else
+            best = NAME(find_lanes)(from, step, LANES, pooling, window, taps, &found);
+        NAME(store_strided)(out + q * stride, stride, best, LANES);
+        NAME(store_indices)(indices + q * pooling->indices.w, pooling->indices.w, first,
+                            pooling->step, found, LANES);
+        q += LANES;
+    }
+}
+
+/* A row of several channels, which lie side by side. */
+INLINE void NAME(find_pixels)(REAL *out, const REAL *x, int64_t *indices, const Pooling *pooling,
+                              const Window *window, int64_t channels)
+{
+    const int64_t span = (window->d - 1) * window->index_d + window->h * window->index_h;
+    for (int64_t q = 0; q < pooling->problem.q; q++) {
+        const int64_t *in_w = pooling->in_w + 3 * q;
+        const int64_t taps = taps_of(in_w, pooling->problem.dilation_w);
+        const int64_t first = window->index + in_w[0];
+        REAL *values = out + q * pooling->out.w;
+        int64_t *places = indices + q * pooling->indices.w;
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const REAL *from = x + in_w[0] * pooling->x.w + c;
+            const int64_t lanes = channels - c < LANES ? channels - c : LANES;
+            MASK found;
+            if (taps == 0 || span > INT32_MAX)
+                for (int64_t lane = 0; lane < lanes; lane++) {
+                    int64_t at;
+                    values[c + lane] = NAME(find_one)(from + lane, pooling, window, taps, &at);
+                    places[c + lane] = taps == 0 ? -1 : first + at;
+                }
+            else if (lanes == LANES) {
+                NAME(store)(values + c, NAME(find_lanes)(from, 1, LANES, pooling, window, taps, &found));
+                NAME(store_indices)(places + c, 1, first, 0, found, LANES);
+            } else {
+                NAME(store_first)(values + c, NAME(find_lanes)(from, 1, lanes, pooling, window, taps, &found), lanes);
+                NAME(store_indices)(places + c, 1, first, 0, found, lanes);
+            }
+        }
+    }
+}
+
+/* A row whose windows are empty. */
+INLINE void NAME(find_nothing)(REAL *out, int64_t *indices, const Pooling *pooling,
+                               int64_t channels)
+{
+    for (int64_t q = 0; q < pooling->problem.q; q++)
+        for (int64_t c = 0; c < channels; c++) {
+            out[q * pooling->out.w + c] = LEAST;
+            indices[q * pooling->indices.w + c] = -1;
+        }
+}
+
+LOOP void NAME(argmax_rows)(REAL *out, const REAL *x, int64_t *indices, const Pooling *pooling,
+                            int64_t begin, int64_t end)
+{
+    for (Row row = row_of(pooling, begin); begin < end; row = row_after(pooling, row)) {
+        int64_t offset;
+        const int64_t channels = channels_from(pooling, row, end - begin);
+        const Window window = window_of(pooling, row, &offset);
+        REAL *to = out + offset_of(&pooling->out, row);
+        int64_t *places = indices + offset_of(&pooling->indices, row);
+        if (window.d == 0 || window.h == 0)
+            NAME(find_nothing)(to, places, pooling, channels);
+        else if (pooling->channels_last)
+            NAME(find_pixels)(to, x + offset, places, pooling, &window, channels);
+        else
+            NAME(find_row)(to, x + offset, places, pooling, &window);
+        begin += channels;
+    }
+}
