@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cnnfast import kernels
 from cnnfast.kernels import blocking, blocking_gradients, blocking_rows, problem
 
-HERE = Path(kernels.__file__).parent / "cython_cpu"
+#: The sources of this checkout: an installed package has no .pyx files.
+HERE = Path(__file__).resolve().parents[1] / "kernels" / "cython_cpu"
 TUPLES = (
     problem.ConvProblem, problem.PoolProblem,
     blocking.GemmCut, blocking.TiledCut, blocking_rows.RowsCut,
