@@ -229,35 +229,7 @@ INLINE int64_t NAME(fold_stretch)(const int reduction, REAL *out, const REAL *x,
     return end;
 }
 
-/* Reduce LANES rows of few windows side by side. */
-INLINE void NAME(fold_rows)(const int reduction, REAL *out, const REAL *x, REAL *kept,
-                            const Pooling *pooling, Row row)
-{
-    const int64_t pitch = pooling->problem.w, dilation = pooling->problem.dilation_w;
-    REAL *to[LANES];
-    Window windows[LANES];
-    for (int lane = 0; lane < LANES; lane++, row = row_after(pooling, row)) {
-        int64_t offset;
-        windows[lane] = window_of(pooling, row, &offset);
-        to[lane] = out + offset_of(&pooling->out, row);
-        if (windows[lane].d == 0 || windows[lane].h == 0)
-            for (int64_t w = 0; w < pitch; w++)
-                kept[lane * pitch + w] = NAME(start)(reduction);
-        else
-            NAME(keep_columns)(reduction, kept + lane * pitch, x + offset, pooling->x.w,
-                               &windows[lane], pitch);
-    }
-    for (int64_t q = 0; q < pooling->problem.q; q++) {
-        const int64_t *in_w = pooling->in_w + 3 * q;
-        VECTOR result = NAME(splat)(NAME(start)(reduction));
-        for (int64_t w = in_w[0]; w < in_w[1]; w += dilation)
-            result = NAME(fold)(reduction, result, NAME(load_strided)(kept + w, pitch));
-        for (int lane = 0; lane < LANES; lane++)
-            to[lane][q * pooling->out.w] = reduction != MEAN ? result[lane]
-                : NAME(quotient)(result[lane], divisor_of(pooling, &windows[lane], q));
-    }
-}
-
+#include "pool_rows.h"
 #include "pool_channels.h"
 #include "pool_slide.h"
 
@@ -280,7 +252,7 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
 {
     /* Vectors may be read beyond the columns. */
     REAL kept[COLUMNS + LANES];
-    const int few = pooling->problem.q < LANES && pooling->problem.w * LANES <= COLUMNS;
+    const int few = pooling->problem.q < LANES && pooling->problem.w <= COLUMNS / (2 * LANES) - LANES;
     const int64_t widest = widest_of(pooling);
     Row row = row_of(pooling, begin);
     while (begin < end) {
@@ -296,13 +268,16 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
         else if (pooling->slides)
             NAME(slide_row)(reduction, to, from, pooling, &window);
         else if (few && end - begin >= LANES) {
-            NAME(fold_rows)(reduction, out, x, kept, pooling, row);
+            if (reduction == MEAN)
+                NAME(mean_of_rows)(out, x, kept, pooling, &window, offset, row);
+            else
+                NAME(max_of_rows)(out, x, kept, pooling, &window, offset, row);
             rows = LANES;
         } else
             while (q < pooling->problem.q)
                 q = NAME(fold_stretch)(reduction, to, from, kept, pooling, &window, q);
-        for (begin += rows * channels; rows > 0; rows--)
-            row = row_after(pooling, row);
+        begin += rows * channels;
+        row = rows == 1 ? row_after(pooling, row) : row_of(pooling, begin);
     }
 }
 
