@@ -39,11 +39,11 @@ INLINE int64_t NAME(last_place)(const int64_t *places, int64_t stride, int64_t c
                                 int64_t channels)
 {
     int64_t last = -1;
-    if (stride == channels) {
+    if (stride == channels || columns == 1) {
         columns *= channels;
         stride = channels = 1;
     }
-    if (stride == 1)
+    if (stride == 1 && channels == 1)
         for (int64_t i = 0; i < columns; i++)
             last = places[i] > last ? places[i] : last;
     else
