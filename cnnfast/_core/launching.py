@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnfast.kernels import parallel
 from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import taps_of
@@ -58,7 +57,7 @@ def launched_conv(
     launcher: Callable[..., Array] = ConvLauncher(
         call, (first, second, bias, result, out is not None), views, call.problem, cut,
         taps_of(call.problem), compiled.tasks[geometry.dtype.name], packing, flops,
-        flops < SERIAL_FLOPS, parallel.run, scratch, looks, weight_of,
+        flops < SERIAL_FLOPS, scratch, looks, weight_of,
     )  # fmt: skip
     return launcher
 
@@ -81,7 +80,7 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
         call, (x, result, out is not None), views, geometry.problem, geometry.windows,
         compiled.tasks[geometry.dtype.name],
         compiled.codes["argmax" if call.with_indices else geometry.reduction],
-        flops, flops < SERIAL_FLOPS, parallel.run,
+        flops, flops < SERIAL_FLOPS,
     )  # fmt: skip
     return launcher
 
