@@ -13,7 +13,6 @@ from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import taps_of
 
 from .arrays import Array, is_ready
-from .planner import SERIAL_FLOPS
 from .prepared import PreparedConv, PreparedPool
 from .workspace import scratch
 
@@ -53,11 +52,10 @@ def launched_conv(
     from cnnfast.kernels.cython_cpu._launch import ConvLauncher
 
     looks = compiled.skips_padding and geometry.dtype.kind == "f" and reads_padding(call.problem)
-    flops = geometry.flops
     launcher: Callable[..., Array] = ConvLauncher(
         call, (first, second, bias, result, out is not None), views, call.problem, cut,
-        taps_of(call.problem), compiled.tasks[geometry.dtype.name], packing, flops,
-        flops < SERIAL_FLOPS, scratch, looks, weight_of,
+        taps_of(call.problem), compiled.tasks[geometry.dtype.name], packing,
+        geometry.flops, call.running.plan.alone, scratch, looks, weight_of,
     )  # fmt: skip
     return launcher
 
@@ -75,12 +73,11 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
 
     read, written = call.views
     views = read.of(x), written.of(result), written.of(np.empty(delivery.shape, np.int64))
-    flops = geometry.flops
     launcher: Callable[..., Any] = PoolLauncher(
         call, (x, result, out is not None), views, geometry.problem, geometry.windows,
         compiled.tasks[geometry.dtype.name],
         compiled.codes["argmax" if call.with_indices else geometry.reduction],
-        flops, flops < SERIAL_FLOPS,
+        geometry.flops, call.running.plan.alone,
     )  # fmt: skip
     return launcher
 
