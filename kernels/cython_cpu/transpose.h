@@ -49,6 +49,17 @@
     SELECT(pack_spread, to)(to, from, stride_k, stride_c, rows, channels, tap_at, span)
 #endif
 
+#if HAS_AVX512
+/* Write the first `count` elements two apart, and nothing between them. */
+INLINE void NAME(store_apart)(REAL *to, VECTOR vector, int64_t count)
+{
+    const uint64_t mask = 0x55555555 & (((uint64_t)1 << 2 * count) / 2 - 1);
+    INTRINSIC(mask_storeu)(to, mask & ((1u << LANES) - 1), NAME(twice_low)(vector));
+    if (2 * count > LANES)
+        INTRINSIC(mask_storeu)(to + LANES, mask >> LANES, NAME(twice_high)(vector));
+}
+#endif
+
 /* Vector i becomes the elements i of the BLOCK vectors. */
 INLINE void NAME(transpose)(PIECE *row)
 {
