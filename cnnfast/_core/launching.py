@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnfast.kernels import parallel
 from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import taps_of
 
 from .arrays import Array, is_ready
-from .planner import SERIAL_FLOPS
 from .prepared import PreparedConv, PreparedPool
 from .workspace import scratch
 
@@ -54,11 +52,10 @@ def launched_conv(
     from cnnfast.kernels.cython_cpu._launch import ConvLauncher
 
     looks = compiled.skips_padding and geometry.dtype.kind == "f" and reads_padding(call.problem)
-    flops = geometry.flops
     launcher: Callable[..., Array] = ConvLauncher(
         call, (first, second, bias, result, out is not None), views, call.problem, cut,
-        taps_of(call.problem), compiled.tasks[geometry.dtype.name], packing, flops,
-        flops < SERIAL_FLOPS, parallel.run, scratch, looks, weight_of,
+        taps_of(call.problem), compiled.tasks[geometry.dtype.name], packing,
+        geometry.flops, call.running.plan.alone, scratch, looks, weight_of,
     )  # fmt: skip
     return launcher
 
@@ -76,12 +73,11 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
 
     read, written = call.views
     views = read.of(x), written.of(result), written.of(np.empty(delivery.shape, np.int64))
-    flops = geometry.flops
     launcher: Callable[..., Any] = PoolLauncher(
         call, (x, result, out is not None), views, geometry.problem, geometry.windows,
         compiled.tasks[geometry.dtype.name],
         compiled.codes["argmax" if call.with_indices else geometry.reduction],
-        flops, flops < SERIAL_FLOPS, parallel.run,
+        geometry.flops, call.running.plan.alone,
     )  # fmt: skip
     return launcher
 
