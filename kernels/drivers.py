@@ -65,12 +65,14 @@ def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
 class Compiled(NamedTuple):
     """What ``cython_cpu._launch`` runs a row by instead of its driver: dtype -> a C function for
     the tasks, and one that packs weights for them. A row that ``skips_padding`` must see finite
-    weights there (see ``multiplying_padding``)."""
+    weights there (see ``multiplying_padding``). A dgrad runs fprops ``on_views(problem, itemsize)``
+    of its arrays (``adjoints.OnViews``), if it isn't more than that."""
 
     cut_of: Cut
     tasks: dict[str, Any]
     packing: dict[str, Any] | None = None
     skips_padding: bool = False
+    on_views: Callable[[ConvProblem, int], tuple[Any, ...]] | None = None
 
 
 def compiled_of(function: Callable[..., None]) -> Any:
@@ -250,6 +252,13 @@ def dgrad_in_pairs(
 
         parallel.run(body, threads)
 
+    compiled = compiled_of(otherwise)
+    if compiled is not None:
+
+        def on_views(problem: ConvProblem, itemsize: int) -> tuple[Any, ...]:
+            return () if in_pairs(problem) else compiled.on_views(problem, itemsize)
+
+        run_dgrad.compiled = compiled._replace(on_views=on_views)  # type: ignore[attr-defined]
     return run_dgrad
 
 

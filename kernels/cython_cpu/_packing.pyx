@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
-from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed, pack_spread, pack_taps
+from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed, pack_rows, pack_spread, pack_taps
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, WeightStrides, next_tasks, read_fields, read_strides,
 )
@@ -67,7 +67,17 @@ cdef void pack_panel(
     ):
         pack_taps(packed, weight, strides.k, channels, problem.c, taps)
         return
-    if strides.c != 1 and strides.k != 1:
+    if strides.k == 1:
+        for t in range(problem.t):
+            for r in range(problem.r):
+                for s in range(problem.s):
+                    pack_rows(
+                        packed, weight + t * strides.t + r * strides.r + s * strides.s, strides.c,
+                        channels, problem.c,
+                    )
+                    packed += problem.c * width
+        return
+    if strides.c != 1:
         span = find_taps(strides, problem, tap_at, &first)
         if span:
             pack_spread(
@@ -78,11 +88,11 @@ cdef void pack_panel(
         memset(packed, 0, taps * problem.c * width * sizeof(floating))
     for t in range(problem.t):
         for r in range(problem.r):
-            if strides.c == 1 or strides.k == 1:
+            if strides.c == 1:
                 for s in range(problem.s):
                     copy_transposed(
                         packed, width, weight + t * strides.t + r * strides.r + s * strides.s,
-                        strides.c, strides.k, problem.c, channels,
+                        1, strides.k, problem.c, channels,
                     )
                     packed += problem.c * width
             else:

@@ -45,6 +45,8 @@
     SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
 #define pack_taps(to, from, stride_k, rows, channels, taps) \
     SELECT(pack_taps, to)(to, from, stride_k, rows, channels, taps)
+#define pack_rows(to, from, stride_c, rows, channels) \
+    SELECT(pack_rows, to)(to, from, stride_c, rows, channels)
 #define pack_spread(to, from, stride_k, stride_c, rows, channels, tap_at, span) \
     SELECT(pack_spread, to)(to, from, stride_k, stride_c, rows, channels, tap_at, span)
 #endif
@@ -242,5 +244,20 @@ LOOP void NAME(pack_spread)(REAL *restrict to, const REAL *restrict from, int64_
                         memcpy(to + (tap_at[first + i] * channels + c) * WIDTH + k, &row[i],
                                sizeof row[i]);
             }
+    }
+}
+
+/* to[c][k] = from[k + c * stride_c] for k < rows, zeros for the other k of a panel: out-channels that
+ * lie side by side, as in (R, S, C, K). */
+LOOP void NAME(pack_rows)(REAL *restrict to, const REAL *restrict from, int64_t stride_c,
+                          int64_t rows, int64_t channels)
+{
+    for (int64_t c = 0; c < channels; c++, from += stride_c, to += WIDTH) {
+        __builtin_prefetch(from + 16 * stride_c);
+        for (int k = 0; k < WIDTH; k += LANES) {
+            const int64_t left = rows - k < 0 ? 0 : rows - k;
+            NAME(store)(to + k, left >= LANES ? NAME(load)(from + k)
+                                              : NAME(load_first)(from + (left ? k : 0), left));
+        }
     }
 }
