@@ -71,12 +71,14 @@ Body = Callable[..., None] | Compiled
 class CompiledConv(NamedTuple):
     """What ``cython_cpu._launch`` runs a row by instead of its driver: C functions for the tasks,
     and to pack weights for them. A row that ``skips_padding`` must see finite weights there (see
-    ``multiplying_padding``)."""
+    ``multiplying_padding``). A dgrad runs fprops ``on_views(problem, itemsize)`` of its arrays
+    (``adjoints.OnViews``), if it isn't more than that."""
 
     cut_of: Cut
     tasks: Compiled
     packing: Compiled | None = None
     skips_padding: bool = False
+    on_views: Callable[[ConvProblem, int], tuple[Any, ...]] | None = None
 
 
 def compiled_of(function: Callable[..., None]) -> Any:
@@ -302,6 +304,13 @@ def dgrad_in_pairs(
             cut_of(problem), scratch, local, 0, threads,
         )  # fmt: skip
 
+    compiled = compiled_of(otherwise)
+    if compiled is not None:
+
+        def on_views(problem: ConvProblem, itemsize: int) -> tuple[Any, ...]:
+            return () if in_pairs(problem) else compiled.on_views(problem, itemsize)
+
+        run_dgrad.compiled = compiled._replace(on_views=on_views)  # type: ignore[attr-defined]
     return run_dgrad
 
 

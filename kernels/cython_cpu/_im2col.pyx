@@ -22,7 +22,7 @@ from libc.stdint cimport int64_t, uint64_t
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._gemm cimport (
     Stage, clear_rows, copy_inside, copy_rows, copy_transposed, lanes_of, multiply_rest,
-    multiply_strip, prefetch_rows,
+    multiply_strip, prefetch_rows, spread_rows,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, GemmCut, InputStrides, OutputStrides, next_tasks,
@@ -148,7 +148,7 @@ cdef void unpack_sums(
     """Copy sums[channel][pixel] to pixels that aren't side by side in ``out``."""
     cdef int64_t q = first % problem.q, p = first // problem.q % problem.p
     cdef int64_t o = first // (problem.q * problem.p)
-    cdef int64_t at = 0, length, k, m
+    cdef int64_t at = 0, length
     cdef floating* to
     while at < pixels:
         length = min(problem.q - q, pixels - at)
@@ -158,9 +158,9 @@ cdef void unpack_sums(
         elif out_strides.k == 1:
             copy_transposed(to, out_strides.q, sums + at, 1, sums_stride, length, channels)
         else:
-            for k in range(channels):
-                for m in range(length):
-                    to[k * out_strides.k + m * out_strides.q] = sums[k * sums_stride + at + m]
+            spread_rows(
+                to, out_strides.k, out_strides.q, sums + at, sums_stride, channels, length
+            )
         at += length
         q = 0
         p += 1
