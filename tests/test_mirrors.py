@@ -56,14 +56,14 @@ def test_c_constants_are_those_of_blocking() -> None:
 
 
 def test_queues_of_threads_are_cut_alike() -> None:
-    assert defined("_launch.pyx", "CHUNKS_PER_THREAD") == parallel.CHUNKS_PER_THREAD
+    assert defined("_team.pxd", "CHUNKS_PER_THREAD") == parallel.CHUNKS_PER_THREAD
 
 
 @pytest.mark.parametrize(("tasks", "threads"), [(100, 1), (100, 2), (3, 2), (1000, 8)])
 def test_queues_have_one_layout(tasks: int, threads: int) -> None:
     """The next chunk, chunks, tasks, finished chunks: as ``queue_of`` makes a queue, ``fill_queue``
     fills one, and ``next_tasks`` and ``wait_for`` read it."""
-    text = (HERE / "_launch.pyx").read_text()
+    text = (HERE / "_team.pyx").read_text()
     body = re.search(r"cdef void fill_queue\(.*\n +\"\"\".*\n((?: +.*\n)+)", text)
     assert body is not None
     constants = {"CHUNKS_PER_THREAD": parallel.CHUNKS_PER_THREAD, "min": min}
