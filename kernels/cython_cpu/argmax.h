@@ -143,7 +143,7 @@ INLINE void NAME(find_nothing)(REAL *out, int64_t *indices, const Pooling *pooli
 LOOP void NAME(argmax_rows)(REAL *out, const REAL *x, int64_t *indices, const Pooling *pooling,
                             int64_t begin, int64_t end)
 {
-    for (Row row = row_of(pooling, begin); begin < end; row = row_after(pooling, row)) {
+    for (Row row = row_of(pooling, begin); begin < end; row = row_after(pooling, row, 1)) {
         int64_t offset;
         const int64_t channels = channels_from(pooling, row, end - begin);
         const Window window = window_of(pooling, row, &offset);

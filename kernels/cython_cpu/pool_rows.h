@@ -2,13 +2,80 @@
  * by pooling.h.
  */
 
+#if HAS_AVX512
+/* As fold, fold_columns and load do, by half a vector: one of 64 bytes mostly lies in two cache
+ * lines, of which it takes a processor two reads. */
+INLINE HALF NAME(fold_half)(const int reduction, HALF former, HALF value)
+{
+    const HALF_MASK larger = (HALF_MASK)(value > former) | (HALF_MASK)(value != value);
+    return reduction == MEAN
+        ? former + value
+        : (HALF)(((HALF_MASK)value & larger) | ((HALF_MASK)former & ~larger));
+}
+
+INLINE HALF NAME(load_half)(const REAL *from, int64_t count)
+{
+    return (HALF)JOIN_WORDS(_mm256_maskz_loadu_, SUFFIX)((1u << count) - 1, from);
+}
+
+/* Reduce the columns of LANES planes of no more than LANES / 2, `x_c` apart, which have one window,
+ * and keep them side by side. */
+INLINE void NAME(keep_halves)(const int reduction, REAL *to, const REAL *x, int64_t x_c,
+                              const Window *window, int64_t width)
+{
+    const int64_t taps_d = window->d, taps_h = window->h, x_h = window->x_h, x_d = window->x_d;
+    for (int lane = 0; lane < LANES; lane += 4, x += 4 * x_c, to += 2 * LANES) {
+        HALF half[4];
+        for (int i = 0; i < 4; i++)
+            half[i] = NAME(load_half)(x + i * x_c, width);
+        for (int64_t d = 0; d < taps_d; d++) {
+            const REAL *row = x + d * x_d + (d == 0 ? x_h : 0);
+            for (int64_t h = d == 0; h < taps_h; h++, row += x_h)
+                for (int i = 0; i < 4; i++)
+                    half[i] = NAME(fold_half)(reduction, half[i],
+                                              NAME(load_half)(row + i * x_c, width));
+        }
+        for (int i = 0; i < 4; i++)
+            memcpy(to + i * (LANES / 2), &half[i], sizeof half[i]);
+    }
+}
+
+LOOP __attribute__((noinline)) void NAME(keep_half_sums)(REAL *to, const REAL *x, int64_t x_c,
+                                                         const Window *window, int64_t width)
+{
+    NAME(keep_halves)(MEAN, to, x, x_c, window, width);
+}
+
+LOOP __attribute__((noinline)) void NAME(keep_half_maxima)(REAL *to, const REAL *x, int64_t x_c,
+                                                           const Window *window, int64_t width)
+{
+    NAME(keep_halves)(MAX, to, x, x_c, window, width);
+}
+
+/* Of two halves that were stored one by one, a processor waits for a vector until they are in its
+ * cache. */
+INLINE VECTOR NAME(load_halves)(const REAL *from)
+{
+    __m256i low, high;
+    memcpy(&low, from, sizeof low);
+    memcpy(&high, from + LANES / 2, sizeof high);
+    return (VECTOR)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+#else
+INLINE VECTOR NAME(load_halves)(const REAL *from)
+{
+    return NAME(load)(from);
+}
+#endif
+
 /* From LANES rows of `breadth` columns (LANES or half of it), `pitch` apart, the vectors of each
  * column: every round parts even columns from odd ones. */
 INLINE void NAME(part_columns)(REAL *to, const REAL *from, const int breadth, int64_t pitch)
 {
     VECTOR part[LANES], next[LANES];
     for (int i = 0; i < breadth; i++)
-        part[i] = NAME(load)(from + i * (breadth == LANES ? pitch : LANES));
+        part[i] = breadth == LANES ? NAME(load)(from + i * pitch)
+                                   : NAME(load_halves)(from + i * LANES);
     for (int columns = 1; columns < breadth; columns *= 2) {
         for (int i = 0; i < breadth / 2; i++) {
             next[i] = NAME(even)(part[2 * i], part[2 * i + 1]);
@@ -86,9 +153,9 @@ INLINE void NAME(fold_vectors)(const int reduction, const NAME(Rows) *rows, cons
     }
 }
 
-/* Planes of one row each, from `row` on. */
+/* The first `lanes` planes of one row each from `row` on. */
 INLINE void NAME(find_planes)(NAME(Rows) *rows, REAL *out, const REAL *x, const Pooling *pooling,
-                              const Window *window, int64_t offset, Row row)
+                              const Window *window, int64_t offset, Row row, int lanes)
 {
     const int64_t channels = pooling->problem.c, x_c = pooling->x.c, out_c = pooling->out.c;
     const int64_t next_x = pooling->x.n - channels * x_c;
@@ -96,7 +163,7 @@ INLINE void NAME(find_planes)(NAME(Rows) *rows, REAL *out, const REAL *x, const 
     int64_t c = row.c;
     x += offset;
     out += offset_of(&pooling->out, row);
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < lanes; lane++) {
         rows->from[lane] = x;
         rows->to[lane] = out;
         rows->extents[lane] = window->extent;
@@ -118,7 +185,7 @@ INLINE void NAME(find_rows)(const int reduction, NAME(Rows) *rows, REAL *out, co
 {
     rows->alike = 1;
     rows->dense = 0;
-    for (int lane = 0; lane < LANES; lane++, row = row_after(pooling, row)) {
+    for (int lane = 0; lane < LANES; lane++, row = row_after(pooling, row, 1)) {
         int64_t offset;
         const Window window = window_of(pooling, row, &offset);
         rows->to[lane] = out + offset_of(&pooling->out, row);
@@ -140,13 +207,26 @@ INLINE void NAME(fold_rows)(const int reduction, REAL *out, const REAL *x, REAL 
 {
     const int64_t width = pooling->problem.w;
     const int breadth = width <= LANES / 2 ? LANES / 2 : LANES;
-    const int64_t pitch = (width + breadth - 1) / breadth * breadth;
+    const int64_t pitch = (width + breadth - 1) & -breadth;
     REAL *const columns = kept + LANES * pitch;
     NAME(Rows) rows;
     if (pooling->problem.o * pooling->problem.p == 1 && pooling->x.w == 1) {
-        NAME(find_planes)(&rows, out, x, pooling, window, offset, row);
-        for (int lane = 0; lane < LANES; lane += 4)
-            NAME(keep_four)(reduction, kept + lane * pitch, pitch, rows.from + lane, window, width);
+#if HAS_AVX512
+        if (breadth == LANES / 2 && row.c + LANES <= pooling->problem.c) {
+            NAME(find_planes)(&rows, out, x, pooling, window, offset, row,
+                              pooling->out.c == 1 ? 1 : LANES);
+            if (reduction == MEAN)
+                NAME(keep_half_sums)(kept, x + offset, pooling->x.c, window, width);
+            else
+                NAME(keep_half_maxima)(kept, x + offset, pooling->x.c, window, width);
+        } else
+#endif
+        {
+            NAME(find_planes)(&rows, out, x, pooling, window, offset, row, LANES);
+            for (int lane = 0; lane < LANES; lane += 4)
+                NAME(keep_four)(reduction, kept + lane * pitch, pitch, rows.from + lane, window,
+                                width);
+        }
     } else
         NAME(find_rows)(reduction, &rows, out, x, kept, pitch, pooling, row);
     if (breadth == LANES)

@@ -18,6 +18,11 @@ typedef struct {
     int64_t n, c, d, h, w;
 } Strides;
 
+/* Windows first .. end-1 of an axis have `taps` taps and one extent, and begin `step` apart. */
+typedef struct {
+    int64_t first, end, step, taps;
+} Stretch;
+
 typedef struct {
     PoolProblem problem;
     Strides x, out, indices;
@@ -25,6 +30,8 @@ typedef struct {
     const int64_t *windows, *in_w;
     /* Output columns first .. end-1 have windows of `taps` taps and one extent, `step` apart. */
     int64_t first, end, step, taps;
+    /* Output rows of a slice of which the same is true. */
+    Stretch rows;
     /* 1 + how far in front of the input's columns the first window begins, where all windows are
      * such ones, cut off at the borders, in memory without gaps; 0 where they aren't. */
     int64_t slides;
@@ -38,25 +45,33 @@ static inline int64_t taps_of(const int64_t *window, int64_t dilation)
     return dilation == 1 ? span : (span + dilation - 1) / dilation;
 }
 
-/* Fills in the longest stretch of output columns. */
-static inline void find_stretch(Pooling *pooling)
+/* The longest stretch of an axis' `count` windows that are alike. */
+static inline Stretch stretch_of(const int64_t *windows, int64_t count, int64_t dilation)
 {
-    const int64_t columns = pooling->problem.q;
-    pooling->first = pooling->end = 0;
-    for (int64_t first = 0, end; first < columns; first = end) {
-        const int64_t *window = pooling->in_w + 3 * first, *next = window + 3;
-        const int64_t step = first + 1 < columns ? next[0] - window[0] : 0;
-        for (end = first + 1; end < columns; end++, next += 3)
+    Stretch longest = {0};
+    for (int64_t first = 0, end; first < count; first = end) {
+        const int64_t *window = windows + 3 * first, *next = window + 3;
+        const int64_t step = first + 1 < count ? next[0] - window[0] : 0;
+        for (end = first + 1; end < count; end++, next += 3)
             if (next[0] - next[-3] != step || next[1] - next[0] != window[1] - window[0]
                 || next[2] != window[2])
                 break;
-        if (end - first > pooling->end - pooling->first) {
-            pooling->first = first;
-            pooling->end = end;
-            pooling->step = step;
-            pooling->taps = taps_of(window, pooling->problem.dilation_w);
-        }
+        if (end - first > longest.end - longest.first)
+            longest = (Stretch){first, end, step, taps_of(window, dilation)};
     }
+    return longest;
+}
+
+/* Fills in the longest stretches of output columns and rows. */
+static inline void find_stretch(Pooling *pooling)
+{
+    const PoolProblem *problem = &pooling->problem;
+    const Stretch columns = stretch_of(pooling->in_w, problem->q, problem->dilation_w);
+    pooling->first = columns.first;
+    pooling->end = columns.end;
+    pooling->step = columns.step;
+    pooling->taps = columns.taps;
+    pooling->rows = stretch_of(pooling->windows + 3 * problem->o, problem->p, problem->dilation_h);
 }
 
 /* The columns that the widest window spans. */
@@ -123,22 +138,27 @@ static inline Row row_of(const Pooling *pooling, int64_t task)
     return row;
 }
 
-/* The next row, of the same channel; where channels lie side by side, of the first one. */
-static inline Row row_after(const Pooling *pooling, Row row)
+/* Bring an index back into its axis of `count`: how often that is exceeded. */
+static inline int64_t carry_of(int64_t *index, int64_t count)
+{
+    int64_t carry = 0;
+    if (count == 1)
+        carry = *index, *index = 0;
+    for (; *index >= count; carry++)
+        *index -= count;
+    return carry;
+}
+
+/* The row that comes `rows` later, of the same channel; where channels lie side by side, of the
+ * first one. */
+static inline Row row_after(const Pooling *pooling, Row row, int64_t rows)
 {
     const PoolProblem *problem = &pooling->problem;
-    if (pooling->channels_last)
-        row.c = 0;
-    if (++row.p < problem->p)
-        return row;
-    row.p = 0;
-    if (++row.o < problem->o)
-        return row;
-    row.o = 0;
-    if (!pooling->channels_last && ++row.c < problem->c)
-        return row;
-    row.c = 0;
-    row.n++;
+    row.p += rows;
+    row.o += carry_of(&row.p, problem->p);
+    const int64_t planes = carry_of(&row.o, problem->o);
+    row.c = pooling->channels_last ? 0 : row.c + planes;
+    row.n += pooling->channels_last ? planes : carry_of(&row.c, problem->c);
     return row;
 }
 
@@ -147,6 +167,15 @@ static inline int64_t channels_from(const Pooling *pooling, Row row, int64_t tas
 {
     const int64_t left = pooling->problem.c - row.c;
     if (!pooling->channels_last)
+        return 1;
+    return left < tasks ? left : tasks;
+}
+
+/* Rows from `row` on whose windows are alike, one slice's and `tasks` at most. */
+static inline int64_t rows_alike(const Pooling *pooling, Row row, int64_t tasks)
+{
+    const int64_t left = pooling->rows.end - row.p;
+    if (row.p < pooling->rows.first || left < 1)
         return 1;
     return left < tasks ? left : tasks;
 }

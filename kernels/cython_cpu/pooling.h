@@ -70,7 +70,7 @@ INLINE VECTOR NAME(fold_columns)(const int reduction, const REAL *x, const Windo
     if (count <= 0)
         return start;
     const VECTOR result = NAME(fold_lanes)(reduction, x, window, count);
-    return reduction == MEAN ? result : NAME(choose)(NAME(first_lanes)(count), result, start);
+    return reduction == MEAN ? result : NAME(choose_first)(count, result, start);
 }
 
 /* Reduce the window of an output column by itself. */
@@ -266,9 +266,10 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
             NAME(clear_row)(reduction, to, pooling, &window, channels);
         else if (pooling->channels_last)
             NAME(fold_channels)(reduction, to, from, kept, pooling, &window, channels, widest);
-        else if (pooling->slides)
-            NAME(slide_row)(reduction, to, from, pooling, &window);
-        else if (few && end - begin >= LANES) {
+        else if (pooling->slides && window.d * window.h <= SLIDE_TAPS) {
+            rows = rows_alike(pooling, row, end - begin);
+            NAME(slide_rows)(reduction, to, from, pooling, &window, rows);
+        } else if (few && end - begin >= LANES) {
             if (reduction == MEAN)
                 NAME(mean_of_rows)(out, x, kept, pooling, &window, offset, row);
             else
@@ -278,7 +279,7 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
             while (q < pooling->problem.q)
                 q = NAME(fold_stretch)(reduction, to, from, kept, pooling, &window, q);
         begin += rows * channels;
-        row = rows == 1 ? row_after(pooling, row) : row_of(pooling, begin);
+        row = row_after(pooling, row, rows);
     }
 }
 

@@ -28,18 +28,33 @@ INLINE VECTOR NAME(multiply_add)(VECTOR x, VECTOR y, VECTOR sum)
 #endif
 }
 
-/* x / divisor; of integers truncated, and without the two divisions at which a processor stops. */
-INLINE VECTOR NAME(divide)(VECTOR x, int64_t divisor)
+/* What vectors are divided by. */
+typedef struct {
+    VECTOR value;
+    int multiplies;
+} NAME(Divisor);
+
+/* By a power of two the product is the quotient, and takes a tenth of the time; of integers, 0 and
+ * -1 are those at whose divisions a processor stops. */
+INLINE NAME(Divisor) NAME(divisor_from)(int64_t divisor)
 {
 #ifdef IS_INTEGER
-    if (divisor == 0 || divisor == -1)
-        return x * divisor;
+    return (NAME(Divisor)){NAME(splat)(divisor), divisor == 0 || divisor == -1};
 #else
-    /* By a power of two the product is the quotient, and takes a tenth of the time. */
-    if (divisor > 0 && (divisor & (divisor - 1)) == 0)
-        return x * (1 / (REAL)divisor);
+    const int exact = divisor > 0 && (divisor & (divisor - 1)) == 0;
+    return (NAME(Divisor)){NAME(splat)(exact ? 1 / (REAL)divisor : (REAL)divisor), exact};
 #endif
-    return x / (REAL)divisor;
+}
+
+/* x / divisor; of integers truncated, and 0 where the divisor is. */
+INLINE VECTOR NAME(divide_by)(VECTOR x, NAME(Divisor) divisor)
+{
+    return divisor.multiplies ? x * divisor.value : x / divisor.value;
+}
+
+INLINE VECTOR NAME(divide)(VECTOR x, int64_t divisor)
+{
+    return NAME(divide_by)(x, NAME(divisor_from)(divisor));
 }
 
 /* The same of one element. */
@@ -226,6 +241,16 @@ INLINE MASK NAME(first_lanes)(int64_t count)
     for (int i = 0; i < LANES; i++)
         lane[i] = i;
     return lane < (LANE)count;
+}
+
+/* The first `count` lanes of `yes`, 0 to LANES of them, the others of `no`. */
+INLINE VECTOR NAME(choose_first)(int64_t count, VECTOR yes, VECTOR no)
+{
+#if HAS_AVX512
+    return (VECTOR)INTRINSIC(mask_mov)(AS_INTRINSIC(no), (1u << count) - 1, AS_INTRINSIC(yes));
+#else
+    return NAME(choose)(NAME(first_lanes)(count), yes, no);
+#endif
 }
 
 /* The first `count` elements, 0 to LANES of them, and zeros in the other lanes, which aren't read. */
