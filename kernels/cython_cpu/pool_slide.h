@@ -3,15 +3,16 @@
  */
 
 #ifndef AHEAD_BYTES
-/* Where windows span slices, rows of each are asked for so far ahead. */
+/* Where windows span slices, rows of each are asked for so far ahead, for the second cache: 2x2x2
+ * of 32x64x64x64 took 2.1 ms, 2.4 if asked for into the first one, 2.6 if not. */
 #define AHEAD_BYTES 4096
 
 /* Taps along d and h, at most. */
 enum { SLIDE_TAPS = 9 };
 #endif
 
-/* Reduce as many of `count` columns as fit in a vector over taps that are at `offsets`, the first of
- * them at 0; the other lanes are a start. */
+/* Reduce as many of `count` columns as fit in a vector over the taps at `offsets`, the first one at
+ * 0; the other lanes are a start. */
 INLINE VECTOR NAME(fold_taps_at)(const int reduction, const REAL *x, const int64_t *offsets,
                                  int64_t taps, int64_t count)
 {
@@ -57,9 +58,14 @@ INLINE void NAME(slide)(const int reduction, const int step, const int taps, con
         for (int64_t q = 0, w = LANES; q < columns; q += LANES, w += step * LANES) {
             VECTOR tap[3];
             VECTOR next = NAME(fold_taps_at)(reduction, x + w, offsets, count, width - w);
-            for (int64_t d = 0; d < streams; d++)
+            const REAL *const asked = ahead + q * step * step;
+            if (streams == 1)
                 for (int i = 0; i < step * step; i++)
-                    __builtin_prefetch(ahead + d * x_d + q * step * step + i * LANES);
+                    __builtin_prefetch(asked + i * LANES);
+            else
+                for (int64_t d = 0; d < streams; d++)
+                    for (int i = 0; i < step * step; i++)
+                        __builtin_prefetch(asked + d * x_d + i * LANES, 0, 2);
             if (step == 1) {
                 tap[before] = here;
                 tap[before + 1] = NAME(from_second)(here, next);
