@@ -31,8 +31,10 @@ PIXEL_STEP = 0.285
 PIXEL_STORE = 4.4
 PIXEL_TRANSPOSED = 6.1
 TILED_LEAST = 2
-#: A weight packed into its panel, an input element copied into a halo.
+#: A weight packed into its panel, for all tasks or for a task's own use; an input element copied
+#: into a halo.
 PACK_WEIGHT = 0.18
+PACK_OWN = 0.12
 PACK_HALO = 0.13
 #: im2col: a multiply-add of vectors of 64 bytes; GEMM_ROWS out-channels x a vector of pixels begun
 #: and stored; a vector of a column copied, a stretch of a tap's pixels begun, an element of a
@@ -108,7 +110,8 @@ def tiled(geometry: Any, problem: ConvProblem) -> float:
     if padded or transposed:
         cost += places * cut.halo_elements * PACK_HALO
     if not geometry.prepared:
-        cost += cut.weight_panels * cut.width * length * PACK_WEIGHT
+        pack = PACK_OWN if places == 1 else PACK_WEIGHT
+        cost += cut.weight_panels * cut.width * length * pack
     return cost
 
 

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import parallel
+from .blocking import of_panels
 from .blocking_gradients import in_pairs
 from .finite import all_finite
 from .problem import ConvProblem, all_windows_read, taps_of
@@ -88,7 +89,8 @@ def fprop(
 ) -> Fprop:
     """The callable of a row: pack the weights if the algorithm does, then run all tasks.
 
-    ``pack_weight(weight, packed, problem, width, queue)`` writes the queue's panels.
+    ``pack_weight(weight, packed, problem, width, queue)`` writes the queue's panels. Where the cut
+    has no ``weight_panels``, the loop body takes the weight itself.
     """
     remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
 
@@ -105,7 +107,11 @@ def fprop(
         cut, taps = remembered_cut(problem, x.itemsize), taps_of(problem)
         if not cut.tasks:
             return
-        pack = pack_weight if weight.ndim > 1 else None
+        if weight.ndim == 1:
+            cut = of_panels(cut, problem)
+        pack = None
+        if pack_weight is not None and weight.ndim > 1 and cut.weight_panels:
+            pack = pack_weight
         threads = min(threads, cut.tasks)
         shared = cut.shared_elements if pack else 0
         packed, local = _regions(scratch, shared, cut.local_elements, x.dtype, threads)

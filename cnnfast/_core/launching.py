@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast.kernels.blocking import of_panels
 from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import ConvProblem, taps_of
@@ -81,12 +82,14 @@ def _launcher(
     geometry, compiled = call.geometry, compiled_of(call.running.function)
     weight_of: Callable[[Any], Array] | None = attrgetter("array") if geometry.prepared else None
     cut = compiled.cut_of(problem, geometry.dtype.itemsize)
-    packing = None if compiled.packing is None else compiled.packing[geometry.dtype.name]
+    packing = None
+    if compiled.packing is not None and cut.weight_panels:
+        packing = compiled.packing[geometry.dtype.name]
     if call.running.plan.row.packs_once(geometry):
         elements = panel_elements(views[1].shape, geometry.groups, geometry.dtype.itemsize)
         second = np.empty(elements, geometry.dtype)
         views = views[0], second, views[2]
-        cut, packing = cut._replace(shared_elements=0), None
+        cut, packing = of_panels(cut, problem), None
 
         def weight_of(packed: Any) -> Array:
             panels: Array = packed.panels(geometry)
