@@ -19,6 +19,7 @@ from .blocking import (
     tiled_cut,
 )
 from .blocking_gradients import in_pairs, wgrad_cut, wgrad_direct_cut
+from .blocking_rows import SHARED_ROWS, rows_cut, takes_3x3
 from .problem import ConvProblem, PoolProblem
 from .shapes import ceil_div
 
@@ -54,10 +55,16 @@ ROW_START = 50.0
 ROW_STEPS = {1: (8, 3.0), 2: (4, 1.6), 3: (3, 1.7), 4: (3, 2.1)}
 BORDER_STEP = 1.2
 GATHER = 0.5
-#: A row of up to four out-channels of the direct row in Cython, begun; a multiply-add of a vector
-#: of 64 bytes.
-ROWS_START = 12.0
-ROWS_STEP = 0.55
+#: The direct row in Cython: a task begun; a vector of 64 bytes copied; by out-channels side by side,
+#: a multiply-add of such a vector, and of one channel whose rows share loads; sums stored; depthwise
+#: layers in place, nine taps by the stride, and a multiply-add along channels.
+ROWS_TASK = 50.0
+ROWS_COPY = 2.0
+ROWS_STEP = {1: 0.7, 2: 0.37, 3: 0.33, 4: 0.31}
+ROWS_SHARED = 0.35
+ROWS_STORE = 4.0
+ROWS_3X3 = {1: 4.0, 2: 8.0}
+CHANNELS_STEP = 0.5
 #: The plain loops, a multiply-add; the reference, an array operation and an element.
 LOOP_STEP = 4.0
 REFERENCE_START = 3000.0
@@ -161,21 +168,29 @@ def dgrad_direct(geometry: Any, part: ConvProblem) -> float:
 
 
 def rows(geometry: Any, problem: ConvProblem) -> float:
-    """Blocks of rows of vectors, up to four channels side by side; depthwise layers that are
-    channels last, vectors of channels."""
+    """Stretches of rows over copies, up to four channels side by side; one channel with 3 x 3 taps
+    in place; depthwise layers that are channels last, vectors of channels."""
     lanes, length = TILE_BYTES // geometry.dtype.itemsize, reduction_length(problem)
-    images = problem.n * problem.o * problem.p
-    if problem.c == problem.k == 1 and geometry.input.stride_of("C") == 1 < problem.g:
-        vectors = images * problem.q * ceil_div(problem.g, lanes)
-        return float(vectors * length * ROWS_STEP)
-    if geometry.input.stride_of("W") != 1:
-        return direct(geometry, problem)
-    begun = images * problem.g * ceil_div(problem.k, DIRECT_CHANNELS)
-    vectors = images * problem.g * problem.k * ceil_div(problem.q, lanes)
-    cost = begun * ROWS_START + vectors * length * ROWS_STEP
-    if problem.stride_w > 2:
-        cost += problem.n * problem.g * problem.c * problem.d * problem.h * problem.w * GATHER
-    return cost
+    cut = rows_cut(problem, geometry.dtype.itemsize)
+    lines = problem.n * problem.g * problem.o * problem.p
+    if problem.c == 1 and problem.k == 1 < problem.g and geometry.input.stride_of("C") == 1:
+        vectors = lines // problem.g * problem.q * ceil_div(problem.g, lanes)
+        return float(vectors * length * CHANNELS_STEP)
+    contiguous = geometry.input.stride_of("W") == 1
+    if contiguous and takes_3x3(problem):
+        vectors = lines * problem.k * ceil_div(problem.q, lanes)
+        return float(cut.tasks * ROWS_TASK + vectors * ROWS_3X3[problem.stride_w])
+    copied = cut.tasks * (cut.local_elements - cut.step_elements - cut.weight_elements)
+    places = lines * ceil_div((cut.rows - 1) * cut.pitch + cut.columns, lanes) / cut.rows
+    places *= cut.column_blocks
+    full, rest = divmod(problem.k, DIRECT_CHANNELS)
+    step = full * DIRECT_CHANNELS * ROWS_STEP[DIRECT_CHANNELS]
+    if rest:
+        step += rest * ROWS_STEP[rest]
+    if rest == 1 and problem.stride_h == problem.stride_w == problem.dilation_h == 1:
+        step += ROWS_SHARED - ROWS_STEP[1] if min(problem.r, problem.p) >= SHARED_ROWS else 0.0
+    cost = places * (length * step + problem.k * ROWS_STORE) + cut.tasks * ROWS_TASK
+    return cost + copied * (ROWS_COPY / lanes if contiguous else GATHER)
 
 
 def _products(problem: ConvProblem) -> int:

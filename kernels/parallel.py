@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 try:
-    from .cython_cpu._launch import set_apart
+    from .cython_cpu._team import set_apart
 except ImportError:
     set_apart = None
 

@@ -47,6 +47,7 @@ def test_c_constants_are_those_of_blocking() -> None:
     assert defined("_tiled.pyx", "CACHE_SETS_BYTES") == blocking.CACHE_SETS_BYTES
     assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
+    assert defined("direct_rows.h", "define SHARED_ROWS") == blocking_rows.SHARED_ROWS
     assert defined("dgrad_direct.h", "define MOST_CHANNELS") == blocking.DIRECT_CHANNELS
     assert defined("dgrad_direct.h", "define MOST_TAPS") == blocking_gradients.PAIR_TAPS
     assert defined("_dgrad_direct.pyx", "PLACES") == blocking_gradients.PAIR_PLACES

@@ -14,7 +14,7 @@ import pytest
 import cnnfast
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("cnnfast.kernels.cython_cpu._launch") is None,
+    importlib.util.find_spec("cnnfast.kernels.cython_cpu._team") is None,
     reason="the Cython kernels aren't installed",
 )
 

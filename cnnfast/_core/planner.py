@@ -17,9 +17,9 @@ from .request import Request
 
 AnyGeometry = ConvGeometry | PoolGeometry
 
-#: Below these estimated nanoseconds a call stays on its own thread. Calls that launchers repeat have
-#: helpers that are awake, all others wait for Python's.
-SERIAL_LAUNCHED = 35_000.0
+#: Below these estimated nanoseconds a call stays on its own thread: of rows in C, whose helpers may
+#: be awake, and of others, which wait for Python's threads.
+SERIAL_IN_C = 35_000.0
 SERIAL = 120_000.0
 
 #: Plans that are remembered.
@@ -51,8 +51,7 @@ class Plan(NamedTuple):
     @property
     def alone(self) -> bool:
         """Whether there is too little work for several threads."""
-        launched = self.row.engine == "cython" and self.row.family in ("fprop", "pool")
-        return self.cost < (SERIAL_LAUNCHED if launched else SERIAL)
+        return self.cost < (SERIAL_IN_C if self.row.engine == "cython" else SERIAL)
 
     def threads_for(self, geometry: AnyGeometry, most: int, limit: int) -> int:
         """Threads that a call gets: one for little work, no more than ``limit`` bytes have scratch

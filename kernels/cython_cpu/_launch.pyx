@@ -7,8 +7,6 @@ overlap an input, and weights that the row can't take go the ordinary way (``oth
 Why: drivers and memoryviews cost 20 us a call, as much as a layer of 2 MFLOP.
 """
 
-import os
-
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
@@ -18,39 +16,22 @@ cimport numpy as cnp
 from cnnfast.kernels.cython_cpu._array cimport (
     Like, alike, all_finite, apart, data_of, read_like, read_rows, read_view,
 )
-from cnnfast.kernels.cython_cpu._call cimport ConvCall, PoolCall, RunConv, RunPacking, RunPool
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, PoolCall, RunConv, RunPanels, RunPool
 from cnnfast.kernels.cython_cpu._problem cimport read_fields
+from cnnfast.kernels.cython_cpu._team cimport (
+    ALIGNMENT, ConvRun, PoolRun, fill_queue, share_conv, share_pool, threads_for,
+)
 
 cnp.import_array()
-
-
-cdef extern from "team.h":
-    """
-    /* Returns when all tasks of a queue, each of them taken by now, are done. */
-    static inline void wait_for(const int64_t *queue)
-    {
-        while (__atomic_load_n(&queue[3], __ATOMIC_ACQUIRE) < queue[1])
-            let_others_run();
-    }
-    """
-    ctypedef void (*Work)(void* call, int64_t worker) noexcept nogil
-    int64_t team_size
-    int add_helper()
-    void set_thread_apart(int64_t thread) nogil
-    void work_together(Work work, void* call, int64_t threads) noexcept nogil
-    void wait_for(const int64_t* queue) noexcept nogil
 
 
 cdef enum:
     #: Scratch up to this is on the stack.
     STACK_BYTES = 32768
-    ALIGNMENT = 64
     #: Calls of more work let go of the GIL: that costs about as much as this work.
     HOLDING_FLOPS = 20000
     #: int64 fields of the largest cut.
     CUT_FIELDS = 32
-    #: Chunks of tasks that a thread takes on average, as in ``parallel``.
-    CHUNKS_PER_THREAD = 16
 
 
 def finite(cnp.ndarray array):
@@ -64,28 +45,6 @@ def finite(cnp.ndarray array):
     with nogil:
         found = all_finite(values, itemsize, shape, strides)
     return found
-
-
-#: In a forked child there are no helpers: their threads have stayed with the parent.
-def _forget_helpers():
-    global team_size
-    team_size = 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_helpers)
-
-
-def set_apart(threads):
-    """Let threads, given by their native ids, wake up on other cores than the caller's."""
-    for thread in threads:
-        set_thread_apart(thread)
-
-
-cdef void fill_queue(int64_t* queue, int64_t tasks, int64_t threads) noexcept nogil:
-    """A queue as ``parallel.queue_of`` makes it."""
-    queue[0], queue[2], queue[3] = 0, tasks, 0
-    queue[1] = 1 if threads == 1 else min(tasks, threads * CHUNKS_PER_THREAD)
 
 
 cdef class Launcher:
@@ -111,14 +70,6 @@ cdef class Launcher:
         return self.empty(self.otherwise.delivery.shape, self.dtype)
 
 
-cdef int64_t threads_for(int64_t wanted, int64_t tasks):
-    """So many threads, but no more than tasks, nor than the system gives."""
-    cdef int64_t threads = min(wanted, tasks)
-    while team_size < threads - 1 and add_helper():
-        pass
-    return min(threads, team_size + 1)
-
-
 cdef class ConvLauncher(Launcher):
     """``launcher(first, second, bias, out)``, a prepared call of an fprop row.
 
@@ -128,8 +79,8 @@ cdef class ConvLauncher(Launcher):
     cdef ConvCall call
     cdef Like second, bias
     cdef bint has_bias, looks_at_weights
-    cdef RunConv run
-    cdef RunPacking packing
+    cdef RunConv tasks_of_row
+    cdef RunPanels packing
     cdef int64_t cut[CUT_FIELDS]
     cdef int64_t weight_shape[5]
     cdef int64_t weight_strides[5]
@@ -150,10 +101,10 @@ cdef class ConvLauncher(Launcher):
         Launcher.__init__(self, otherwise, has_out, cut.tasks, flops, alone)
         self.following, self.taps, self.scratch = otherwise.following, taps, scratch
         self.weight_of, self.looks_at_weights = weight_of, looks_at_weights
-        self.run = <RunConv>PyCapsule_GetPointer(tasks, NULL)
+        self.tasks_of_row = <RunConv>PyCapsule_GetPointer(tasks, NULL)
         self.packing = NULL
         if packing is not None:
-            self.packing = <RunPacking>PyCapsule_GetPointer(packing, NULL)
+            self.packing = <RunPanels>PyCapsule_GetPointer(packing, NULL)
             self.panels, self.width = cut.weight_panels, cut.width
         self.has_bias, self.itemsize = bias is not None, first.itemsize
         self.shared_bytes = aligned(cut.shared_elements * self.itemsize)
@@ -200,14 +151,18 @@ cdef class ConvLauncher(Launcher):
             threads, size = self.running.needs()
             threads = threads_for(threads, self.tasks)
         if threads > 1 or size > STACK_BYTES:
-            self.use_scratch(&call, threads, size)
+            holder = self.scratch(size)
+            buffer = holder.__enter__()
+            with nogil:
+                self.run(&call, <char*>cnp.PyArray_DATA(<cnp.ndarray>buffer), threads)
+            holder.__exit__(None, None, None)
         else:
             memory = stack + (-<uintptr_t>stack & <uintptr_t>(ALIGNMENT - 1))
             if self.letting_go:
                 with nogil:
-                    self.compute(&call, memory)
+                    self.run(&call, memory, 1)
             else:
-                self.compute(&call, memory)
+                self.run(&call, memory, 1)
         if self.following is not None:
             self.following(result)
         return result
@@ -227,57 +182,15 @@ cdef class ConvLauncher(Launcher):
             self.weight_strides,
         )
 
-    cdef int use_scratch(self, ConvCall* call, int64_t threads, int64_t size) except -1:
-        """Compute with this thread's scratch; on several threads as ``parallel`` has them."""
-        cdef ConvRun shared
-        holder = self.scratch(size)
-        buffer = holder.__enter__()
-        shared.memory = <char*>cnp.PyArray_DATA(<cnp.ndarray>buffer)
-        with nogil:
-            if threads == 1:
-                self.compute(call, shared.memory)
-            else:
-                shared.call, shared.run, shared.packing = call, self.run, self.packing
-                shared.width, shared.local_bytes = self.width, self.local_bytes
-                shared.local = shared.memory + self.shared_bytes
-                fill_queue(shared.panels, self.panels, threads)
-                fill_queue(shared.tasks, self.tasks, threads)
-                work_together(share_conv, &shared, threads)
-        holder.__exit__(None, None, None)
-        return 0
-
-    cdef void compute(self, ConvCall* call, char* memory) noexcept nogil:
+    cdef void run(self, const ConvCall* call, char* memory, int64_t threads) noexcept nogil:
         """Pack the weights if the row does, and run all tasks."""
-        cdef int64_t queue[4]
-        if self.packing:
-            fill_queue(queue, self.panels, 1)
-            self.packing(call, memory, self.width, queue)
-            call.weight = memory
-        fill_queue(queue, self.tasks, 1)
-        self.run(call, memory + self.shared_bytes, queue)
-
-
-cdef struct ConvRun:
-    #: What the threads of a call share; ``local`` begins their own scratch.
-    const ConvCall* call
-    RunConv run
-    RunPacking packing
-    char* memory
-    char* local
-    int64_t width, local_bytes
-    int64_t[4] panels
-    int64_t[4] tasks
-
-
-cdef void share_conv(void* given, int64_t worker) noexcept nogil:
-    """What each thread of a call does."""
-    cdef ConvRun* shared = <ConvRun*>given
-    cdef ConvCall call = shared.call[0]
-    if shared.packing:
-        shared.packing(&call, shared.memory, shared.width, shared.panels)
-        wait_for(shared.panels)
-        call.weight = shared.memory
-    shared.run(&call, shared.local + worker * shared.local_bytes, shared.tasks)
+        cdef ConvRun shared
+        shared.call, shared.run, shared.packing = call, self.tasks_of_row, self.packing
+        shared.finish, shared.width, shared.local_bytes = NULL, self.width, self.local_bytes
+        shared.shared, shared.local = memory, memory + self.shared_bytes
+        fill_queue(shared.panels, self.panels, threads)
+        fill_queue(shared.tasks, self.tasks, threads)
+        share_conv(&shared, threads)
 
 
 cdef class PoolLauncher(Launcher):
@@ -336,27 +249,12 @@ cdef class PoolLauncher(Launcher):
         threads = 1 if self.alone else threads_for(self.running.needs()[0], self.tasks)
         shared.call, shared.run = &call, self.run
         fill_queue(shared.tasks, self.tasks, threads)
-        if threads > 1:
+        if threads > 1 or self.letting_go:
             with nogil:
-                work_together(share_pool, &shared, threads)
-        elif self.letting_go:
-            with nogil:
-                share_pool(&shared, 0)
+                share_pool(&shared, threads)
         else:
-            share_pool(&shared, 0)
+            share_pool(&shared, 1)
         return (result, indices) if self.with_indices else result
-
-
-cdef struct PoolRun:
-    const PoolCall* call
-    RunPool run
-    int64_t[4] tasks
-
-
-cdef void share_pool(void* given, int64_t worker) noexcept nogil:
-    """What each thread of a call does."""
-    cdef PoolRun* shared = <PoolRun*>given
-    shared.run(shared.call, shared.call.x, shared.tasks)
 
 
 cdef int64_t aligned(int64_t size):

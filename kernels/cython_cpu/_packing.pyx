@@ -13,9 +13,7 @@ from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed, pack_rows, pack_spread, pack_taps
-from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, WeightStrides, next_tasks, read_fields, read_strides,
-)
+from cnnfast.kernels.cython_cpu._problem cimport ConvProblem, WeightStrides, next_tasks
 
 
 cdef enum:
@@ -117,19 +115,6 @@ cdef void run_packing(
                 <const floating*>call.weight, &call.weight_strides, packed + panel * elements,
                 problem, width, panel,
             )
-
-
-def pack_weight(
-    const floating[:, :, :, :, :] weight, floating[::1] packed, problem,
-    int64_t width, int64_t[::1] queue,
-):
-    """Write the panels of the queue."""
-    cdef ConvCall call
-    read_fields(problem, &call.problem)
-    read_strides(weight.strides, sizeof(floating), &call.weight_strides)
-    call.weight = &weight[0, 0, 0, 0, 0]
-    with nogil:
-        run_packing(&call, &packed[0], width, &queue[0])
 
 
 packing = {

@@ -29,13 +29,12 @@ from cnnfast.kernels.cython_cpu._microkernel cimport (
 from cnnfast.kernels.cython_cpu._packing cimport pack_panel
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, Range, TiledCut, WeightStrides, inside, next_tasks,
-    read_fields, read_strides,
 )
 
 from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import tiled_cut_own
 from cnnfast.kernels.cython_cpu import _loop
-from cnnfast.kernels.cython_cpu._packing import pack_weight, packing
+from cnnfast.kernels.cython_cpu._packing import packing
 
 
 cdef enum:
@@ -229,36 +228,6 @@ cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexc
             )
 
 
-def tiles(
-    const floating[:, :, :, :, :] x, weight, const floating[::1] bias,
-    floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int64_t activation, int64_t[::1] queue,
-):
-    """Run the tasks of the queue."""
-    cdef const floating[::1] panels
-    cdef const floating[:, :, :, :, :] unpacked
-    cdef ConvCall call
-    cdef TiledCut cut_fields
-    read_fields(problem, &call.problem)
-    read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &call.x_strides)
-    read_strides(out.strides, sizeof(floating), &call.out_strides)
-    if weight.ndim == 1:
-        panels = weight
-        call.weight = &panels[0]
-    else:
-        unpacked = weight
-        read_strides(unpacked.strides, sizeof(floating), &call.weight_strides)
-        call.weight = &unpacked[0, 0, 0, 0, 0]
-    call.x = &x[0, 0, 0, 0, 0]
-    call.bias = &bias[0] if bias.shape[0] else NULL
-    call.out, call.cut, call.activation = &out[0, 0, 0, 0, 0], &cut_fields, activation
-    with nogil:
-        run_tasks(&call, &local[0], &queue[0])
-
-
 _tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
-fprop = drivers.fprop(
-    tiled_cut_own, tiles, pack_weight, drivers.Compiled(tiled_cut_own, _tasks, packing)
-)
+fprop = drivers.fprop(tiled_cut_own, _tasks, packing)
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)
