@@ -1,9 +1,8 @@
 """Cost models: a row's nanoseconds on one core, roughly, from the geometry alone.
 
 They rank rows and don't predict: only their ratios matter. The constants, nanoseconds all, were
-fitted to minima of ``cnnfast bench --threads 1 --backends cython`` on a core with AVX-512 and an FMA
-peak of 116 GFLOP/s (float32, ``cnnfast info``); a vector step costs the same in float64 and does
-half as much.
+fitted to minima of ``cnnfast bench --threads 1 --backends cython`` on a core with AVX-512 and an
+FMA peak of 116 GFLOP/s (float32); a vector step costs the same in float64 and does half as much.
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ ROW_START = 50.0
 ROW_STEPS = {1: (8, 3.0), 2: (4, 1.6), 3: (3, 1.7), 4: (3, 2.1)}
 BORDER_STEP = 1.2
 GATHER = 0.5
-#: The direct row in Cython: a task begun; a vector of 64 bytes copied; by out-channels side by side,
-#: a multiply-add of such a vector, and of one channel whose rows share loads; sums stored; depthwise
-#: layers in place, nine taps by the stride, and a multiply-add along channels.
+#: The direct row in Cython: a task begun; a vector of 64 bytes copied; by out-channels side by
+#: side, a multiply-add of such a vector, and of one channel whose rows share loads; sums stored;
+#: depthwise layers in place, nine taps by the stride, and a multiply-add along channels.
 ROWS_TASK = 50.0
 ROWS_COPY = 2.0
 ROWS_STEP = {1: 0.7, 2: 0.37, 3: 0.33, 4: 0.31}

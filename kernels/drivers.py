@@ -73,7 +73,7 @@ class CompiledConv(NamedTuple):
     """What ``cython_cpu._launch`` runs a row by instead of its driver: C functions for the tasks,
     and to pack weights for them. A row that ``skips_padding`` must see finite weights there (see
     ``multiplying_padding``). A dgrad runs fprops ``on_views(problem, itemsize)`` of its arrays
-    (``adjoints.OnViews``), if it isn't more than that."""
+    (``adjoints.Phases``), if it isn't more than that."""
 
     cut_of: Cut
     tasks: Compiled

@@ -12,6 +12,7 @@ from cnnfast.kernels.blocking import of_panels
 from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import ConvProblem, taps_of
+from cnnfast.kernels.temporaries import exchange_channels
 
 from .arrays import Array, is_ready
 from .prepared import Delivery, PreparedConv, PreparedPool
@@ -43,14 +44,12 @@ def launched_conv(
     if compiled.on_views is None or call.following is not None or not call.running.plan.alone:
         return call
     parts = compiled.on_views(call.problem, geometry.dtype.itemsize)
-    launchers = [
-        _launcher(
-            call, (first, second, bias, result, out is not None or len(parts) > 1),
-            part.views(*views), part.problem,
-        )
-        for part in parts
-    ]  # fmt: skip
-    return _after_each_other(launchers, delivery) if launchers else call
+    if not parts:
+        return call
+    views[1], _ = exchange_channels(views[1], geometry.groups, np.empty(0, np.uint8))
+    given_to = first, second, bias, result, out is not None or len(parts) > 1
+    launchers = [_launcher(call, given_to, part.views(*views), part.problem) for part in parts]
+    return _after_each_other(launchers, delivery)
 
 
 def _after_each_other(
