@@ -297,8 +297,7 @@ def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> 
         else:
             run(_plan(by_itself, problem, out.itemsize))
 
-    compiled = compiled_of(fprop)
-    if compiled is not None:
+    if (compiled := compiled_of(fprop)) is not None:
         run_dgrad.compiled = compiled._replace(  # type: ignore[attr-defined]
             skips_padding=skipping is not None, on_views=partial(on_views, split)
         )
