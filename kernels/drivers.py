@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -62,14 +62,20 @@ def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
     return shared + threads * round_up(cut.local_elements * itemsize, ALIGNMENT)
 
 
+class Functions(Protocol):
+    """Addresses of C functions, by dtype."""
+
+    def __getitem__(self, dtype: str) -> Any: ...
+
+
 class Compiled(NamedTuple):
-    """What ``cython_cpu._launch`` runs a row by instead of its driver: dtype -> a C function for
-    the tasks, and one that packs weights for them. A row that ``skips_padding`` must see finite
+    """What ``cython_cpu._launch`` runs a row by instead of its driver: ``tasks[dtype]`` is a C
+    function for the tasks, ``packing[dtype]`` one that packs weights for them. A row that ``skips_padding`` must see finite
     weights there (see ``multiplying_padding``)."""
 
     cut_of: Cut
-    tasks: dict[str, Any]
-    packing: dict[str, Any] | None = None
+    tasks: Functions
+    packing: Functions | None = None
     skips_padding: bool = False
 
 
@@ -269,10 +275,9 @@ def _regions(
 
 
 class CompiledPool(NamedTuple):
-    """The same for a pooling row: dtype -> a C function for the tasks, and the codes that it has
-    for reductions."""
+    """The same for a pooling row: a reduction's functions for the tasks, and its code."""
 
-    tasks: dict[str, Any]
+    tasks: dict[str, Functions]
     codes: dict[str, int]
 
 

@@ -99,5 +99,5 @@ _tasks = {
 _codes = {"max": MAX, "mean": MEAN, "argmax": ARGMAX}
 pool = drivers.pool(
     {"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles},
-    drivers.CompiledPool(_tasks, _codes),
+    drivers.CompiledPool(dict.fromkeys(_codes, _tasks), _codes),
 )

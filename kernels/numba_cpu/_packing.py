@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from ._activation import apply_function, finish_tile
-from ._compile import task_range, tile, whole_tile
+from ._compile import inner, task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
+from ._entry import Entry, packing_arguments
 from ._queue import next_tasks
 from ._vector import element_stride, lanes, prefetch_to_write, store
 
@@ -63,6 +64,16 @@ def fill_zero(local, begin, end):
     """Fill padding."""
     for i in range(begin, end):
         store(local, i, local.dtype.type(0))
+
+
+_pack_weight = inner(pack_weight)
+
+
+@Entry
+def run_packing(call: Any, packed: Any, width: Any, queue: Any) -> None:
+    """The same as a C function."""
+    weight, panels, problem, channels, tasks = packing_arguments(call, packed, width, queue)
+    _pack_weight(weight, panels, problem, channels, tasks)
 
 
 @tile

@@ -18,7 +18,8 @@ from typing import Any
 
 from .. import adjoints, blocking, drivers
 from . import loop
-from ._compile import task_range, tile, whole_tile
+from ._compile import inner, task_range, tile, whole_tile
+from ._entry import Entry, conv_arguments
 from ._packing import activate
 from ._queue import next_tasks
 from ._rows import row_sums_1x1, row_sums_1x4, row_sums_4x1, row_sums_4x3
@@ -255,7 +256,20 @@ def tiles(
         begin, end = next_tasks(queue, begin, end)
 
 
-skipping_padding = drivers.fprop(blocking.direct_cut, tiles)
+_arguments, _tiles = conv_arguments(blocking.DirectCut, weight_axes=5), inner(tiles)
+
+
+@Entry
+def run_tasks(call: Any, local: Any, queue: Any) -> None:
+    """The same as a C function."""
+    x, weight, bias, out, problem, taps, cut, scratch, activation, tasks = _arguments(
+        call, local, queue
+    )
+    _tiles(x, weight, bias, out, problem, taps, cut, scratch, activation, tasks)
+
+
+_compiled = drivers.Compiled(blocking.direct_cut, run_tasks)
+skipping_padding = drivers.fprop(blocking.direct_cut, tiles, compiled=_compiled)
 fprop = drivers.multiplying_padding(skipping_padding)
 # Masked lanes of a row add zero times the weight.
 dgrad = adjoints.dgrad(skipping_padding, skipping=loop.dgrad, split=adjoints.in_rows)
