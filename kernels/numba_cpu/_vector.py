@@ -116,10 +116,11 @@ def store_first(builder: Any, value: Any, address: Any, count: Any) -> None:
     lanes = ir.Constant(indices, list(range(vector.count)))
     mask = builder.icmp_signed("<", lanes, splat(builder, indices, count))
     kind, size = vector.as_pointer(), element_bytes(vector.element)
+    letter = "i" if isinstance(vector.element, ir.IntType) else "f"
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(ir.VoidType(), [vector, kind, INT32, mask.type]),
-        f"llvm.masked.store.v{vector.count}f{8 * size}.p0",
+        f"llvm.masked.store.v{vector.count}{letter}{8 * size}.p0",
     )
     builder.call(function, [value, builder.bitcast(address, kind), INT32(size), mask])
 
