@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from ._emit import Code, Value
 from ._pool_folds import start_of, starts_of
-from ._pool_windows import Pooling, View, Window, place_of, row_of, taps_of, window_of
+from ._pool_windows import Pooling, Tasks, View, Window, place_of, taps_of, window_of
 from ._vector import INT64
 
 MOST_INDEX = 2**31 - 1
@@ -186,10 +186,9 @@ def find_tasks(
 ) -> None:
     """Tasks begin .. end-1."""
     problem, last = pooling.problem, pooling.last.equals(1)
-    task = code.var(begin)
-    with code.loop_while(lambda: task.get() < end):
-        here = task.get()
-        row = row_of(code, pooling, here)
+    tasks = Tasks(code, pooling, begin)
+    with code.loop_while(lambda: tasks.task.get() < end):
+        here, row = tasks.task.get(), tasks.row
         window, x, d, h = window_of(code, pooling, row)
         plane = problem.h * problem.w
         places = Places(
@@ -208,4 +207,4 @@ def find_tasks(
                     code.function("find_pixels", _find_pixels, (*arguments, channels))
                 with otherwise:
                     code.function("find_row", _find_row, arguments)
-        task.set(here + channels)
+        tasks.move(channels)

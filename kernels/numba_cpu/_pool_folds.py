@@ -47,31 +47,27 @@ def fold(code: Code, mean: bool, former: Value, value: Value) -> Value:
     return Value(code, code.builder.select(value.is_nan().value, value.value, larger.value))
 
 
-def divided(code: Code, sums: Value, divisor: Value) -> Value:
-    """Sums by a divisor; integers are truncated, and multiplied by it where it is 0 or -1, at which
-    a processor stops."""
+def is_power_of_two(divisor: Value) -> Value:
+    """Whether the product by its inverse is the quotient, which takes a tenth of the time."""
+    return (divisor & (divisor - 1)).equals(0) & (divisor > 0)
+
+
+def divided(code: Code, sums: Value, divisor: Value, exact: bool = False) -> Value:
+    """Sums by a divisor, or by one that is ``is_power_of_two``; integers are truncated, and
+    multiplied by it where it is 0 or -1, at which a processor stops."""
     vector = sums.value.type != code.real
-    result = code.var(sums)
 
     def by(value: Value) -> Value:
         return code.splat(value) if vector else value
 
-    if code.whole:
-        traps = (divisor >= -1) & (divisor <= 0)
-        with code.either(traps) as (then, otherwise):
-            with then:
-                result.set(sums * by(divisor))
-            with otherwise:
-                result.set(sums / by(divisor))
-        return result.get()
-    real = Value(code, code.builder.sitofp(divisor.value, code.real))
-    # By a power of two the product is the quotient, and takes a tenth of the time.
-    with code.either((divisor & (divisor - 1)).equals(0) & (divisor > 0)) as (then, otherwise):
-        with then:
-            result.set(sums * by(code.number(1) / real))
-        with otherwise:
-            result.set(sums / by(real))
-    return result.get()
+    if not code.whole:
+        real = Value(code, code.builder.sitofp(divisor.value, code.real))
+        return sums * by(code.number(1) / real) if exact else sums / by(real)
+    traps = (divisor >= -1) & (divisor <= 0)
+    quotient = sums / by(code.choose(traps, 1, divisor))
+    return Value(
+        code, code.builder.select(traps.value, (sums * by(divisor)).value, quotient.value)
+    )
 
 
 def fold_lanes(
@@ -118,7 +114,7 @@ def fold_columns(code: Code, mean: bool, x: Value, window: Window, count: Value)
 
 
 def _slide(
-    code: Code, mean: bool, step: int, taps: int, before: int,
+    code: Code, mean: bool, step: int, taps: int, before: int, exact: bool,
     x: Value, out: Value, window: Window, width: Value, columns: Value, divisor: Value,
 ) -> None:  # fmt: skip
     """A row whose windows of 2 or 3 columns are 1 or 2 apart, in registers: those at the borders as
@@ -155,7 +151,7 @@ def _slide(
         for value in tap[1:taps]:
             result = fold(code, mean, result, value)
         if mean:
-            result = divided(code, result, divisor)
+            result = divided(code, result, divisor, exact)
         with code.either(columns - q >= lanes) as (then, otherwise):
             with then:
                 code.vstore(result, out + q)
@@ -194,13 +190,20 @@ def slide_row(
         for taps, before in ((2, 0), (3, 0), (3, 1)):
             right = pooling.step.equals(step) & pooling.taps.equals(taps)
             with code.when(right & pooling.slides.equals(1 + before)):
-                code.function("slide", _slide, arguments, mean, step, taps, before)
+                if not mean:
+                    code.function("slide", _slide, arguments, mean, step, taps, before, False)
+                    continue
+                with code.either(is_power_of_two(divisor)) as cases:
+                    for exact, case in zip((True, False), cases, strict=True):
+                        with case:
+                            constants = mean, step, taps, before, exact
+                            code.function("slide", _slide, arguments, *constants)
     if mean:
-        with code.range(0, columns) as q:
-            outside = (q < pooling.first) | (q >= pooling.end)
-            other = divisor_of(code, pooling, window.extent, q).differs(divisor)
-            with code.when(outside & other):
-                code.store(fold_window(code, mean, x, pooling, window, q), out + q)
+        for begin, end in ((code.of(0), pooling.first), (pooling.end, columns)):
+            with code.range(begin, end) as q:
+                other = divisor_of(code, pooling, window.extent, q).differs(divisor)
+                with code.when(other):
+                    code.store(fold_window(code, mean, x, pooling, window, q), out + q)
 
 
 def _keep(

@@ -17,7 +17,16 @@ from ._pool_folds import (
     start_of,
     starts_of,
 )
-from ._pool_windows import Pooling, Window, divisor_of, place_of, row_of, taps_of, window_of
+from ._pool_windows import (
+    Pooling,
+    Tasks,
+    Window,
+    divisor_of,
+    place_of,
+    row_of,
+    taps_of,
+    window_of,
+)
 from ._vector import INT64
 
 
@@ -179,15 +188,14 @@ def fold_tasks(
     """Tasks begin .. end-1."""
     problem, lanes = pooling.problem, code.lanes
     few = (problem.q < lanes) & (problem.w * lanes <= room_of(code))
-    task = code.var(begin)
-    with code.loop_while(lambda: task.get() < end):
-        here = task.get()
-        row = row_of(code, pooling, here)
+    tasks = Tasks(code, pooling, begin)
+    with code.loop_while(lambda: tasks.task.get() < end):
+        here, row = tasks.task.get(), tasks.row
         window, x, _, _ = window_of(code, pooling, row)
         out = place_of(pooling.out, row)
         last = pooling.last.equals(1)
         channels = code.choose(last, code.least(problem.c - row.c, end - here), 1)
-        task.set(here + channels)
+        tasks.move(channels)
         with code.either(window.d.equals(0) | window.h.equals(0)) as (empty, some):
             with empty:
                 _clear_row(code, mean, out, pooling, window, channels)
@@ -202,7 +210,7 @@ def fold_tasks(
                         with code.either(few & (end - here >= lanes)) as (short, one):
                             with short:
                                 code.function("rows", _fold_rows, (kept, pooling, here), mean)
-                                task.set(here + lanes)
+                                tasks.jump(lanes - 1)
                             with one:
                                 q = code.var(0)
                                 with code.loop_while(lambda: q.get() < problem.q):

@@ -153,6 +153,46 @@ def row_of(code: Code, pooling: Pooling, task: Value) -> Row:
     return Row(code.choose(last, task, task // problem.c), c, o, p)
 
 
+class Tasks:
+    """A walk from one task to others behind it."""
+
+    def __init__(self, code: Code, pooling: Pooling, begin: Value) -> None:
+        self.code, self.pooling = code, pooling
+        self.task = code.var(begin)
+        self.places = [code.var(place) for place in row_of(code, pooling, begin)]
+
+    @property
+    def row(self) -> Row:
+        """The row of the task."""
+        return Row(*(place.get() for place in self.places))
+
+    def move(self, tasks: Value) -> None:
+        """Go on to the row after this one, which is ``tasks`` further: of the same channel, or of
+        the first one where channels lie side by side."""
+        code, problem, last = self.code, self.pooling.problem, self.pooling.last.equals(1)
+        n, c, o, p = self.places
+        self.task.set(self.task.get() + tasks)
+        c.set(code.choose(last, 0, c.get()))
+        p.set(p.get() + 1)
+        with code.when(p.get().equals(problem.p)):
+            p.set(code.of(0))
+            o.set(o.get() + 1)
+            with code.when(o.get().equals(problem.o)):
+                o.set(code.of(0))
+                c.set(code.choose(last, 0, c.get() + 1))
+                done = last | c.get().equals(problem.c)
+                c.set(code.choose(done, 0, c.get()))
+                n.set(code.choose(done, n.get() + 1, n.get()))
+
+    def jump(self, tasks: int) -> None:
+        """Go on to a task further on."""
+        self.task.set(self.task.get() + tasks)
+        for place, value in zip(
+            self.places, row_of(self.code, self.pooling, self.task.get()), strict=True
+        ):
+            place.set(value)
+
+
 def place_of(array: View, row: Row) -> Value:
     """Where a row begins in an array of outputs."""
     return array.data + (row.n * array.n + row.c * array.c + row.o * array.d + row.p * array.h)
