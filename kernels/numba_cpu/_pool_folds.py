@@ -71,15 +71,19 @@ def divided(code: Code, sums: Value, divisor: Value, exact: bool = False) -> Val
 
 
 def fold_lanes(
-    code: Code, mean: bool, x: Value, window: Window, lanes: Value | None = None
+    code: Code, mean: bool, x: Value, window: Window, lanes: Value | None = None, rows: int = 0
 ) -> Value:
     """Reduce a vector of columns, or some lanes of one, over the taps along d and h, of which there
-    are some."""
+    are some: ``rows`` along h alone, or any for 0."""
     result = code.var(code.vload(x, lanes))
 
     def add(place: Value) -> None:
         result.set(fold(code, mean, result.get(), code.vload(place, lanes)))
 
+    if rows:
+        for row in range(1, rows):
+            add(x + window.x_h * row)
+        return result.get()
     with code.either(window.d.equals(1) & (window.h <= 3)) as (then, otherwise):
         with then, code.when(window.h >= 2):
             add(x + window.x_h)
@@ -97,14 +101,16 @@ def each_tap(code: Code, window: Window, add: object) -> None:
             add(d * window.x_d + h * window.x_h)  # type: ignore[operator]
 
 
-def fold_columns(code: Code, mean: bool, x: Value, window: Window, count: Value) -> Value:
+def fold_columns(
+    code: Code, mean: bool, x: Value, window: Window, count: Value, rows: int = 0
+) -> Value:
     """The same of as many of ``count`` columns as fit in a vector; the other lanes are a start."""
     result = code.var(starts_of(code, mean))
     with code.either(count >= code.lanes) as (then, otherwise):
         with then:
-            result.set(fold_lanes(code, mean, x, window))
+            result.set(fold_lanes(code, mean, x, window, None, rows))
         with otherwise, code.when(count > 0):
-            folded = fold_lanes(code, mean, x, window, count)
+            folded = fold_lanes(code, mean, x, window, count, rows)
             if not mean:
                 # The lanes beyond are zeros, with which a sum begins.
                 mask, start = code.first(count).value, starts_of(code, mean).value
@@ -114,18 +120,18 @@ def fold_columns(code: Code, mean: bool, x: Value, window: Window, count: Value)
 
 
 def _slide(
-    code: Code, mean: bool, step: int, taps: int, before: int, exact: bool,
+    code: Code, mean: bool, step: int, taps: int, before: int, rows: int, exact: bool,
     x: Value, out: Value, window: Window, width: Value, columns: Value, divisor: Value,
 ) -> None:  # fmt: skip
     """A row whose windows of 2 or 3 columns are 1 or 2 apart, in registers: those at the borders as
     if there were columns of starts around, ``before`` of them in front."""
     lanes = code.lanes
     former = code.var(starts_of(code, mean))
-    here = code.var(fold_columns(code, mean, x, window, width))
+    here = code.var(fold_columns(code, mean, x, window, width, rows))
     ahead = x + (window.h + step) * window.x_h
     with code.range(0, columns, lanes) as q:
         w = q * step + lanes
-        following = fold_columns(code, mean, x + w, window, width - w)
+        following = fold_columns(code, mean, x + w, window, width - w, rows)
         # A row that is read beside others is no stream that a processor sees; what follows them in
         # memory is asked for in order.
         for i in range(step * step):
@@ -139,7 +145,7 @@ def _slide(
             evens = code.shuffle(whole, following, range(0, 2 * lanes, 2))
             odds = code.shuffle(whole, following, range(1, 2 * lanes, 2))
             w = w + lanes
-            following = fold_columns(code, mean, x + w, window, width - w)
+            following = fold_columns(code, mean, x + w, window, width - w, rows)
             tap = [evens, odds, code.shuffle(evens, following, range(1, lanes + 1))]
             former_end = odds
         if before:
@@ -186,18 +192,26 @@ def slide_row(
     width, columns = pooling.problem.w, pooling.problem.q
     divisor = divisor_of(code, pooling, window.extent, pooling.first)
     arguments = (x, out, window, width, columns, divisor)
+
+    def call(*constants: int) -> None:
+        if not mean:
+            code.function("slide", _slide, arguments, mean, *constants, False)
+            return
+        with code.either(is_power_of_two(divisor)) as cases:
+            for exact, case in zip((True, False), cases, strict=True):
+                with case:
+                    code.function("slide", _slide, arguments, mean, *constants, exact)
+
     for step in (1, 2):
         for taps, before in ((2, 0), (3, 0), (3, 1)):
             right = pooling.step.equals(step) & pooling.taps.equals(taps)
             with code.when(right & pooling.slides.equals(1 + before)):
-                if not mean:
-                    code.function("slide", _slide, arguments, mean, step, taps, before, False)
-                    continue
-                with code.either(is_power_of_two(divisor)) as cases:
-                    for exact, case in zip((True, False), cases, strict=True):
-                        with case:
-                            constants = mean, step, taps, before, exact
-                            code.function("slide", _slide, arguments, *constants)
+                square = window.d.equals(1) & window.h.equals(taps)
+                with code.either(square) as (then, otherwise):
+                    with then:
+                        call(step, taps, before, taps)
+                    with otherwise:
+                        call(step, taps, before, 0)
     if mean:
         for begin, end in ((code.of(0), pooling.first), (pooling.end, columns)):
             with code.range(begin, end) as q:
