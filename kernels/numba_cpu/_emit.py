@@ -80,6 +80,9 @@ class Value:
     def __or__(self, other: Operand) -> Value:
         return self._do("or_", "or_", other)
 
+    def __xor__(self, other: Operand) -> Value:
+        return self._do("xor", "xor", other)
+
     def __invert__(self) -> Value:
         return Value(self.code, self.code.builder.not_(self.value))
 
@@ -133,6 +136,16 @@ class Variable:
         """Change it."""
         given = value.value if isinstance(value, Value) else value
         self.code.builder.store(given, self.place)
+
+
+class Fields:
+    """A named tuple of integers in memory (``Code.record``)."""
+
+    def __init__(self, code: Code, kind: Any, place: Value) -> None:
+        self.code, self.kind, self.place = code, kind, place
+
+    def __getattr__(self, name: str) -> Value:
+        return self.code.load(self.place + self.kind._fields.index(name))
 
 
 class Code:
@@ -200,6 +213,21 @@ class Code:
     def greatest(self, a: Operand, b: Operand) -> Value:
         """The greater of two integers."""
         return self.choose(self.of(a) > b, a, b)
+
+    def inside(self, index: Value, size: Value) -> Value:
+        """Whether an index is one of 0 to size - 1."""
+        return Value(self, self.builder.icmp_unsigned("<", index.value, size.value))
+
+    def mask(self, condition: Value) -> Value:
+        """A condition in every lane."""
+        return self.splat(condition)
+
+    def record(self, values: Any) -> Value:
+        """A named tuple of integers in memory, on the function's stack."""
+        place = self.buffer(INT64, len(values))
+        for i, value in enumerate(values):
+            self.store(value, place + i)
+        return place
 
     def load(self, place: Value) -> Value:
         """An element."""

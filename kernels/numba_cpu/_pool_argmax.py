@@ -16,8 +16,9 @@ from llvmlite import ir
 
 from ._emit import Code, Value
 from ._pool_folds import start_of, starts_of
-from ._pool_windows import Pooling, Tasks, View, Window, place_of, taps_of, window_of
+from ._pool_windows import Pooling, Tasks, Window, place_of, taps_of, window_of
 from ._vector import INT64
+from ._views import View
 
 MOST_INDEX = 2**31 - 1
 

@@ -5,17 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._emit import Code, Value
-
-
-class View(NamedTuple):
-    """An array: its first element, and strides; of an array of outputs d, h, w are o, p, q."""
-
-    data: Value
-    n: Value
-    c: Value
-    d: Value
-    h: Value
-    w: Value
+from ._views import View
 
 
 class Window(NamedTuple):

@@ -20,7 +20,6 @@ from __future__ import annotations
 from typing import Any
 
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .. import drivers
@@ -32,17 +31,10 @@ from ._entry import Entry, pool_arguments
 from ._pool_argmax import find_tasks
 from ._pool_folds import COLUMN_BYTES
 from ._pool_rows import fold_tasks
-from ._pool_windows import View, pooling_of, side_by_side
+from ._pool_windows import pooling_of, side_by_side
 from ._queue import next_tasks
 from ._vector import INT64
-
-
-def _view(code: Code, array: types.Array, value: Any) -> View:
-    """An array of a compiled function."""
-    structure = code.context.make_array(array)(code.context, code.builder, value)
-    strides = cgutils.unpack_tuple(code.builder, structure.strides)
-    size = array.dtype.bitwidth // 8
-    return View(code.of(structure.data), *(code.of(step) // size for step in strides))
+from ._views import fields_of, view_of
 
 
 def _make_tasks(reduction: str) -> Any:
@@ -58,13 +50,12 @@ def _make_tasks(reduction: str) -> Any:
 
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             code = Code(context, builder, context.get_data_type(x.dtype))
-            fields = [code.of(field) for field in cgutils.unpack_tuple(builder, given[3])]
-            source, target = _view(code, x, given[0]), _view(code, out, given[1])
+            source, target = view_of(code, x, given[0]), view_of(code, out, given[1])
             table = _vector.pointer(context, builder, windows, given[4], INT64(0))
             arrays = [source, target]
             if reduction == "argmax":
-                arrays.append(_view(code, indices, given[2]))
-            named = PoolProblem(*fields)
+                arrays.append(view_of(code, indices, given[2]))
+            named = fields_of(code, PoolProblem, given[3])
             together = side_by_side(named, *arrays)
             pooling = pooling_of(code, named, source, target, code.of(table), together)
             first, last = code.of(given[5]), code.of(given[6])
