@@ -1,4 +1,4 @@
-"""How Cython's direct row cuts its work: block sizes, task counts and scratch.
+"""How the direct rows cut their work: block sizes, task counts and scratch.
 
 A function of the problem alone, never of the number of threads (see ``blocking``).
 """
@@ -54,7 +54,7 @@ class RowsCut(NamedTuple):
 
 
 def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
-    """Blocks of Cython's direct row."""
+    """Blocks of the direct rows."""
     lanes = TILE_BYTES // itemsize
     columns = min(round_up(split_evenly(problem.q, DIRECT_COLUMNS), lanes), problem.q)
     column_blocks = ceil_div(problem.q, columns)

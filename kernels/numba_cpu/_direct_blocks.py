@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from ..blocking import DIRECT_CHANNELS, TILE_BYTES
-from ._emit import Code, Fields, Value, Variable
+from ._emit import Code, Fields, Value
 from ._vector import INT64
 
+#: Vectors of a block: of one channel, and of several, which load each of them for all.
 MOST_VECTORS = 4
+MOST_BESIDE = 2
 
 
 class Window(NamedTuple):
@@ -47,7 +49,7 @@ class Window(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Blocks of 1 to 4 vectors: how many output rows they have. Those of ``shared`` rows load an
+    """Blocks of 1, 2, ... vectors: how many output rows they have. Those of ``shared`` rows load an
     input row once for all output rows that see it."""
 
     shared: bool
@@ -59,16 +61,21 @@ class Kind(NamedTuple):
 def kinds_of(code: Code) -> list[Kind]:
     """The first one that fits is taken: 24 sums of 32 registers, or 12 of 16."""
     if code.lanes * code.itemsize == TILE_BYTES:
-        shared = ((7, 7, 6, 6), (5, 5, 4, 4), (3, 3, 3, 3))
-        apart = ((7, 7, 6, 4), (6, 6, 4, 3), (4, 4, 2, 2), (4, 3, 2, 1))
+        shared = ((7, 7, 6, 6), (3, 3, 3, 3))
+        apart = ((7, 7, 6, 4), (6, 6), (4, 4), (4, 3))
     else:
-        shared = ((7, 6, 4, 3), (5, 5, 4, 3), (3, 3, 3, 3))
-        apart = ((7, 6, 4, 3), (6, 3, 2, 1), (4, 2, 1, 1), (3, 1, 1, 1))
+        shared = ((7, 6, 4, 3), (3, 3, 3, 3))
+        apart = ((7, 6, 4, 3), (6, 3), (4, 2), (3, 1))
     return [
-        *(Kind(True, 1, least, rows) for least, rows in zip((7, 5, 3), shared, strict=True)),
+        *(Kind(True, 1, least, rows) for least, rows in zip((7, 3), shared, strict=True)),
         *(Kind(False, i + 1, 0, rows) for i, rows in enumerate(apart)),
-        *(Kind(False, i + 1, 0, (1, 1, 1, 1)) for i in range(DIRECT_CHANNELS)),
+        *(Kind(False, i + 1, 0, (1,) * len(rows)) for i, rows in enumerate(apart)),
     ]
+
+
+def most_vectors(code: Code, channels: Value) -> Value:
+    """Vectors of the largest block."""
+    return code.choose(channels.equals(1), MOST_VECTORS, MOST_BESIDE)
 
 
 def single(code: Code, channels: Value) -> Value:
@@ -84,8 +91,8 @@ def kind_for(
     near = window.stride.equals(window.dilation_h)
     for i, kind in reversed(list(enumerate(kinds_of(code)))):
         most = code.of(kind.rows[0])
-        for v in range(1, MOST_VECTORS):
-            most = code.choose(vectors > v, kind.rows[v], most)
+        for v, most_rows in enumerate(kind.rows):
+            most = code.choose(vectors > v, most_rows, most)
         fits = channels.equals(kind.channels) & (rows >= most)
         if kind.shared:
             fits = fits & near & (window.r >= kind.least_r)
@@ -102,7 +109,7 @@ def call_block(
     done, none = builder.append_basic_block("done"), builder.append_basic_block("none")
     choice = builder.switch(key.value, none)
     for i, (shared, channels, _, rows) in enumerate(kinds_of(code)):
-        for v in range(MOST_VECTORS - (channels == DIRECT_CHANNELS)):
+        for v in range(len(rows)):
             for outside in (0, 1):
                 case = builder.append_basic_block("block")
                 choice.add_case(INT64((i * MOST_VECTORS + v) * 2 + outside), case)
@@ -244,26 +251,42 @@ def _add_apart(
                     add(p, place)
 
 
-def finish(code: Code, sums: list[Variable], added: list[Value], activation: Value) -> None:
-    """Add the bias and apply the activation: a code, where NaN stays NaN, or a function's address.
-    """
-    zero, six = (code.splat(code.number(value)) for value in (0, 6))
-    for total, bias in zip(sums, added, strict=True):
-        total.set(total.get() + bias)
-    with code.when(activation.differs(0)):
-        for total in sums:
-            y = total.get()
-            y = code.choose((y < zero) & code.mask(activation <= 2), zero, y)
-            total.set(code.choose((y > six) & code.mask(activation.equals(2)), six, y))
+def clamp(code: Code, y: Value, activation: Value) -> Value:
+    """The activation of a code: a function at an address is applied later. NaN stays NaN."""
+    low, high = (-(2**63), 2**63 - 1) if code.whole else (float("-inf"), float("inf"))
+    least = code.choose((activation >= 1) & (activation <= 2), code.number(0), code.number(low))
+    most = code.choose(activation.equals(2), code.number(6), code.number(high))
+    low_lanes, high_lanes = code.splat(least), code.splat(most)
+    y = code.choose(y < low_lanes, low_lanes, y)
+    return code.choose(y > high_lanes, high_lanes, y)
+
+
+def apply_function(code: Code, values: Value, count: Value, activation: Value) -> None:
+    """Change values by the function at an address, unless that is a code."""
     with code.when(activation > 2):
-        values = code.buffer(code.real, len(sums) * code.lanes)
-        for i, total in enumerate(sums):
-            code.vstore(total.get(), values + i * code.lanes)
         kind = ir.FunctionType(ir.VoidType(), [code.real.as_pointer(), INT64]).as_pointer()
         function = code.builder.inttoptr(activation.value, kind)
-        code.builder.call(function, [values.value, INT64(len(sums) * code.lanes)])
-        for i, total in enumerate(sums):
-            total.set(code.vload(values + i * code.lanes))
+        code.builder.call(function, [values.value, count.value])
+
+
+def _store_block(
+    code: Code, values: Value, out: Value, window_at: Value, channels: Value, rows: Value,
+    vectors: Value, columns: Value,
+) -> None:  # fmt: skip
+    """Write sums that were kept, where blocks don't do it themselves."""
+    window: Any = Fields(code, Window, window_at)
+    count = channels * rows * vectors
+    apply_function(code, values, count * code.lanes, window.activation)
+    with code.range(0, count) as i:
+        v, rest = i % vectors, i // vectors
+        left = code.least(columns - v * code.lanes, code.lanes)
+        at = window.k * (rest // rows) + window.p * (rest % rows) + window.q * (v * code.lanes)
+        value = code.vload(values + i * code.lanes)
+        with code.either(window.q.equals(1)) as (then, otherwise):
+            with then:
+                code.vstore(value, out + at, left)
+            with otherwise:
+                code.vstore_apart(value, out + at, window.q, left)
 
 
 def _block(
@@ -280,21 +303,25 @@ def _block(
     else:
         _add_apart(code, sums, x, w, window, at_h, steps, channels, rows)
     biases = [code.splat(code.load(bias + k)) for k in range(channels)]
-    totals = list(sums.registers.values())
-    finish(code, totals, [biases[k] for k, _, _ in sums.registers], window.activation)
-    with code.either(window.q.equals(1)) as (then, otherwise):
-        for near, case in zip((True, False), (then, otherwise), strict=True):
-            with case:
-                for (k, p, v), total in sums.registers.items():
-                    left = columns - v * code.lanes
-                    at = window.k * k + window.p * p + window.q * (v * code.lanes)
-                    if not near:
-                        count = code.least(left, code.lanes)
-                        code.vstore_apart(total.get(), out + at, window.q, count)
-                    elif v < vectors - 1:
-                        code.vstore(total.get(), out + at)
-                    else:
-                        store_some(code, total.get(), out + at, left)
+    finished = {
+        at: clamp(code, total.get() + biases[at[0]], window.activation)
+        for at, total in sums.registers.items()
+    }
+    with code.either(window.q.equals(1) & (window.activation <= 2)) as (then, otherwise):
+        with then:
+            for (k, p, v), value in finished.items():
+                place = out + (window.k * k + window.p * p + v * code.lanes)
+                if v < vectors - 1:
+                    code.vstore(value, place)
+                else:
+                    store_some(code, value, place, columns - v * code.lanes)
+        with otherwise:
+            kept = code.buffer(code.real, len(finished) * code.lanes)
+            for i, value in enumerate(finished.values()):
+                code.vstore(value, kept + i * code.lanes)
+            counts = (code.of(number) for number in (channels, rows, vectors))
+            arguments = (kept, out, window_at, *counts, columns)
+            code.function("store_block", _store_block, arguments)
 
 
 def store_some(code: Code, value: Value, place: Value, left: Value) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._direct_blocks import Window, finish, has_row
+from ._direct_blocks import Window, apply_function, clamp, has_row, store_some
 from ._emit import Code, Fields, Value
 
 MOST_PIXELS = 7
@@ -76,14 +76,18 @@ def _sum_pixels(
                     column = s * columns.dilation + columns.stride * q
                     add(q, factor, _load_pixel(code, place, row, at, column, lanes))
     added = code.vload(bias)
-    finish(code, sums, [added] * MOST_PIXELS, window.activation)
-    whole = lanes.equals(code.lanes)
-    for q, total in enumerate(sums):
-        with code.when(count > q), code.either(whole) as (then, otherwise):
-            with then:
-                code.vstore(total.get(), out + window.q * q)
-            with otherwise:
-                code.vstore(total.get(), out + window.q * q, lanes)
+    finished = [clamp(code, total.get() + added, window.activation) for total in sums]
+    kept = code.buffer(code.real, MOST_PIXELS * code.lanes)
+    with code.when(window.activation > 2):
+        for q, value in enumerate(finished):
+            code.vstore(value, kept + q * code.lanes)
+        apply_function(code, kept, code.of(MOST_PIXELS * code.lanes), window.activation)
+    for q, value in enumerate(finished):
+        changed = code.var(value)
+        with code.when(window.activation > 2):
+            changed.set(code.vload(kept + q * code.lanes))
+        with code.when(count > q):
+            store_some(code, changed.get(), out + window.q * q, lanes)
 
 
 def sum_channels(
@@ -97,7 +101,10 @@ def sum_channels(
     lanes = code.lanes
     with code.range(0, rows) as p, code.range(0, pixels, MOST_PIXELS) as q:
         skipped = q * columns.stride
-        x_q, out_q = x + (p * window.x_p + skipped * columns.x_w), out + (p * window.p + q * window.q)
+        x_q, out_q = (
+            x + (p * window.x_p + skipped * columns.x_w),
+            out + (p * window.p + q * window.q),
+        )
         at_h, at = window.at_h + p * window.stride, window.at_w + skipped
         count = code.least(pixels - q, MOST_PIXELS)
         with code.range(0, channels, lanes) as v:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._direct_blocks import (
-    MOST_VECTORS,
     Window,
     call_block,
     edge_bits,
     fill_edges,
     kind_for,
     mask_of,
+    most_vectors,
     single,
 )
 from ._emit import Code, Fields, Value
@@ -32,7 +32,7 @@ def sum_plane(
     ``in_place``, where it may end at any border of the window, or in a copy with its padding."""
     lanes, window = code.lanes, _loaded(code, window_at)
     total = _ceil_div(columns, lanes)
-    share = _ceil_div(total, code.choose(channels.equals(4), MOST_VECTORS - 1, MOST_VECTORS))
+    share = _ceil_div(total, most_vectors(code, channels))
     block = _ceil_div(total, share) * lanes
     right = code.load(steps + ((window.steps - 1) * 2 + 1))
     last_h = (window.r - 1) * window.dilation_h

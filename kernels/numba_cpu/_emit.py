@@ -340,6 +340,4 @@ def _flatten(arguments: Any) -> tuple[list[Value], list[Any]]:
 
 
 def _rebuild(values: Iterator[Value], shape: list[Any]) -> list[Any]:
-    return [
-        next(values) if kind is None else kind[0](*_rebuild(values, kind[1])) for kind in shape
-    ]
+    return [next(values) if kind is None else kind[0](*_rebuild(values, kind[1])) for kind in shape]

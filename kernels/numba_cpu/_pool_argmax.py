@@ -169,9 +169,7 @@ def _find_pixels(
                 left = channels - c
 
                 def find(some: Value | None) -> None:
-                    vectors = _find_lanes(
-                        code, 1, begin + c, pooling, window, places, taps, some
-                    )
+                    vectors = _find_lanes(code, 1, begin + c, pooling, window, places, taps, some)
                     code.vstore(vectors[0], value_at + c, some)
                     code.vstore(_as_indices(code, vectors[1], index, 0), index_at + c, some)
 
@@ -182,9 +180,7 @@ def _find_pixels(
                         find(left)
 
 
-def find_tasks(
-    code: Code, indices: View, pooling: Pooling, begin: Value, end: Value
-) -> None:
+def find_tasks(code: Code, indices: View, pooling: Pooling, begin: Value, end: Value) -> None:
     """Tasks begin .. end-1."""
     problem, last = pooling.problem, pooling.last.equals(1)
     tasks = Tasks(code, pooling, begin)

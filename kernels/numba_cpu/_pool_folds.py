@@ -65,9 +65,7 @@ def divided(code: Code, sums: Value, divisor: Value, exact: bool = False) -> Val
         return sums * by(code.number(1) / real) if exact else sums / by(real)
     traps = (divisor >= -1) & (divisor <= 0)
     quotient = sums / by(code.choose(traps, 1, divisor))
-    return Value(
-        code, code.builder.select(traps.value, (sums * by(divisor)).value, quotient.value)
-    )
+    return Value(code, code.builder.select(traps.value, (sums * by(divisor)).value, quotient.value))
 
 
 def fold_lanes(
@@ -243,9 +241,7 @@ def _keep(
                     _keep_vectors(code, mean, to, x, window, count)
 
 
-def _keep_rows(
-    code: Code, mean: bool, to: Value, x: Value, window: Window, count: Value
-) -> None:
+def _keep_rows(code: Code, mean: bool, to: Value, x: Value, window: Window, count: Value) -> None:
     """Row after row, as memory is read best."""
     lanes = code.lanes
     whole = count // lanes * lanes
@@ -294,9 +290,7 @@ def keep_columns(
     code.function("keep", _keep, (to, x, stride, window, count), mean)
 
 
-def part_from(
-    code: Code, pooling: Pooling, q: Value, limit: Value
-) -> tuple[Value, Value, Value]:
+def part_from(code: Code, pooling: Pooling, q: Value, limit: Value) -> tuple[Value, Value, Value]:
     """Output columns q .. end-1 read the columns low .. high-1, no more than ``limit`` of them:
     end, low, high."""
     in_w, columns, width = pooling.in_w, pooling.problem.q, pooling.problem.w

@@ -161,12 +161,8 @@ def _fold_channels(
                     limit = code.of(room_of(code)) // some
                     end, low, high = part_from(code, pooling, here, limit)
                     first = x + low * pooling.x.w + c
-                    _keep_pixels(
-                        code, mean, kept, first, pooling.x.w, window, high - low, some
-                    )
-                    _fold_pixels(
-                        code, mean, kept, low, out + c, pooling, window, here, end, some
-                    )
+                    _keep_pixels(code, mean, kept, first, pooling.x.w, window, high - low, some)
+                    _fold_pixels(code, mean, kept, low, out + c, pooling, window, here, end, some)
                     q.set(end)
 
 
