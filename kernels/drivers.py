@@ -70,8 +70,8 @@ class Functions(Protocol):
 
 class Compiled(NamedTuple):
     """What ``cython_cpu._launch`` runs a row by instead of its driver: ``tasks[dtype]`` is a C
-    function for the tasks, ``packing[dtype]`` one that packs weights for them. A row that ``skips_padding`` must see finite
-    weights there (see ``multiplying_padding``)."""
+    function for the tasks, ``packing[dtype]`` one that packs weights for them. A row that
+    ``skips_padding`` must see finite weights there (see ``multiplying_padding``)."""
 
     cut_of: Cut
     tasks: Functions

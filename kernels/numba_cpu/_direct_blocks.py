@@ -137,7 +137,9 @@ def mask_of(code: Code, bits: Value) -> Value:
     return Value(code, code.builder.bitcast(number, ir.VectorType(ir.IntType(1), code.lanes)))
 
 
-def fill_edges(code: Code, edges: Value, window: Any, at_w: Value, steps: Value, vectors: Value) -> None:  # fmt: skip
+def fill_edges(
+    code: Code, edges: Value, window: Any, at_w: Value, steps: Value, vectors: Value
+) -> None:
     """The columns that the first and the last vector of a block have at each tap column: what lies
     between is inside the input. Made once for blocks below each other, for making takes as long as
     using."""
@@ -216,8 +218,8 @@ def _add_shared(
 
         for i in range(1, rows):
             add_row(code.of(i - 1), 0, i)
-        with code.range(rows - 1, window.r) as i:
-            add_row(i, 0, rows)
+        with code.range(rows - 1, window.r) as below:
+            add_row(below, 0, rows)
         for i in range(1, rows):
             add_row(window.r + (i - 1), i, rows)
 
@@ -294,8 +296,8 @@ def _block(
     out: Value, x: Value, w: Value, bias: Value, window_at: Value, at_h: Value, steps: Value,
     edges: Value, columns: Value,
 ) -> None:  # fmt: skip
-    """``rows`` output rows of ``vectors`` vectors, the last one up to ``columns``. ``bias``: a value
-    for each channel."""
+    """``rows`` output rows of ``vectors`` vectors, the last one up to ``columns``; ``bias`` has a
+    value for each channel."""
     window: Any = Fields(code, Window, window_at)
     sums = _Sums(code, channels, rows, vectors, masked, edges)
     if shared:

@@ -28,7 +28,9 @@ class Columns(NamedTuple):
     x_w: Value
 
 
-def _load_pixel(code: Code, x: Value, columns: Columns, at: Value, column: Value, lanes: Value) -> Value:  # fmt: skip
+def _load_pixel(
+    code: Code, x: Value, columns: Columns, at: Value, column: Value, lanes: Value
+) -> Value:
     """A pixel's channels, zeros outside of the input."""
     value = code.var(code.splat(code.number(0)))
     with code.when(code.inside(at + column, columns.size)):

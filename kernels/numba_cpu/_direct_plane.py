@@ -29,8 +29,8 @@ def sum_plane(
     edges: Value, channels: Value, rows: Value, columns: Value, in_place: Value,
 ) -> None:  # fmt: skip
     """``rows`` output rows of ``columns`` columns of 1 to DIRECT_CHANNELS channels. The input lies
-    ``in_place``, where it may end at any border of the window, or in a copy with its padding."""
-    lanes, window = code.lanes, _loaded(code, window_at)
+    in place (1), where it may end at any border of the window, or in a padded copy (0)."""
+    lanes, window, in_place = code.lanes, _loaded(code, window_at), in_place.equals(1)
     total = _ceil_div(columns, lanes)
     share = _ceil_div(total, most_vectors(code, channels))
     block = _ceil_div(total, share) * lanes

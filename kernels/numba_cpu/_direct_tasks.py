@@ -108,7 +108,9 @@ def gather_weights(
     return code.choose(sum_of_zeros.get().equals(0), 1, 0)
 
 
-def _window(code: Code, operands: Operands, task: Task, apart: Value, x_h: Value, x_t: Value) -> Window:  # fmt: skip
+def _window(
+    code: Code, operands: Operands, task: Task, apart: Value, x_h: Value, x_t: Value
+) -> Window:
     """The window of a task's outputs, whose rows are ``apart`` from each other."""
     problem, out = operands.problem, operands.out
     stride = problem.stride_h * apart
@@ -194,13 +196,8 @@ def run_task(code: Code, operands: Operands, task: Task) -> None:
                 (task.rows - phase + apart - 1) // apart, task.columns,
                 code.choose(direct, 1, 0),
             )  # fmt: skip
-            code.function("plane", _sum_plane, arguments)
+            code.function("plane", sum_plane, arguments)
         k.set(here + channels)
-
-
-def _sum_plane(code: Code, *arguments: Value) -> None:
-    *rest, in_place = arguments
-    sum_plane(code, *rest, in_place.equals(1))  # type: ignore[arg-type]
 
 
 def run_strips(code: Code, operands: Operands, task: Task) -> Value:

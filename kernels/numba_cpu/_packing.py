@@ -15,6 +15,7 @@ from ._activation import apply_function, finish_tile
 from ._compile import inner, task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
 from ._entry import Entry, packing_arguments
+from ._pack_taps import pack_taps
 from ._queue import next_tasks
 from ._vector import element_stride, lanes, prefetch_to_write, store
 
@@ -31,6 +32,15 @@ def pack_panel(weight, packed, problem, width, index):
     stride_k, stride_c = element_stride(weight, 0), element_stride(weight, 1)
     first = (g * problem.k + panel * width) * stride_k
     at = index * problem.t * problem.r * problem.s * problem.c * width
+    taps = problem.t * problem.r * problem.s
+    stride_r, stride_s = element_stride(weight, 3), element_stride(weight, 4)
+    side_by_side = (stride_s == 1) & (stride_r == problem.s) & (stride_c == taps)
+    side_by_side &= (problem.t == 1) | (element_stride(weight, 2) == problem.r * problem.s)
+    if taps > 1 and side_by_side:
+        pack_taps(
+            weight, first, stride_k, packed, at, width, channels, problem.c, taps,
+        )  # fmt: skip
+        return
     # A few channels at a time: all taps of their weights stay in L1 between one tap and the next.
     for c_first in range(0, problem.c, PACKED_CHANNELS):
         c_last = min(c_first + PACKED_CHANNELS, problem.c)

@@ -31,7 +31,9 @@ class Places(NamedTuple):
     first: Value
 
 
-def _each_tap(code: Code, pooling: Pooling, window: Window, places: Places, taps: Value, visit: Any) -> None:  # fmt: skip
+def _each_tap(
+    code: Code, pooling: Pooling, window: Window, places: Places, taps: Value, visit: Any
+) -> None:
     """``visit(offset, index)`` for every tap."""
     dilation = pooling.problem.dilation_w
     step = dilation * pooling.x.w

@@ -12,6 +12,8 @@ that overlap; where windows are evenly apart, vectors of those are reduced over 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ._emit import Code, Value
 from ._pool_windows import Pooling, Window, divisor_of, taps_of
 
@@ -92,11 +94,13 @@ def fold_lanes(
     return result.get()
 
 
-def each_tap(code: Code, window: Window, add: object) -> None:
+def each_tap(code: Code, window: Window, add: Callable[[Value], None]) -> None:
     """``add(offset)`` for the taps along d and h but the first."""
-    with code.range(0, window.d) as d:
-        with code.range(code.choose(d.equals(0), 1, 0), window.h) as h:
-            add(d * window.x_d + h * window.x_h)  # type: ignore[operator]
+    with (
+        code.range(0, window.d) as d,
+        code.range(code.choose(d.equals(0), 1, 0), window.h) as h,
+    ):
+        add(d * window.x_d + h * window.x_h)
 
 
 def fold_columns(
@@ -338,7 +342,7 @@ def _load_windows(code: Code, place: Value, step: Value) -> Value:
         with otherwise, code.either(step.equals(4)) as (four, any_step):
             with four:
                 parts = [code.vload(place + i * lanes) for i in range(4)]
-                low, high = (code.shuffle(*parts[i : i + 2], evens) for i in (0, 2))
+                low, high = (code.shuffle(parts[i], parts[i + 1], evens) for i in (0, 2))
                 result.set(code.shuffle(low, high, evens))
             with any_step:
                 result.set(code.vload_apart(place, step))

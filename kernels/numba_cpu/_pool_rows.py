@@ -202,14 +202,12 @@ def fold_tasks(
                 with otherwise, code.either(pooling.slides > 0) as (slides, any_row):
                     with slides:
                         slide_row(code, mean, x, out, pooling, window)
-                    with any_row:
-                        with code.either(few & (end - here >= lanes)) as (short, one):
-                            with short:
-                                code.function("rows", _fold_rows, (kept, pooling, here), mean)
-                                tasks.jump(lanes - 1)
-                            with one:
-                                q = code.var(0)
-                                with code.loop_while(lambda: q.get() < problem.q):
-                                    arguments = (x, out, kept, pooling, window, q.get())
-                                    following = fold_stretch(code, mean, *arguments)
-                                    q.set(following)
+                    with any_row, code.either(few & (end - here >= lanes)) as (short, one):
+                        with short:
+                            code.function("rows", _fold_rows, (kept, pooling, here), mean)
+                            tasks.jump(lanes - 1)
+                        with one:
+                            q = code.var(0)
+                            with code.loop_while(lambda: q.get() < problem.q):
+                                arguments = (x, out, kept, pooling, window, q.get())
+                                q.set(fold_stretch(code, mean, *arguments))
