@@ -33,9 +33,10 @@ def pack_panel(weight, packed, problem, width, index):
     first = (g * problem.k + panel * width) * stride_k
     at = index * problem.t * problem.r * problem.s * problem.c * width
     taps = problem.t * problem.r * problem.s
-    stride_r, stride_s = element_stride(weight, 3), element_stride(weight, 4)
-    side_by_side = (stride_s == 1) & (stride_r == problem.s) & (stride_c == taps)
+    side_by_side = (problem.s == 1) | (element_stride(weight, 4) == 1)
+    side_by_side &= (problem.r == 1) | (element_stride(weight, 3) == problem.s)
     side_by_side &= (problem.t == 1) | (element_stride(weight, 2) == problem.r * problem.s)
+    side_by_side &= (problem.c == 1) | (stride_c == taps)
     if taps > 1 and side_by_side:
         pack_taps(
             weight, first, stride_k, packed, at, width, channels, problem.c, taps,
