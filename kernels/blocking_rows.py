@@ -19,21 +19,24 @@ from .problem import ConvProblem
 from .shapes import ceil_div, effective_kernel, round_up
 
 #: Bytes of padded input under a task, a quarter of a 512 KiB L2, and a number of rows that the
-#: register blocks divide.
+#: register blocks divide: of 7 rows, 3 x 3 in place, or 2 along channels.
 HALO_BYTES = 128 * 1024
-ROWS = 12
-#: Per (s, c): two int64, for the input and for a copy; two masks of a vector.
-STEP_BYTES = 2 * 16
-EDGE_BYTES = 64
+ROWS = 14
+#: Kernel and output rows, at least, of one out-channel that share loads.
+SHARED_ROWS = 3
+#: An offset of a tap.
+STEP_BYTES = 8
 
 
 class RowsCut(NamedTuple):
     """Task = (n, g, block of ``channels`` of k, o, block of ``rows``, block of ``columns``).
 
-    Local scratch: memory and column offset of every (s, c), and where its first and last vectors
-    end; the weights of up to
-    DIRECT_CHANNELS out-channels, ``[t][r][s][c][k]``; the padded input under the task, its columns
-    dealt out to ``phases`` if the stride is one, ``[t][halo_rows][c][phase][pitch]``.
+    Local scratch: the offset of every (t, r, s, c) in a copy, and of every (s, c) in the input; the
+    weights of up to DIRECT_CHANNELS out-channels, ``[t][r][s][c][k]``; the padded input under the
+    task, its rows and columns dealt out by their position modulo the stride,
+    ``[t][c][phases_h][phases_w][plane]``, of which a row is ``pitch`` elements, and ``rest`` zeros
+    follow the last. Padding between rows is there once: behind a row and in front of the next.
+    Where nothing is copied, ``zero_elements`` zeros are there instead.
     """
 
     channels: int
@@ -42,28 +45,84 @@ class RowsCut(NamedTuple):
     row_blocks: int
     columns: int
     column_blocks: int
-    phases: int
+    phases_h: int
+    phases_w: int
     pitch: int
-    halo_rows: int
-    edge_elements: int
+    plane: int
+    rest: int
     step_elements: int
     weight_elements: int
+    zero_elements: int
     tasks: int
     shared_elements: int
     local_elements: int
 
 
+def takes_3x3(problem: ConvProblem) -> bool:
+    """Whether there is a loop for its taps that copies nothing where columns are contiguous."""
+    return (
+        (problem.c, problem.t, problem.r, problem.s) == (1, 1, 3, 3)
+        and problem.dilation_h == problem.dilation_w == 1
+        and problem.stride_h == problem.stride_w <= 2
+    )
+
+
 def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     """Blocks of the direct rows."""
     lanes = TILE_BYTES // itemsize
-    columns = min(round_up(split_evenly(problem.q, DIRECT_COLUMNS), lanes), problem.q)
+    # Whole rows come from memory quicker than parts of them.
+    widest = problem.q if takes_3x3(problem) else DIRECT_COLUMNS
+    columns = min(round_up(split_evenly(problem.q, widest), lanes), problem.q)
     column_blocks = ceil_div(problem.q, columns)
-    phases = min(problem.stride_w, effective_kernel(problem.s, problem.dilation_w))
-    reach = (problem.s - 1) * problem.dilation_w // problem.stride_w
-    pitch = round_up(round_up(columns, lanes) + reach, lanes)
-    row_elements = problem.t * problem.c * phases * pitch
-    span = effective_kernel(problem.r, problem.dilation_h)
-    cached = (HALO_BYTES // (row_elements * itemsize) - span) // problem.stride_h + 1
+    span_h = effective_kernel(problem.r, problem.dilation_h)
+    span_w = effective_kernel(problem.s, problem.dilation_w)
+    phases_h, phases_w = min(problem.stride_h, span_h), min(problem.stride_w, span_w)
+    common = 0
+    if column_blocks == problem.stride_w == 1:
+        common = min(problem.pad_w, problem.pad_after[2], span_w - 1)
+    pitch = columns + (span_w - 1) // problem.stride_w - common
+    rest = common + lanes
+    planes = problem.t * problem.c * phases_h * phases_w
+    row_elements = planes * pitch
+    cached = HALO_BYTES // (row_elements * itemsize) - (span_h - 1) // problem.stride_h
+    rows = _rows(problem, lanes, column_blocks, cached)
+    row_blocks = ceil_div(problem.p, rows)
+    sets = ceil_div(problem.k, DIRECT_CHANNELS)
+    strips = problem.n * problem.g * problem.o * column_blocks
+    wanted = ceil_div(MIN_TASKS, max(strips * row_blocks, 1))
+    channels = ceil_div(sets, min(wanted, sets)) * DIRECT_CHANNELS
+    k_blocks = ceil_div(problem.k, channels)
+    plane = round_up((rows + (span_h - 1) // problem.stride_h) * pitch + rest, lanes)
+    length = reduction_length(problem)
+    steps = length + problem.s * problem.c
+    step_elements = round_up(steps * STEP_BYTES // itemsize, lanes)
+    # Of up to DIRECT_CHANNELS out-channels, or of two vectors of them.
+    side_by_side = 2 * lanes if problem.c == problem.k == 1 else min(problem.k, DIRECT_CHANNELS)
+    weight_elements = round_up(length * side_by_side, lanes)
+    zero_elements = problem.stride_w * round_up(columns, lanes) + 2 * lanes
+    return RowsCut(
+        channels=channels,
+        k_blocks=k_blocks,
+        rows=rows,
+        row_blocks=row_blocks,
+        columns=columns,
+        column_blocks=column_blocks,
+        phases_h=phases_h,
+        phases_w=phases_w,
+        pitch=pitch,
+        plane=plane,
+        rest=rest,
+        step_elements=step_elements,
+        weight_elements=weight_elements,
+        zero_elements=zero_elements,
+        tasks=strips * row_blocks * k_blocks,
+        shared_elements=0,
+        local_elements=step_elements + weight_elements + max(planes * plane, zero_elements),
+    )
+
+
+def _rows(problem: ConvProblem, lanes: int, column_blocks: int, cached: int) -> int:
+    """Output rows of a task: ``cached`` at most, fewer for more tasks."""
     strips = problem.n * problem.g * problem.o * column_blocks
     if problem.c == problem.k == 1:
         # Where channels lie next to each other, one task of two vectors does all their groups.
@@ -72,32 +131,4 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     rows = split_evenly(problem.p, max(min(cached, finest), 1))
     if ROWS <= rows < problem.p:
         rows -= rows % ROWS
-    row_blocks = ceil_div(problem.p, rows)
-    sets = ceil_div(problem.k, DIRECT_CHANNELS)
-    strips = problem.n * problem.g * problem.o * column_blocks
-    wanted = ceil_div(MIN_TASKS, max(strips * row_blocks, 1))
-    channels = ceil_div(sets, min(wanted, sets)) * DIRECT_CHANNELS
-    k_blocks = ceil_div(problem.k, channels)
-    halo_rows = (rows - 1) * problem.stride_h + span
-    edge_elements = round_up(problem.s * problem.c * EDGE_BYTES // itemsize, lanes)
-    step_elements = edge_elements + round_up(problem.s * problem.c * STEP_BYTES // itemsize, lanes)
-    # Of up to DIRECT_CHANNELS out-channels, or of two vectors of them.
-    side_by_side = 2 * lanes if problem.c == problem.k == 1 else min(problem.k, DIRECT_CHANNELS)
-    weight_elements = round_up(reduction_length(problem) * side_by_side, lanes)
-    return RowsCut(
-        channels=channels,
-        k_blocks=k_blocks,
-        rows=rows,
-        row_blocks=row_blocks,
-        columns=columns,
-        column_blocks=column_blocks,
-        phases=phases,
-        pitch=pitch,
-        halo_rows=halo_rows,
-        edge_elements=edge_elements,
-        step_elements=step_elements,
-        weight_elements=weight_elements,
-        tasks=strips * row_blocks * k_blocks,
-        shared_elements=0,
-        local_elements=step_elements + weight_elements + halo_rows * row_elements,
-    )
+    return rows

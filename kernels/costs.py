@@ -1,8 +1,9 @@
 """Cost models: a row's nanoseconds on one core, roughly, from the geometry alone.
 
 They rank rows and don't predict: only their ratios matter. The constants, nanoseconds all, were
-fitted to ``cnnfast bench --threads 1`` on an AVX2 machine with an FMA peak of 110 GFLOP/s per core
-(float32); a vector step costs the same in float64 and does half as much.
+fitted to minima of ``cnnfast bench --threads 1 --backends cython`` on a core with AVX-512 and a
+peak of 116 GFLOP/s (float32, ``cnnfast info``); a vector step costs the same in float64 and does
+half as much.
 """
 
 from __future__ import annotations
@@ -18,42 +19,50 @@ from .blocking import (
     tiled_cut,
 )
 from .blocking_gradients import in_pairs, wgrad_cut, wgrad_direct_cut
+from .blocking_rows import SHARED_ROWS, rows_cut, takes_3x3
 from .problem import ConvProblem, PoolProblem
 from .shapes import ceil_div
 
 #: A step of the register tile (12 multiply-adds), and its start and store, with all channels used
 #: and with a part of them.
 TILE_STEP = 2.0
-#: A pixel of the tiled row: a step over a panel of weights (32 float32 operations at 110 GFLOP/s),
-#: and its store. A tile of fewer pixels than TILED_LEAST waits for its own sums.
-PIXEL_STEP = 0.29
-PIXEL_STORE = 4.0
-TILED_LEAST = 4
+#: A pixel of the tiled row: a step over a panel of weights (32 float32 operations), and its store,
+#: channels last or transposed. A tile of fewer pixels than TILED_LEAST waits for its own sums.
+PIXEL_STEP = 0.285
+PIXEL_STORE = 4.4
+PIXEL_TRANSPOSED = 6.1
+TILED_LEAST = 2
 #: A weight packed into its panel, an input element copied into a halo.
-PACK_WEIGHT = 0.35
-PACK_HALO = 0.25
+PACK_WEIGHT = 0.18
+PACK_HALO = 0.13
 #: im2col: a multiply-add of vectors of 64 bytes; GEMM_ROWS out-channels x a vector of pixels begun
 #: and stored; a vector of a column copied, a stretch of a tap's pixels begun, an element of a
 #: column and of the output transposed; pixels that fill no vector with two panels, begun and
-#: stored. Within 15 % on most of 60 layers without prepared weights, and within 40 % as wgrad.
+#: stored.
 GEMM_ROWS = 8
 GEMM_STEP = 0.29
-GEMM_BLOCK = 40.0
-COLUMN_VECTOR = 1.6
-COLUMN_RUN = 9.0
-COLUMN_TRANSPOSED = 0.35
-OUTPUT_TRANSPOSED = 0.4
-GEMM_REST = 350.0
+GEMM_BLOCK = 26.0
+COLUMN_VECTOR = 0.65
+COLUMN_RUN = 8.6
+COLUMN_TRANSPOSED = 0.2
+OUTPUT_TRANSPOSED = 0.18
+GEMM_REST = 310.0
 #: A row of the direct kernel: its start; by channels side by side, the vectors of a block and a
 #: step over it; a column at the border; a gathered element where memory isn't contiguous.
 ROW_START = 50.0
 ROW_STEPS = {1: (8, 3.0), 2: (4, 1.6), 3: (3, 1.7), 4: (3, 2.1)}
 BORDER_STEP = 1.2
 GATHER = 0.5
-#: A row of up to four out-channels of the direct row in Cython, begun; a multiply-add of a vector
-#: of 64 bytes. Between 0.5 and 1.3 of what most of 30 layers take, less for many channels.
-ROWS_START = 12.0
-ROWS_STEP = 0.55
+#: The direct row in Cython: a task begun; a vector of 64 bytes copied; by out-channels side by
+#: side, a multiply-add of such a vector, and of one channel whose rows share loads; sums stored;
+#: depthwise layers in place, nine taps by the stride, and a multiply-add along channels.
+ROWS_TASK = 50.0
+ROWS_COPY = 2.0
+ROWS_STEP = {1: 0.7, 2: 0.37, 3: 0.33, 4: 0.31}
+ROWS_SHARED = 0.35
+ROWS_STORE = 4.0
+ROWS_3X3 = {1: 4.0, 2: 8.0}
+CHANNELS_STEP = 0.5
 #: The plain loops, a multiply-add; the reference, an array operation and an element.
 LOOP_STEP = 4.0
 REFERENCE_START = 3000.0
@@ -99,9 +108,11 @@ def tiled(geometry: Any, problem: ConvProblem) -> float:
     length, panels = reduction_length(problem), ceil_div(problem.k, cut.width)
     places = cut.tasks // cut.k_blocks
     pixels = max(_outputs(problem), places * TILED_LEAST)
-    cost = pixels * panels * (length * PIXEL_STEP + PIXEL_STORE)
     padded = any(problem.pad) or any(problem.pad_after)
-    if padded or geometry.input.stride_of("C") != 1:
+    transposed = geometry.input.stride_of("C") != 1
+    store = PIXEL_TRANSPOSED if transposed else PIXEL_STORE
+    cost = pixels * panels * (length * PIXEL_STEP + store)
+    if padded or transposed:
         cost += places * cut.halo_elements * PACK_HALO
     if not geometry.prepared:
         cost += cut.weight_panels * cut.width * length * PACK_WEIGHT
@@ -154,21 +165,29 @@ def dgrad_direct(geometry: Any, part: ConvProblem) -> float:
 
 
 def rows(geometry: Any, problem: ConvProblem) -> float:
-    """Blocks of rows of vectors, up to four channels side by side; depthwise layers that are
-    channels last, vectors of channels."""
+    """Stretches of rows over copies, up to four channels side by side; one channel with 3 x 3 taps
+    in place; depthwise layers that are channels last, vectors of channels."""
     lanes, length = TILE_BYTES // geometry.dtype.itemsize, reduction_length(problem)
-    images = problem.n * problem.o * problem.p
-    if problem.c == problem.k == 1 and geometry.input.stride_of("C") == 1 < problem.g:
-        vectors = images * problem.q * ceil_div(problem.g, lanes)
-        return float(vectors * length * ROWS_STEP)
-    if geometry.input.stride_of("W") != 1:
-        return direct(geometry, problem)
-    begun = images * problem.g * ceil_div(problem.k, DIRECT_CHANNELS)
-    vectors = images * problem.g * problem.k * ceil_div(problem.q, lanes)
-    cost = begun * ROWS_START + vectors * length * ROWS_STEP
-    if problem.stride_w > 2:
-        cost += problem.n * problem.g * problem.c * problem.d * problem.h * problem.w * GATHER
-    return cost
+    cut = rows_cut(problem, geometry.dtype.itemsize)
+    lines = problem.n * problem.g * problem.o * problem.p
+    if problem.c == 1 and problem.k == 1 < problem.g and geometry.input.stride_of("C") == 1:
+        vectors = lines // problem.g * problem.q * ceil_div(problem.g, lanes)
+        return float(vectors * length * CHANNELS_STEP)
+    contiguous = geometry.input.stride_of("W") == 1
+    if contiguous and takes_3x3(problem):
+        vectors = lines * problem.k * ceil_div(problem.q, lanes)
+        return float(cut.tasks * ROWS_TASK + vectors * ROWS_3X3[problem.stride_w])
+    copied = cut.tasks * (cut.local_elements - cut.step_elements - cut.weight_elements)
+    places = lines * ceil_div((cut.rows - 1) * cut.pitch + cut.columns, lanes) / cut.rows
+    places *= cut.column_blocks
+    full, rest = divmod(problem.k, DIRECT_CHANNELS)
+    step = full * DIRECT_CHANNELS * ROWS_STEP[DIRECT_CHANNELS]
+    if rest:
+        step += rest * ROWS_STEP[rest]
+    if rest == 1 and problem.stride_h == problem.stride_w == problem.dilation_h == 1:
+        step += ROWS_SHARED - ROWS_STEP[1] if min(problem.r, problem.p) >= SHARED_ROWS else 0.0
+    cost = places * (length * step + problem.k * ROWS_STORE) + cut.tasks * ROWS_TASK
+    return cost + copied * (ROWS_COPY / lanes if contiguous else GATHER)
 
 
 def _products(problem: ConvProblem) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import adjoints, blocking, blocking_gradients, blocking_rows, costs
+from . import adjoints, blocking, blocking_blocks, blocking_gradients, blocking_rows, costs
 from .drivers import cut_scratch_bytes
 
 F32_F64 = ("float32", "float64")
@@ -162,7 +162,8 @@ def _wgrad(method: Algorithm) -> Algorithm:
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
 IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
-DIRECT = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
+ROWS = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
+DIRECT = Algorithm("direct", costs.rows, blocking_blocks.blocks_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
@@ -175,7 +176,7 @@ POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", TILED, "cython_cpu", "cython_cpu._tiled:fprop"),
     Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
-    Kernel("fprop", DIRECT, "cython_cpu", "cython_cpu._direct:fprop"),
+    Kernel("fprop", ROWS, "cython_cpu", "cython_cpu._direct:fprop"),
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),
     Kernel("fprop", TILED, "numba_cpu", "numba_cpu.tiled:fprop"),
     Kernel("fprop", IM2COL, "numba_cpu", "numba_cpu.im2col:fprop"),
@@ -195,7 +196,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "cython_cpu", "cython_cpu._im2col:dgrad"),
     Kernel(
         "dgrad",
-        _in_pairs(_dgrad(DIRECT, adjoints.in_rows)),
+        _in_pairs(_dgrad(ROWS, adjoints.in_rows)),
         "cython_cpu",
         "cython_cpu._dgrad_direct:dgrad",
     ),

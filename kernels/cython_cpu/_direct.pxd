@@ -1,14 +1,14 @@
-from cython cimport floating
 from libc.stdint cimport int64_t
 
-from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, RowsCut, WeightStrides,
-)
+
+#: A task: outputs of image n and group g, out-channels k .. k_end - 1 of the group's, in plane o
+#: `rows` from p and `columns` from q on.
+cdef struct Block:
+    int64_t n, g, k, k_end, o, p, q, rows, columns
 
 
-cdef void tile(
-    const floating* x, const InputStrides* x_strides, const floating* weight,
-    const WeightStrides* weight_strides, const floating* bias, floating* out,
-    const OutputStrides* out_strides, const ConvProblem* problem, const RowsCut* cut,
-    floating* local, int64_t activation, int64_t task,
-) noexcept nogil
+#: How a call computes: along channels, 3 x 3 in place, or over copies.
+cdef enum Way:
+    ALONG_CHANNELS
+    IN_PLACE
+    COPYING

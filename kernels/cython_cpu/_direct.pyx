@@ -1,26 +1,27 @@
-"""Direct convolution: rows of the output are summed in registers, the input read where it lies.
+"""Direct convolution: stretches of output rows are summed in registers, without columns per tap.
 
 x       (N, C, D, H, W)       any strides                             IN
 weight  (K, C/G, T, R, S)     any strides                             IN
 bias    (K,) or (0,)          contiguous                              IN
 out     (N, K, O, P, Q)       any strides, overwritten                OUT
-local   RowsCut: offsets of (s, c), weights, padded input             SCRATCH
+local   RowsCut: offsets of taps, weights, padded input               SCRATCH
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, out-channels, o, rows, columns).
 Assumes a validated ConvGeometry; raises nothing.
 Why: with few channels a copy per tap (im2col) or a transposed one (tiled) costs more than the sums.
-Where columns lie next to each other and the stride is 1, nothing is copied: lanes outside of the
-input aren't loaded (one channel), or only tasks at a border copy. Everything else (stride 2,
-channels last, the baseline's vectors) sums over a padded copy of the few rows under a task, its
-columns dealt out by their position modulo the stride. Source: Zhang et al. 2018.
+Four ways: depthwise layers whose channels lie next to each other have vectors of channels. One
+channel with 3 x 3 taps reads its input in place. All others sum over a padded copy of the input
+under a task, its rows and columns dealt out by their position modulo the stride: taller kernels of
+one out-channel share loads between rows (and copy nothing where no padding is near), up to four
+out-channels share them. Source: Zhang et al. 2018.
 """
 
 from cython cimport floating
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, RowsCut, WeightStrides, next_tasks, read_fields,
-    read_strides,
+    ConvProblem, InputStrides, OutputStrides, RowsCut, WeightStrides, next_tasks,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -34,37 +35,48 @@ cdef extern from *:
     #define LOOPS "direct.h"
     #include "instruction_sets.h"
     """
-    int64_t DIRECT_CHANNELS
-    bint LOADS_LANES
-
-    ctypedef struct Step:
-        int64_t x, column
+    int64_t DIRECT_CHANNELS, SHARED_ROWS
 
     ctypedef struct Window:
-        int64_t t, r, steps
+        int64_t t, r
         int64_t x_t, x_r, x_p
-        int64_t at_d, at_h, at_w, d, h, w
+        int64_t at_d, at_h, d, h
         int64_t dilation_d, dilation_h, stride
-        void* edges
 
     ctypedef struct Target:
         int64_t k, p, q
-        int64_t activation
+        int64_t activation, streaming
 
-    void sum_plane(
-        void* out, const Target* target, const void* x, const void* w, const void* bias,
-        const Window* window, const Step* steps, int64_t channels, int64_t rows, int64_t columns,
-        bint in_place
-    ) noexcept nogil
     ctypedef struct Copy:
-        int64_t pitch, phases, channels, rows
-        int64_t x_c, x_h, x_w
-        int64_t stride, at_h, at_w, h, w
+        int64_t pitch, plane, rest, phases_h, phases_w, channels, rows
+        int64_t x_c, x_h, x_w, stride_h, stride_w
+        int64_t at_h, at_w, h, w
+
+    ctypedef struct Flat:
+        int64_t taps
+        const int64_t* steps
+        int64_t rows, columns, pitch
+
+    ctypedef struct Plane:
+        int64_t x_h, at_h, at_w, h, w, stride
+        const void* zeros
 
     ctypedef struct Columns:
         int64_t taps, dilation, stride, at, size, x_w
 
-    void copy_rows(void* to, const void* x, const Copy* copy) noexcept nogil
+    void copy_plane(void* to, const void* x, const Copy* copy) noexcept nogil
+    void sum_flat(
+        void* out, const Target* target, const void* x, const void* w, const void* bias,
+        const Flat* flat, int64_t channels
+    ) noexcept nogil
+    void sum_shared(
+        void* out, const Target* target, const void* x, const void* w, const void* bias,
+        const Window* window, const int64_t* steps, int64_t count, int64_t rows, int64_t columns
+    ) noexcept nogil
+    void sum_3x3(
+        void* out, const Target* target, const void* x, const void* w, const void* bias,
+        const Plane* plane, int64_t rows, int64_t columns
+    ) noexcept nogil
     int64_t channels_together(const void* x) noexcept nogil
     void sum_channels(
         void* out, const Target* target, const void* x, const void* w, const void* bias,
@@ -73,192 +85,265 @@ cdef extern from *:
     ) noexcept nogil
 
 
-cdef inline bint copies(const ConvProblem* problem, const InputStrides* x_strides) noexcept nogil:
-    """Whether tasks copy their input."""
-    return x_strides.w != 1 or problem.stride_w != 1 or not LOADS_LANES
+cdef enum:
+    #: Planes that are stored past the caches: half of a 32 MiB L3.
+    STREAMED_BYTES = 16 << 20
+
+
+cdef void locate(
+    Block* block, const ConvProblem* problem, const RowsCut* cut, int64_t task
+) noexcept nogil:
+    """The block of a task. Divisions take longer than a look whether there is a choice."""
+    cdef int64_t q = 0, p = 0, o = 0, k = 0
+    if cut.column_blocks > 1:
+        q, task = task % cut.column_blocks, task // cut.column_blocks
+    if cut.row_blocks > 1:
+        p, task = task % cut.row_blocks, task // cut.row_blocks
+    if problem.o > 1:
+        o, task = task % problem.o, task // problem.o
+    if cut.k_blocks > 1:
+        k, task = task % cut.k_blocks, task // cut.k_blocks
+    block.n, block.g = 0, task
+    if problem.n > 1:
+        block.n, block.g = task // problem.g, task % problem.g
+    block.o, block.k = o, k * cut.channels
+    block.k_end = min(block.k + cut.channels, problem.k)
+    block.p, block.q = p * cut.rows, q * cut.columns
+    block.rows = min(cut.rows, problem.p - block.p)
+    block.columns = min(cut.columns, problem.q - block.q)
+
+
+cdef Way way_of(
+    const ConvProblem* problem, const InputStrides* x_strides, const OutputStrides* out_strides,
+) noexcept nogil:
+    """How a call computes."""
+    if problem.c == 1:
+        if problem.k == 1 and x_strides.c == 1 and out_strides.k == 1:
+            return ALONG_CHANNELS
+        if (
+            x_strides.w == 1 and problem.t == 1 and problem.r == problem.s == 3
+            and problem.dilation_h == problem.dilation_w == 1
+            and problem.stride_h == problem.stride_w <= 2
+        ):
+            return IN_PLACE
+    return COPYING
 
 
 cdef void fill_steps(
-    Step* steps, const ConvProblem* problem, const RowsCut* cut, const InputStrides* x_strides,
+    int64_t* steps, const ConvProblem* problem, const RowsCut* cut, const InputStrides* x_strides,
 ) noexcept nogil:
-    """How far (s, c) is from column 0 of channel 0: first in the input, then in a copy."""
-    cdef int64_t s, c, column
-    cdef Step* copied = steps + problem.s * problem.c
-    for s in range(problem.s):
-        column = s * problem.dilation_w
-        for c in range(problem.c):
-            steps.column = copied.column = column
-            steps.x = c * x_strides.c + column
-            copied.x = (
-                (c * cut.phases + column % problem.stride_w) * cut.pitch
-                + column // problem.stride_w
-            )
-            steps += 1
-            copied += 1
-
-
-cdef void copy_halo(
-    const floating* x, const InputStrides* x_strides, const ConvProblem* problem,
-    const RowsCut* cut, floating* halo, const Window* window, int64_t rows,
-) noexcept nogil:
-    """Copy what is under ``rows`` output rows, with the padding."""
-    cdef Copy copy
-    cdef int64_t t, d
-    copy.pitch, copy.phases, copy.channels = cut.pitch, cut.phases, problem.c
-    copy.rows = (rows - 1) * problem.stride_h + (problem.r - 1) * problem.dilation_h + 1
-    copy.x_c, copy.x_h, copy.x_w = x_strides.c, x_strides.h, x_strides.w
-    copy.stride, copy.h, copy.w = problem.stride_w, problem.h, problem.w
-    copy.at_h, copy.at_w = window.at_h, window.at_w
+    """How far taps (t, r, s, c) are from the first output's place in a copy; then how far (s, c)
+    are from the first tap's in the input."""
+    cdef int64_t t, r, s, c, h, w, phase
     for t in range(problem.t):
-        d = window.at_d + t * problem.dilation_d
-        copy_rows(
-            halo + t * cut.halo_rows * problem.c * cut.phases * cut.pitch,
-            x + d * x_strides.d if 0 <= d < problem.d else NULL, &copy,
-        )
+        for r in range(problem.r):
+            h = r * problem.dilation_h
+            for s in range(problem.s):
+                w = s * problem.dilation_w
+                phase = h % problem.stride_h * cut.phases_w + w % problem.stride_w
+                for c in range(problem.c):
+                    steps[0] = (
+                        ((t * problem.c + c) * cut.phases_h * cut.phases_w + phase) * cut.plane
+                        + h // problem.stride_h * cut.pitch + w // problem.stride_w
+                    )
+                    steps += 1
+    for s in range(problem.s):
+        for c in range(problem.c):
+            steps[0] = c * x_strides.c + s * problem.dilation_w * x_strides.w
+            steps += 1
 
 
-cdef bint gather_weights(
+cdef void gather_weights(
     const floating* weight, const WeightStrides* strides, const ConvProblem* problem,
     floating* gathered, int64_t channels,
 ) noexcept nogil:
-    """The weights of some out-channels as ``[t][r][s][c][k]``. Returns whether all are finite."""
+    """The weights of some out-channels as ``[t][r][s][c][k]``."""
     cdef int64_t t, r, s, c, k
     cdef const floating* tap
-    cdef floating zero = 0
     for t in range(problem.t):
         for r in range(problem.r):
             for s in range(problem.s):
                 tap = weight + t * strides.t + r * strides.r + s * strides.s
                 for c in range(problem.c):
                     for k in range(channels):
-                        gathered[k] = tap[k * strides.k + c * strides.c]
-                        zero += gathered[k] * 0
+                        gathered[k] = tap[k * strides.k]
+                    tap += strides.c
                     gathered += channels
-    return zero == 0
+
+
+cdef void plane_tile(
+    const floating* x, const floating* bias, floating* out, const ConvCall* call, floating* local,
+    const Block* block,
+) noexcept nogil:
+    """A task of one channel with 3 x 3 taps, whose input is read in place; the copy's place is
+    zeros."""
+    cdef const ConvProblem* problem = &call.problem
+    cdef const RowsCut* cut = <const RowsCut*>call.cut
+    cdef const WeightStrides* strides = &call.weight_strides
+    cdef floating* gathered = local + cut.step_elements
+    cdef const floating* weight = <const floating*>call.weight
+    cdef int64_t d = block.o * problem.stride_d - problem.pad_d, k
+    cdef Plane plane
+    cdef Target target
+    plane.stride, plane.x_h = problem.stride_h, call.x_strides.h
+    plane.zeros = gathered + cut.weight_elements
+    plane.at_h = block.p * problem.stride_h - problem.pad_h
+    plane.at_w = block.q * problem.stride_w - problem.pad_w
+    plane.h, plane.w = problem.h, problem.w
+    if not 0 <= d < problem.d:
+        d = plane.h = 0
+    target.p, target.q = call.out_strides.p, call.out_strides.q
+    target.activation = call.activation
+    target.streaming = (
+        problem.p * problem.q * <int64_t>sizeof(floating) >= STREAMED_BYTES
+        and target.q == 1 and target.p * sizeof(floating) % 64 == 0
+        and call.out_strides.k * sizeof(floating) % 64 == 0 and <uintptr_t>out % 64 == 0
+    )
+    x += d * call.x_strides.d
+    weight += (block.g * problem.k + block.k) * strides.k
+    for k in range(block.k, block.k_end):
+        if strides.r != 3 or strides.s != 1:
+            gather_weights(weight, strides, problem, gathered, 1)
+        sum_3x3(
+            out, &target, x, weight if strides.r == 3 and strides.s == 1 else gathered, bias,
+            &plane, block.rows, block.columns,
+        )
+        weight += strides.k
+        out += call.out_strides.k
+        if bias:
+            bias += 1
+
+
+cdef void copy_input(
+    const floating* x, floating* halo, const ConvCall* call, const Block* block
+) noexcept nogil:
+    """Copy what is under a task, with the padding."""
+    cdef const ConvProblem* problem = &call.problem
+    cdef const RowsCut* cut = <const RowsCut*>call.cut
+    cdef const InputStrides* strides = &call.x_strides
+    cdef int64_t t, d = block.o * problem.stride_d - problem.pad_d
+    cdef Copy copy
+    copy.pitch, copy.plane, copy.rest = cut.pitch, cut.plane, cut.rest
+    copy.phases_h, copy.phases_w, copy.channels = cut.phases_h, cut.phases_w, problem.c
+    copy.rows = (block.rows - 1) * problem.stride_h + (problem.r - 1) * problem.dilation_h + 1
+    copy.x_c, copy.x_h, copy.x_w = strides.c, strides.h, strides.w
+    copy.stride_h, copy.stride_w = problem.stride_h, problem.stride_w
+    copy.h, copy.w = problem.h, problem.w
+    copy.at_h = block.p * problem.stride_h - problem.pad_h
+    copy.at_w = block.q * problem.stride_w - problem.pad_w
+    for t in range(problem.t):
+        copy_plane(halo, x + d * strides.d if 0 <= d < problem.d else NULL, &copy)
+        halo += problem.c * cut.phases_h * cut.phases_w * cut.plane
+        d += problem.dilation_d
+
+
+cdef bint is_inside(const ConvProblem* problem, const Block* block, int64_t lanes) noexcept nogil:
+    """Whether all that whole vectors of a task's columns read is inside of the input."""
+    cdef int64_t d = block.o * problem.stride_d - problem.pad_d, h = block.p - problem.pad_h
+    cdef int64_t w = block.q - problem.pad_w
+    cdef int64_t columns = (block.columns + lanes - 1) // lanes * lanes
+    return (
+        d >= 0 and h >= 0 and w >= 0 and d + (problem.t - 1) * problem.dilation_d < problem.d
+        and h + block.rows - 1 + problem.r - 1 < problem.h
+        and w + columns - 1 + (problem.s - 1) * problem.dilation_w < problem.w
+    )
 
 
 cdef void tile(
-    const floating* x, const InputStrides* x_strides, const floating* weight,
-    const WeightStrides* weight_strides, const floating* bias, floating* out,
-    const OutputStrides* out_strides, const ConvProblem* problem, const RowsCut* cut,
-    floating* local, int64_t activation, int64_t task,
+    const floating* x, const floating* bias, floating* out, const ConvCall* call, floating* local,
+    const Block* block,
 ) noexcept nogil:
-    """One task; ``bias`` may be NULL. ``local`` begins with the steps (``fill_steps``)."""
-    cdef int64_t rest = task // cut.column_blocks, q = task % cut.column_blocks * cut.columns
-    cdef int64_t p = rest % cut.row_blocks * cut.rows
-    rest //= cut.row_blocks
-    cdef int64_t o = rest % problem.o
-    rest //= problem.o
-    cdef int64_t k_first = rest % cut.k_blocks * cut.channels
-    rest //= cut.k_blocks
-    cdef int64_t g = rest % problem.g, n = rest // problem.g
-    cdef int64_t k = k_first, k_last = min(k_first + cut.channels, problem.k), channels, phase
-    cdef int64_t x_h
-    cdef const floating* from_
-    cdef int64_t rows = min(cut.rows, problem.p - p), columns = min(cut.columns, problem.q - q)
-    # Output rows that see the same input rows are `between` apart.
-    cdef int64_t between = problem.dilation_h if problem.stride_h == 1 else 1
-    cdef int64_t steps = problem.s * problem.c
+    """A task over a copy, or, where rows share loads and no padding is near, in place."""
+    cdef const ConvProblem* problem = &call.problem
+    cdef const RowsCut* cut = <const RowsCut*>call.cut
+    cdef const WeightStrides* strides = &call.weight_strides
+    cdef const int64_t* steps = <const int64_t*> local
+    cdef int64_t taps = problem.t * problem.r * problem.s * problem.c, k = block.k, channels
     cdef floating* gathered = local + cut.step_elements
     cdef floating* halo = gathered + cut.weight_elements
-    cdef bint in_place = not copies(problem, x_strides), copied = False, finite
-    cdef Window window, part
-    cdef Target target
-    window.t, window.r, window.steps = problem.t, problem.r, steps
-    window.stride = problem.stride_h * between
-    window.at_d = o * problem.stride_d - problem.pad_d
-    window.at_h = p * problem.stride_h - problem.pad_h
-    window.at_w = q * problem.stride_w - problem.pad_w
-    window.d, window.h, window.w = problem.d, problem.h, problem.w
-    window.dilation_d, window.dilation_h = problem.dilation_d, problem.dilation_h
-    window.edges = local + cut.step_elements - cut.edge_elements
-    x += n * x_strides.n + g * problem.c * x_strides.c
-    target.k, target.p, target.q = out_strides.k, between * out_strides.p, out_strides.q
-    target.activation = activation
-    out += (
-        n * out_strides.n + g * problem.k * out_strides.k + o * out_strides.o
-        + p * out_strides.p + q * out_strides.q
+    cdef const floating* from_
+    cdef bint sharing = (
+        problem.stride_h == problem.stride_w == problem.dilation_h == 1
+        and problem.r >= SHARED_ROWS <= block.rows
     )
-    while k < k_last:
-        channels = min(k_last - k, DIRECT_CHANNELS)
-        finite = gather_weights(
-            weight + (g * problem.k + k) * weight_strides.k, weight_strides, problem, gathered,
-            channels,
+    cdef bint in_place = (
+        sharing and problem.k == 1 and call.x_strides.w == 1
+        and is_inside(problem, block, channels_together(x))
+    )
+    cdef Window window
+    cdef Target target
+    cdef Flat flat
+    target.k, target.p, target.q = call.out_strides.k, call.out_strides.p, call.out_strides.q
+    target.activation = call.activation
+    flat.taps, flat.steps, flat.pitch = taps, steps, cut.pitch
+    flat.rows, flat.columns = block.rows, block.columns
+    window.t, window.r = problem.t, problem.r
+    if in_place:
+        from_ = x + (
+            (block.o * problem.stride_d - problem.pad_d) * call.x_strides.d
+            + (block.p - problem.pad_h) * call.x_strides.h + block.q - problem.pad_w
         )
-        # Rows in the padding are skipped in place, but an infinite weight meets their zeros.
-        if in_place and finite:
-            from_ = x + (
-                window.at_d * x_strides.d + window.at_h * x_strides.h
-                + window.at_w * x_strides.w
+        window.x_t = problem.dilation_d * call.x_strides.d
+        window.x_r = window.x_p = call.x_strides.h
+        steps += taps
+    else:
+        copy_input(x, halo, call, block)
+        from_ = halo
+        window.x_t = problem.c * cut.phases_h * cut.phases_w * cut.plane
+        window.x_r = window.x_p = cut.pitch
+    while k < block.k_end:
+        channels = min(block.k_end - k, DIRECT_CHANNELS)
+        gather_weights(
+            <const floating*>call.weight + (block.g * problem.k + k) * strides.k, strides, problem,
+            gathered, channels,
+        )
+        if channels == 1 and sharing:
+            sum_shared(
+                out, &target, from_, gathered, bias, &window, steps, problem.s * problem.c,
+                block.rows, block.columns,
             )
-            x_h = x_strides.h
-            window.x_t = problem.dilation_d * x_strides.d
         else:
-            if not copied:
-                copy_halo(x, x_strides, problem, cut, halo, &window, rows)
-                copied = True
-            from_ = halo
-            x_h = problem.c * cut.phases * cut.pitch
-            window.x_t = cut.halo_rows * x_h
-        window.x_r, window.x_p = problem.dilation_h * x_h, window.stride * x_h
-        for phase in range(min(between, rows)):
-            part = window
-            part.at_h += phase * problem.stride_h
-            sum_plane(
-                out + k * out_strides.k + phase * out_strides.p, &target,
-                from_ + phase * problem.stride_h * x_h, gathered,
-                bias + g * problem.k + k if bias else NULL, &part,
-                <const Step*> local + (0 if in_place and finite else steps), channels,
-                (rows - phase + between - 1) // between, columns, in_place and finite,
-            )
+            sum_flat(out, &target, from_, gathered, bias, &flat, channels)
+        out += channels * target.k
+        if bias:
+            bias += channels
         k += channels
 
 
-cdef bint along_channels(
-    const ConvProblem* problem, const InputStrides* x_strides, const OutputStrides* out_strides,
-) noexcept nogil:
-    """Whether vectors are channels: those of depthwise convolutions, next to each other."""
-    return problem.c == 1 and problem.k == 1 and x_strides.c == 1 and out_strides.k == 1
-
-
 cdef void channel_tile(
-    const floating* x, const InputStrides* x_strides, const floating* weight,
-    const WeightStrides* weight_strides, const floating* bias, floating* out,
-    const OutputStrides* out_strides, const ConvProblem* problem, const RowsCut* cut,
-    floating* local, int64_t activation, int64_t task,
+    const floating* x, const floating* bias, floating* out, const ConvCall* call, floating* local,
+    const Block* block,
 ) noexcept nogil:
-    """One task of vectors along channels: the first group's of a vector does all of it, the others
+    """A task of vectors along channels: the first group's of some vectors does all of it, the others
     do nothing, so that the tasks are the same for every layout."""
-    cdef int64_t rest = task // cut.column_blocks, q = task % cut.column_blocks * cut.columns
-    cdef int64_t p = rest % cut.row_blocks * cut.rows, together = channels_together(x)
-    rest //= cut.row_blocks
-    cdef int64_t o = rest % problem.o
-    rest //= problem.o
-    cdef int64_t g = rest % problem.g, n = rest // problem.g
-    cdef int64_t rows = min(cut.rows, problem.p - p), columns = min(cut.columns, problem.q - q)
-    cdef int64_t channels = min(together, problem.g - g), t, r, s, i
+    cdef const ConvProblem* problem = &call.problem
+    cdef const RowsCut* cut = <const RowsCut*>call.cut
+    cdef const InputStrides* x_strides = &call.x_strides
+    cdef const WeightStrides* strides = &call.weight_strides
+    cdef int64_t together = channels_together(x), channels = min(together, problem.g - block.g)
+    cdef int64_t t, r, s, i
     cdef floating* tap = local + cut.step_elements
     cdef const floating* source
     cdef Window window
     cdef Columns along
     cdef Target target
-    if g % together:
+    if block.g % together:
         return
     for t in range(problem.t):
         for r in range(problem.r):
             for s in range(problem.s):
                 source = (
-                    weight + g * weight_strides.k + t * weight_strides.t + r * weight_strides.r
-                    + s * weight_strides.s
+                    <const floating*>call.weight + block.g * strides.k + t * strides.t
+                    + r * strides.r + s * strides.s
                 )
                 for i in range(channels):
-                    tap[i] = source[i * weight_strides.k]
+                    tap[i] = source[i * strides.k]
                 for i in range(channels, together):
                     tap[i] = 0
                 tap += together
     window.t, window.r, window.stride = problem.t, problem.r, problem.stride_h
-    window.at_d = o * problem.stride_d - problem.pad_d
-    window.at_h = p * problem.stride_h - problem.pad_h
+    window.at_d = block.o * problem.stride_d - problem.pad_d
+    window.at_h = block.p * problem.stride_h - problem.pad_h
     window.d, window.h = problem.d, problem.h
     window.dilation_d, window.dilation_h = problem.dilation_d, problem.dilation_h
     window.x_t = problem.dilation_d * x_strides.d
@@ -266,64 +351,58 @@ cdef void channel_tile(
     window.x_p = problem.stride_h * x_strides.h
     along.taps, along.dilation, along.stride = problem.s, problem.dilation_w, problem.stride_w
     along.at, along.size, along.x_w = (
-        q * problem.stride_w - problem.pad_w, problem.w, x_strides.w
+        block.q * problem.stride_w - problem.pad_w, problem.w, x_strides.w
     )
-    target.p, target.q, target.activation = out_strides.p, out_strides.q, activation
+    target.p, target.q = call.out_strides.p, call.out_strides.q
+    target.activation = call.activation
     sum_channels(
-        out + n * out_strides.n + g + o * out_strides.o + p * out_strides.p + q * out_strides.q,
-        &target,
-        x + n * x_strides.n + g + window.at_d * x_strides.d + window.at_h * x_strides.h
-        + along.at * x_strides.w,
-        local + cut.step_elements, bias + g if bias else NULL, &window, &along, rows, columns,
-        channels,
+        out, &target,
+        x + window.at_d * x_strides.d + window.at_h * x_strides.h + along.at * x_strides.w,
+        local + cut.step_elements, bias, &window, &along, block.rows, block.columns, channels,
     )
 
 
 cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
     """Run the tasks of the queue."""
+    cdef const ConvProblem* problem = &call.problem
     cdef const RowsCut* cut = <const RowsCut*>call.cut
-    cdef const floating* x = <const floating*>call.x
-    cdef const floating* weight = <const floating*>call.weight
-    cdef const floating* bias = <const floating*>call.bias
-    cdef floating* out = <floating*>call.out
-    cdef bint of_channels = along_channels(&call.problem, &call.x_strides, &call.out_strides)
-    cdef int64_t task, begin = 0, end = 0
-    fill_steps(<Step*> local, &call.problem, cut, &call.x_strides)
+    cdef const OutputStrides* to = &call.out_strides
+    cdef const floating* x
+    cdef const floating* bias = NULL
+    cdef floating* out
+    cdef Way way = way_of(problem, &call.x_strides, to)
+    cdef int64_t task, k, begin = 0, end = 0
+    cdef Block block
+    if way == COPYING:
+        fill_steps(<int64_t*> local, problem, cut, &call.x_strides)
+    elif way == IN_PLACE:
+        memset(
+            local + cut.step_elements + cut.weight_elements, 0,
+            cut.zero_elements * sizeof(floating),
+        )
     while next_tasks(queue, &begin, &end):
         for task in range(begin, end):
-            if of_channels:
-                channel_tile(
-                    x, &call.x_strides, weight, &call.weight_strides, bias, out,
-                    &call.out_strides, &call.problem, cut, local, call.activation, task,
-                )
+            locate(&block, problem, cut, task)
+            k = block.g * problem.k + block.k
+            x = (
+                <const floating*>call.x + block.n * call.x_strides.n
+                + block.g * problem.c * call.x_strides.c
+            )
+            out = (
+                <floating*>call.out + block.n * to.n + k * to.k + block.o * to.o + block.p * to.p
+                + block.q * to.q
+            )
+            if call.bias:
+                bias = <const floating*>call.bias + k
+            if way == ALONG_CHANNELS:
+                channel_tile(x, bias, out, call, local, &block)
+            elif way == IN_PLACE:
+                plane_tile(x, bias, out, call, local, &block)
             else:
-                tile(
-                    x, &call.x_strides, weight, &call.weight_strides, bias, out,
-                    &call.out_strides, &call.problem, cut, local, call.activation, task,
-                )
-
-
-def tiles(
-    const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight,
-    const floating[::1] bias, floating[:, :, :, :, :] out, problem, taps, cut,
-    floating[::1] local, int64_t activation, int64_t[::1] queue,
-):
-    """Run the tasks of the queue."""
-    cdef ConvCall call
-    cdef RowsCut cut_fields
-    read_fields(problem, &call.problem)
-    read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &call.x_strides)
-    read_strides(weight.strides, sizeof(floating), &call.weight_strides)
-    read_strides(out.strides, sizeof(floating), &call.out_strides)
-    call.x, call.weight = &x[0, 0, 0, 0, 0], &weight[0, 0, 0, 0, 0]
-    call.bias = &bias[0] if bias.shape[0] else NULL
-    call.out, call.cut, call.activation = &out[0, 0, 0, 0, 0], &cut_fields, activation
-    with nogil:
-        run_tasks(&call, &local[0], &queue[0])
+                tile(x, bias, out, call, local, &block)
 
 
 _tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
-fprop = drivers.fprop(rows_cut, tiles, compiled=drivers.Compiled(rows_cut, _tasks))
+fprop = drivers.fprop(rows_cut, _tasks)
 # Columns in the padding add a zero times the weight.
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_rows)

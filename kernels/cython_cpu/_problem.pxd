@@ -51,8 +51,8 @@ cdef struct RowsCut:
     int64_t channels, k_blocks
     int64_t rows, row_blocks
     int64_t columns, column_blocks
-    int64_t phases, pitch, halo_rows
-    int64_t edge_elements, step_elements, weight_elements
+    int64_t phases_h, phases_w, pitch, plane, rest
+    int64_t step_elements, weight_elements, zero_elements
     int64_t tasks, shared_elements, local_elements
 
 
@@ -104,30 +104,6 @@ cdef inline Range inside(int64_t first, int64_t step, int64_t size, int64_t coun
     found.begin = min(max((-first + step - 1) // step, 0), count)
     found.end = min(max((size - first + step - 1) // step, found.begin), count)
     return found
-
-
-cdef struct Stretch:
-    int64_t first, taps, end
-
-
-cdef inline Stretch stretch_at(
-    const int64_t* taps, int64_t count, int64_t at, int64_t end
-) noexcept nogil:
-    """The taps of an axis that read inside the input at output ``at``, ``first`` and how many, and
-    the output, at most ``end``, up to which they are the same. ``taps``: rows of ``taps_of``."""
-    cdef Stretch stretch
-    cdef int64_t tap, low, high
-    stretch.first, stretch.taps, stretch.end = 0, 0, end
-    for tap in range(count):
-        low, high = taps[2 * tap], taps[2 * tap + 1]
-        if low <= at < high:
-            if stretch.taps == 0:
-                stretch.first = tap
-            stretch.taps += 1
-            stretch.end = min(stretch.end, high)
-        elif at < low:
-            stretch.end = min(stretch.end, low)
-    return stretch
 
 
 cdef extern from *:

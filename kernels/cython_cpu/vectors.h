@@ -133,11 +133,17 @@ INLINE VECTOR NAME(odd)(VECTOR low, VECTOR high)
 #endif
 }
 
-/* A vector that begins with the last element of `low`, and one with the second, or the third. */
+/* A vector that begins with the last element of `low`, and one with the second, or the third.
+ * Of such shuffles GCC makes permutations that need a register of indices, and a copy. */
+#if HAS_AVX512
+#define FOLLOWING(low, high, first)                                                            \
+    (VECTOR)(LANES == 16 ? _mm512_alignr_epi32((__m512i)(high), (__m512i)(low), (first) % 16)  \
+                         : _mm512_alignr_epi64((__m512i)(high), (__m512i)(low), (first) % 8))
+#endif
 INLINE VECTOR NAME(from_last)(VECTOR low, VECTOR high)
 {
-#if LANES == 16
-    return SHUFFLE(MASK, low, high, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30);
+#if HAS_AVX512
+    return FOLLOWING(low, high, LANES - 1);
 #elif LANES == 8
     return SHUFFLE(MASK, low, high, 7, 8, 9, 10, 11, 12, 13, 14);
 #else
@@ -147,8 +153,8 @@ INLINE VECTOR NAME(from_last)(VECTOR low, VECTOR high)
 
 INLINE VECTOR NAME(from_second)(VECTOR low, VECTOR high)
 {
-#if LANES == 16
-    return SHUFFLE(MASK, low, high, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+#if HAS_AVX512
+    return FOLLOWING(low, high, 1);
 #elif LANES == 8
     return SHUFFLE(MASK, low, high, 1, 2, 3, 4, 5, 6, 7, 8);
 #else
@@ -158,8 +164,8 @@ INLINE VECTOR NAME(from_second)(VECTOR low, VECTOR high)
 
 INLINE VECTOR NAME(from_third)(VECTOR low, VECTOR high)
 {
-#if LANES == 16
-    return SHUFFLE(MASK, low, high, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17);
+#if HAS_AVX512
+    return FOLLOWING(low, high, 2);
 #elif LANES == 8
     return SHUFFLE(MASK, low, high, 2, 3, 4, 5, 6, 7, 8, 9);
 #else

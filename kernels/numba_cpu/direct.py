@@ -4,7 +4,7 @@ x       (N, C, D, H, W)       any strides                             IN
 weight  (K, C/G, T, R, S)     any strides                             IN
 bias    (K,) or (0,)          contiguous                              IN
 out     (N, K, O, P, Q)       any strides, overwritten                OUT
-local   RowsCut: offsets of (s, c), weights, padded input             SCRATCH
+local   BlocksCut: offsets of (s, c), weights, padded input             SCRATCH
 Accumulates in its dtype, in the order t, r, s, c, one fused multiply-add per product.
 Task = (n, g, out-channels, o, rows, columns).
 Assumes a validated ConvGeometry; raises nothing.
@@ -25,7 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .. import adjoints, drivers
-from ..blocking_rows import RowsCut, rows_cut
+from ..blocking_blocks import BlocksCut, blocks_cut
 from ..problem import ConvProblem
 from . import _direct_tasks, _vector, loop
 from ._compile import inner, task_range
@@ -51,7 +51,7 @@ def _tasks(
             builder, context.make_array(bias)(context, builder, given[2]).shape
         )[0]
         operands = Operands(
-            fields_of(code, ConvProblem, given[4]), fields_of(code, RowsCut, given[5]),
+            fields_of(code, ConvProblem, given[4]), fields_of(code, BlocksCut, given[5]),
             view_of(code, x, given[0]), view_of(code, weight, given[1]),
             view_of(code, out, given[3]),
             code.of(_vector.pointer(context, builder, bias, given[2], INT64(0))),
@@ -77,7 +77,7 @@ def tiles(
         begin, end = next_tasks(queue, begin, end)
 
 
-_arguments, _tiles = conv_arguments(RowsCut, weight_axes=5), inner(tiles)
+_arguments, _tiles = conv_arguments(BlocksCut, weight_axes=5), inner(tiles)
 
 
 @Entry
@@ -89,6 +89,6 @@ def run_tasks(call: Any, local: Any, queue: Any) -> None:
     _tiles(x, weight, bias, out, problem, taps, cut, scratch, activation, tasks)
 
 
-fprop = drivers.fprop(rows_cut, tiles, compiled=drivers.Compiled(rows_cut, run_tasks))
+fprop = drivers.fprop(blocks_cut, tiles, compiled=drivers.CompiledConv(blocks_cut, run_tasks))
 # Columns in the padding add a zero times the weight.
 dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_rows)

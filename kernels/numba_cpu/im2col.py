@@ -270,7 +270,7 @@ def run_tasks(call: Any, local: Any, queue: Any) -> None:
     _tiles(x, packed, bias, out, problem, taps, cut, scratch, activation, tasks)
 
 
-_compiled = drivers.Compiled(blocking.gemm_cut, run_tasks, run_packing)
+_compiled = drivers.CompiledConv(blocking.gemm_cut, run_tasks, run_packing)
 fprop = drivers.fprop(blocking.gemm_cut, tiles, pack_weight, _compiled)
 dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_panels)
 wgrad = adjoints.wgrad(fprop)

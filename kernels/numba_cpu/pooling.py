@@ -22,7 +22,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from .. import drivers
+from .. import pool_drivers
 from ..problem import PoolProblem
 from . import _vector
 from ._compile import inner, task_range
@@ -127,10 +127,7 @@ def run_argmax(call: Any, x: Any, queue: Any) -> None:
     _argmax(source, out, indices, problem, windows, tasks)
 
 
-pool = drivers.pool(
+pool = pool_drivers.pool(
     {"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles},
-    drivers.CompiledPool(
-        {"max": run_max, "mean": run_mean, "argmax": run_argmax},
-        {"max": 0, "mean": 0, "argmax": 0},
-    ),
+    pool_drivers.CompiledPool({}, single={"max": run_max, "mean": run_mean, "argmax": run_argmax}),
 )

@@ -185,6 +185,6 @@ def run_tasks(call: Any, local: Any, queue: Any) -> None:
     _tiles(x, packed, bias, out, problem, taps, cut, scratch, activation, tasks)
 
 
-_compiled = drivers.Compiled(blocking.tiled_cut, run_tasks, run_packing)
+_compiled = drivers.CompiledConv(blocking.tiled_cut, run_tasks, run_packing)
 fprop = drivers.fprop(blocking.tiled_cut, tiles, pack_weight, _compiled)
 dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_tiles)
