@@ -100,20 +100,6 @@ class TiledCut(NamedTuple):
     local_elements: int
 
 
-class DirectCut(NamedTuple):
-    """Task = (n, g, block of ``channels`` out-channels, o, p): one output row of each.
-
-    Local scratch: ``[channels][columns]`` sums.
-    """
-
-    channels: int
-    k_blocks: int
-    columns: int
-    tasks: int
-    shared_elements: int
-    local_elements: int
-
-
 def split_evenly(total: int, most: int) -> int:
     """The block size of the least number of equal blocks no larger than ``most``.
 
@@ -243,20 +229,6 @@ def of_panels(cut: Any, problem: ConvProblem) -> Any:
             local_elements=cut.local_elements - _own_elements(problem, cut.width),
         )
     return cut._replace(shared_elements=0)
-
-
-def direct_cut(problem: ConvProblem, itemsize: int) -> DirectCut:
-    """Blocks of the direct rows."""
-    k_blocks = ceil_div(problem.k, DIRECT_CHANNELS)
-    columns = split_evenly(problem.q, DIRECT_COLUMNS)
-    return DirectCut(
-        channels=DIRECT_CHANNELS,
-        k_blocks=k_blocks,
-        columns=columns,
-        tasks=problem.n * problem.g * k_blocks * problem.o * problem.p,
-        shared_elements=0,
-        local_elements=DIRECT_CHANNELS * columns,
-    )
 
 
 class PlainCut(NamedTuple):

@@ -1,4 +1,4 @@
-"""How Cython's direct row cuts its work: block sizes, task counts and scratch.
+"""How the direct rows cut their work: block sizes, task counts and scratch.
 
 A function of the problem alone, never of the number of threads (see ``blocking``).
 """
@@ -68,7 +68,7 @@ def takes_3x3(problem: ConvProblem) -> bool:
 
 
 def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
-    """Blocks of Cython's direct row."""
+    """Blocks of the direct rows."""
     lanes = TILE_BYTES // itemsize
     # Whole rows come from memory quicker than parts of them.
     widest = problem.q if takes_3x3(problem) else DIRECT_COLUMNS

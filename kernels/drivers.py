@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -66,6 +66,14 @@ def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
 
 #: C functions by dtype.
 Compiled = dict[str, Any]
+
+
+class Functions(Protocol):
+    """The same, compiled when they are asked for."""
+
+    def __getitem__(self, dtype: str) -> Any: ...
+
+
 Body = Callable[..., None] | Compiled
 
 
@@ -76,8 +84,8 @@ class CompiledConv(NamedTuple):
     (``adjoints.Phases``), if it isn't more than that."""
 
     cut_of: Cut
-    tasks: Compiled
-    packing: Compiled | None = None
+    tasks: Functions
+    packing: Functions | None = None
     skips_padding: bool = False
     on_views: Callable[[ConvProblem, int], tuple[Any, ...]] | None = None
 
@@ -87,11 +95,14 @@ def compiled_of(function: Callable[..., None]) -> Any:
     return getattr(function, "compiled", None)
 
 
-def fprop(cut_of: Cut, tiles: Body, pack_weight: Any = None) -> Fprop:
+def fprop(
+    cut_of: Cut, tiles: Body, pack_weight: Any = None, compiled: CompiledConv | None = None
+) -> Fprop:
     """The callable of a row: pack the weights if the algorithm does, then run all tasks.
 
     ``pack_weight(weight, packed, problem, width, queue)``, a body as well, writes the queue's
-    panels. Where a cut has no ``weight_panels``, tasks pack what they need themselves.
+    panels; where a cut has no ``weight_panels``, tasks pack what they need themselves.
+    ``compiled``: C functions beside bodies that aren't.
     """
     remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
     run = _conv_in_c(tiles, pack_weight) if isinstance(tiles, dict) else _conv(tiles, pack_weight)
@@ -117,7 +128,9 @@ def fprop(cut_of: Cut, tiles: Body, pack_weight: Any = None) -> Fprop:
         run(x, weight, bias, out, problem, cut, packed, local, activation, threads)
 
     if isinstance(tiles, dict):
-        run_fprop.compiled = CompiledConv(cut_of, tiles, pack_weight)  # type: ignore[attr-defined]
+        compiled = CompiledConv(cut_of, tiles, pack_weight)
+    if compiled is not None:
+        run_fprop.compiled = compiled  # type: ignore[attr-defined]
     return run_fprop
 
 

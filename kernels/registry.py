@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import adjoints, blocking, blocking_gradients, blocking_rows, costs
+from . import adjoints, blocking, blocking_blocks, blocking_gradients, blocking_rows, costs
 from .drivers import cut_scratch_bytes
 
 F32_F64 = ("float32", "float64")
@@ -163,8 +163,8 @@ def _wgrad(method: Algorithm) -> Algorithm:
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
 TILED_OWN = TILED._replace(cut=blocking.tiled_cut_own)
 IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
-DIRECT = Algorithm("direct", costs.direct, blocking.direct_cut)
 ROWS = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
+DIRECT = Algorithm("direct", costs.rows, blocking_blocks.blocks_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)

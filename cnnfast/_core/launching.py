@@ -12,6 +12,7 @@ from cnnfast.kernels.blocking import of_panels
 from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import ConvProblem, taps_of
+from cnnfast.kernels.registry import engine_missing
 from cnnfast.kernels.temporaries import exchange_channels
 
 from .arrays import Array, is_ready
@@ -24,7 +25,7 @@ def launched_conv(
 ) -> Callable[..., Array]:
     """A prepared call's launcher, if its row has one that can take such arrays, else the call."""
     geometry, delivery = call.geometry, call.delivery
-    compiled = compiled_of(call.running.function)
+    compiled = _launchable(call.running.function)
     first, second, bias, out = arrays
     if compiled is None or not delivery.plain:
         return call
@@ -106,7 +107,7 @@ def _launcher(
 def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[..., Any]:
     """The same for a pooling."""
     geometry, delivery = call.geometry, call.delivery
-    compiled = compiled_of(call.running.function)
+    compiled = _launchable(call.running.function)
     if compiled is None or not call.lasting or not delivery.plain or call.least is not None:
         return call
     result = np.empty(delivery.shape, delivery.result) if out is None else out
@@ -114,15 +115,20 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
         return call
     from cnnfast.kernels.cython_cpu._launch import PoolLauncher
 
+    reduction = "argmax" if call.with_indices else geometry.reduction
     read, written = call.views
     views = read.of(x), written.of(result), written.of(np.empty(delivery.shape, np.int64))
     launcher: Callable[..., Any] = PoolLauncher(
         call, (x, result, out is not None), views, geometry.problem, geometry.windows,
-        compiled.tasks[geometry.dtype.name],
-        compiled.codes["argmax" if call.with_indices else geometry.reduction],
+        compiled.tasks_of(reduction, geometry.dtype.name), compiled.codes.get(reduction, 0),
         geometry.flops, call.running.plan.alone,
     )  # fmt: skip
     return launcher
+
+
+def _launchable(function: Callable[..., None]) -> Any:
+    """How a row runs by a launcher, if it does and there are launchers."""
+    return None if engine_missing("cython_cpu") else compiled_of(function)
 
 
 def _as_it_is(array: Array, dtype: np.dtype[Any]) -> bool:
