@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from .blocking import (
     DIRECT_CHANNELS,
-    DIRECT_COLUMNS,
     MIN_TASKS,
     TILE_BYTES,
     reduction_length,
@@ -18,9 +17,12 @@ from .blocking import (
 from .problem import ConvProblem
 from .shapes import ceil_div, effective_kernel, round_up
 
-#: Bytes of padded input under a task, a quarter of a 512 KiB L2, and a number of rows that the
-#: register blocks divide: of 7 rows, 3 x 3 in place, or 2 along channels.
-HALO_BYTES = 128 * 1024
+#: Bytes of padded input under a task: three quarters of a 512 KiB L2. With 64 channels of 112
+#: columns 128 KiB would be two output rows.
+HALO_BYTES = 384 * 1024
+#: Columns of a task, at most, and a number of rows that the register blocks divide: of 7 rows,
+#: 3 x 3 in place, or 2 along channels.
+COLUMNS = 2048
 ROWS = 14
 #: Kernel and output rows, at least, of one out-channel that share loads.
 SHARED_ROWS = 3
@@ -71,7 +73,7 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     """Blocks of Cython's direct row."""
     lanes = TILE_BYTES // itemsize
     # Whole rows come from memory quicker than parts of them.
-    widest = problem.q if takes_3x3(problem) else DIRECT_COLUMNS
+    widest = problem.q if takes_3x3(problem) else COLUMNS
     columns = min(round_up(split_evenly(problem.q, widest), lanes), problem.q)
     column_blocks = ceil_div(problem.q, columns)
     span_h = effective_kernel(problem.r, problem.dilation_h)
