@@ -16,13 +16,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .blocking import DIRECT_CHANNELS, TILE_BYTES
-from .drivers import ALIGNMENT, reads_padding
+from .drivers import ALIGNMENT, compiled_of, reads_padding
 from .finite import all_finite
 from .problem import ACTIVATION_CODES, REMEMBERED_TAPS, ConvProblem, activate
 from .shapes import round_up
@@ -244,6 +244,33 @@ def _make_plan(split: Split, problem: ConvProblem, itemsize: int) -> _Plan:
     return _Plan(phases, together, padded, _covered(phases) < math.prod(problem.size))
 
 
+class OnViews(NamedTuple):
+    """A phase that is an fprop of views alone."""
+
+    phases: Phases
+
+    @property
+    def problem(self) -> ConvProblem:
+        """What the fprop computes."""
+        return self.phases.problem
+
+    def views(self, grad_output: Array, weight: Array, out: Array) -> tuple[Array, Array, Array]:
+        """Its input, its weight, and where its result goes."""
+        (member,) = itertools.product(*self.phases.members)
+        filters, _ = exchange_channels(weight, self.problem.g, np.empty(0, np.uint8))
+        taps = filters[:, :, *(m.taps for m in member)]
+        return grad_output[:, :, *self.phases.source], taps, _places_of(out, member)
+
+
+def on_views(split: Split, problem: ConvProblem, itemsize: int) -> tuple[OnViews, ...]:
+    """The phases of a dgrad, if all it does is to run them on views; otherwise none."""
+    plan = _plan(split, problem, itemsize)
+    exchanged = problem.g > 1 and problem.c > 1
+    if exchanged or plan.gaps or any(part.problem.k != problem.c for part in plan.phases):
+        return ()
+    return tuple(map(OnViews, plan.phases))
+
+
 def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> Row:
     """The dgrad row of an fprop row, its phases as ``split`` has them.
 
@@ -284,6 +311,11 @@ def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> 
         else:
             run(_plan(by_itself, problem, out.itemsize))
 
+    compiled = compiled_of(fprop)
+    if compiled is not None:
+        run_dgrad.compiled = compiled._replace(  # type: ignore[attr-defined]
+            skips_padding=skipping is not None, on_views=partial(on_views, split)
+        )
     return run_dgrad
 
 

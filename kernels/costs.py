@@ -1,8 +1,9 @@
 """Cost models: a row's nanoseconds on one core, roughly, from the geometry alone.
 
 They rank rows and don't predict: only their ratios matter. The constants, nanoseconds all, were
-fitted to ``cnnfast bench --threads 1`` on an AVX2 machine with an FMA peak of 110 GFLOP/s per core
-(float32); a vector step costs the same in float64 and does half as much.
+fitted to minima of ``cnnfast bench --threads 1 --backends cython`` on a core with AVX-512 and an FMA
+peak of 116 GFLOP/s (float32, ``cnnfast info``); a vector step costs the same in float64 and does
+half as much.
 """
 
 from __future__ import annotations
@@ -25,26 +26,27 @@ from .shapes import ceil_div
 #: A step of the register tile (12 multiply-adds), and its start and store, with all channels used
 #: and with a part of them.
 TILE_STEP = 2.0
-#: A pixel of the tiled row: a step over a panel of weights (32 float32 operations at 110 GFLOP/s),
-#: and its store. A tile of fewer pixels than TILED_LEAST waits for its own sums.
-PIXEL_STEP = 0.29
-PIXEL_STORE = 4.0
-TILED_LEAST = 4
+#: A pixel of the tiled row: a step over a panel of weights (32 float32 operations), and its store,
+#: channels last or transposed. A tile of fewer pixels than TILED_LEAST waits for its own sums.
+PIXEL_STEP = 0.285
+PIXEL_STORE = 4.4
+PIXEL_TRANSPOSED = 6.1
+TILED_LEAST = 2
 #: A weight packed into its panel, an input element copied into a halo.
-PACK_WEIGHT = 0.35
-PACK_HALO = 0.25
+PACK_WEIGHT = 0.18
+PACK_HALO = 0.13
 #: im2col: a multiply-add of vectors of 64 bytes; GEMM_ROWS out-channels x a vector of pixels begun
 #: and stored; a vector of a column copied, a stretch of a tap's pixels begun, an element of a
 #: column and of the output transposed; pixels that fill no vector with two panels, begun and
-#: stored. Within 15 % on most of 60 layers without prepared weights, and within 40 % as wgrad.
+#: stored.
 GEMM_ROWS = 8
 GEMM_STEP = 0.29
-GEMM_BLOCK = 40.0
-COLUMN_VECTOR = 1.6
-COLUMN_RUN = 9.0
-COLUMN_TRANSPOSED = 0.35
-OUTPUT_TRANSPOSED = 0.4
-GEMM_REST = 350.0
+GEMM_BLOCK = 26.0
+COLUMN_VECTOR = 0.65
+COLUMN_RUN = 8.6
+COLUMN_TRANSPOSED = 0.2
+OUTPUT_TRANSPOSED = 0.18
+GEMM_REST = 310.0
 #: A row of the direct kernel: its start; by channels side by side, the vectors of a block and a
 #: step over it; a column at the border; a gathered element where memory isn't contiguous.
 ROW_START = 50.0
@@ -108,9 +110,11 @@ def tiled(geometry: Any, problem: ConvProblem) -> float:
     length, panels = reduction_length(problem), ceil_div(problem.k, cut.width)
     places = cut.tasks // cut.k_blocks
     pixels = max(_outputs(problem), places * TILED_LEAST)
-    cost = pixels * panels * (length * PIXEL_STEP + PIXEL_STORE)
     padded = any(problem.pad) or any(problem.pad_after)
-    if padded or geometry.input.stride_of("C") != 1:
+    transposed = geometry.input.stride_of("C") != 1
+    store = PIXEL_TRANSPOSED if transposed else PIXEL_STORE
+    cost = pixels * panels * (length * PIXEL_STEP + store)
+    if padded or transposed:
         cost += places * cut.halo_elements * PACK_HALO
     if not geometry.prepared:
         cost += cut.weight_panels * cut.width * length * PACK_WEIGHT

@@ -13,7 +13,8 @@ activation  a code of ``problem.ACTIVATION_CODES``
 
 A loop body is called from several threads at once, each with scratch of its own, and takes tasks
 from the queue that they share (``parallel.queue_of``):
-``tiles(x, weight, bias, out, problem, taps, cut, local, activation, queue)``.
+``tiles(x, weight, bias, out, problem, taps, cut, local, activation, queue)``. Bodies of Cython are
+C functions, given as dtype -> address; ``cython_cpu._team`` runs them without Python in between.
 
 A row that packs weights takes them finished as well: a 1-d array of panels.
 
@@ -34,7 +35,7 @@ from . import parallel
 from .blocking_gradients import in_pairs
 from .finite import all_finite
 from .problem import ConvProblem, all_windows_read, taps_of
-from .shapes import ceil_div, round_up
+from .shapes import round_up
 
 Array = np.ndarray[Any, Any]
 Fprop = Callable[..., None]
@@ -62,33 +63,37 @@ def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
     return shared + threads * round_up(cut.local_elements * itemsize, ALIGNMENT)
 
 
-class Compiled(NamedTuple):
-    """What ``cython_cpu._launch`` runs a row by instead of its driver: dtype -> a C function for
-    the tasks, and one that packs weights for them. A row that ``skips_padding`` must see finite
-    weights there (see ``multiplying_padding``)."""
+#: C functions by dtype.
+Compiled = dict[str, Any]
+Body = Callable[..., None] | Compiled
+
+
+class CompiledConv(NamedTuple):
+    """What ``cython_cpu._launch`` runs a row by instead of its driver: C functions for the tasks,
+    and to pack weights for them. A row that ``skips_padding`` must see finite weights there (see
+    ``multiplying_padding``). A dgrad runs fprops ``on_views(problem, itemsize)`` of its arrays
+    (``adjoints.OnViews``), if it isn't more than that."""
 
     cut_of: Cut
-    tasks: dict[str, Any]
-    packing: dict[str, Any] | None = None
+    tasks: Compiled
+    packing: Compiled | None = None
     skips_padding: bool = False
+    on_views: Callable[[ConvProblem, int], tuple[Any, ...]] | None = None
 
 
 def compiled_of(function: Callable[..., None]) -> Any:
-    """How a row runs without its driver: a Compiled, a CompiledPool, or None."""
+    """How a row runs without its driver: a CompiledConv, a CompiledPool, or None."""
     return getattr(function, "compiled", None)
 
 
-def fprop(
-    cut_of: Cut,
-    tiles: Callable[..., None],
-    pack_weight: Callable[..., None] | None = None,
-    compiled: Compiled | None = None,
-) -> Fprop:
+def fprop(cut_of: Cut, tiles: Body, pack_weight: Any = None) -> Fprop:
     """The callable of a row: pack the weights if the algorithm does, then run all tasks.
 
-    ``pack_weight(weight, packed, problem, width, queue)`` writes the queue's panels.
+    ``pack_weight(weight, packed, problem, width, queue)``, a body as well, writes the queue's
+    panels.
     """
     remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
+    run = _conv_in_c(tiles, pack_weight) if isinstance(tiles, dict) else _conv(tiles, pack_weight)
 
     def run_fprop(
         x: Array,
@@ -100,33 +105,62 @@ def fprop(
         activation: int,
         threads: int,
     ) -> None:
-        cut, taps = remembered_cut(problem, x.itemsize), taps_of(problem)
+        cut = remembered_cut(problem, x.itemsize)
         if not cut.tasks:
             return
-        pack = pack_weight if weight.ndim > 1 else None
         threads = min(threads, cut.tasks)
-        shared = cut.shared_elements if pack else 0
+        shared = cut.shared_elements if weight.ndim > 1 else 0
         packed, local = _regions(scratch, shared, cut.local_elements, x.dtype, threads)
-        queue = parallel.queue_of(cut.tasks, threads)
+        run(x, weight, bias, out, problem, cut, packed, local, activation, threads)
+
+    if isinstance(tiles, dict):
+        run_fprop.compiled = CompiledConv(cut_of, tiles, pack_weight)  # type: ignore[attr-defined]
+    return run_fprop
+
+
+def _conv(tiles: Any, pack_weight: Any) -> Callable[..., None]:
+    """Bodies that Python calls, on threads of Python's."""
+
+    def run(
+        x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, cut: Any,
+        packed: Array, local: Array, activation: int, threads: int,
+    ) -> None:  # fmt: skip
+        taps, queue = taps_of(problem), parallel.queue_of(cut.tasks, threads)
 
         def run_tiles(worker: int) -> None:
             tiles(x, weight, bias, out, problem, taps, cut, local[worker], activation, queue)
 
-        if pack is None:
+        if pack_weight is None or weight.ndim == 1:
             parallel.run(run_tiles, threads)
             return
         array, weight = weight, packed
         panels = parallel.queue_of(cut.weight_panels, threads)
 
         def pack_and_run_tiles(worker: int) -> None:
-            pack(array, packed, problem, cut.width, panels)
+            pack_weight(array, packed, problem, cut.width, panels)
             parallel.wait_for(panels)
             run_tiles(worker)
 
         parallel.run(pack_and_run_tiles, threads)
 
-    run_fprop.compiled = compiled  # type: ignore[attr-defined]
-    return run_fprop
+    return run
+
+
+def _conv_in_c(tiles: Any, pack_weight: Any) -> Callable[..., None]:
+    """Bodies of C, on threads of their own."""
+    from .cython_cpu._team import run_conv
+
+    def run(
+        x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, cut: Any,
+        packed: Array, local: Array, activation: int, threads: int,
+    ) -> None:  # fmt: skip
+        pack = None if weight.ndim == 1 else pack_weight
+        run_conv(
+            tiles, pack, None, x, weight, bias, out, problem, taps_of(problem), cut, packed,
+            local, activation, threads,
+        )  # fmt: skip
+
+    return run
 
 
 def multiplying_padding(fprop: Fprop) -> Fprop:
@@ -162,7 +196,7 @@ def _with_padding(x: Array, problem: ConvProblem) -> tuple[Array, ConvProblem]:
     return x, problem._replace(pad_d=0, pad_h=0, pad_w=0, **sizes)
 
 
-def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) -> Fprop:
+def wgrad(cut_of: Cut, tiles: Body, finish: Body) -> Fprop:
     """The callable of a wgrad row: partial sums of the tasks, then their sum into ``out``.
 
     ``tiles(x, grad_output, sums, out, problem, cut, local, queue)`` runs tasks, which write
@@ -170,6 +204,7 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
     cut, queue)`` adds up the slices of panels in order. ``sums`` is the cut's shared scratch.
     """
     remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
+    run = _wgrad_in_c(tiles, finish) if isinstance(tiles, dict) else _wgrad(tiles, finish)
 
     def run_wgrad(
         x: Array,
@@ -187,7 +222,16 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
         cut = remembered_cut(problem, x.itemsize)
         threads = min(threads, cut.tasks)
         sums, local = _regions(scratch, cut.shared_elements, cut.local_elements, x.dtype, threads)
+        run(x, grad_output, bias, out, problem, cut, sums, local, threads)
 
+    return run_wgrad
+
+
+def _wgrad(tiles: Any, finish: Any) -> Callable[..., None]:
+    def run(
+        x: Array, grad_output: Array, bias: Array, out: Array, problem: ConvProblem, cut: Any,
+        sums: Array, local: Array, threads: int,
+    ) -> None:  # fmt: skip
         queue, panels = (parallel.queue_of(n, threads) for n in (cut.tasks, cut.weight_panels))
 
         def body(worker: int) -> None:
@@ -198,7 +242,22 @@ def wgrad(cut_of: Cut, tiles: Callable[..., None], finish: Callable[..., None]) 
 
         parallel.run(body, threads)
 
-    return run_wgrad
+    return run
+
+
+def _wgrad_in_c(tiles: Any, finish: Any) -> Callable[..., None]:
+    from .cython_cpu._team import run_conv
+
+    def run(
+        x: Array, grad_output: Array, bias: Array, out: Array, problem: ConvProblem, cut: Any,
+        sums: Array, local: Array, threads: int,
+    ) -> None:  # fmt: skip
+        run_conv(
+            tiles, None, finish if cut.slices > 1 else None, x, grad_output, bias, out, problem,
+            taps_of(problem), cut, sums, local, 0, threads,
+        )  # fmt: skip
+
+    return run
 
 
 def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
@@ -224,13 +283,11 @@ def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:
 
 
 def dgrad_in_pairs(
-    cut_of: Callable[[ConvProblem], Any], tiles: Callable[..., None], otherwise: Fprop
+    cut_of: Callable[[ConvProblem], Any], tiles: Compiled, otherwise: Fprop
 ) -> Fprop:
     """A dgrad row for problems in pairs of columns (``blocking_gradients.in_pairs``), contiguous
-    columns and finite weights alone.
-
-    ``tiles(grad_output, weight, out, problem, cut, queue)`` runs tasks.
-    """
+    columns and finite weights alone."""
+    from .cython_cpu._team import run_conv
 
     def run_dgrad(
         grad_output: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem,
@@ -241,22 +298,26 @@ def dgrad_in_pairs(
         if not (in_pairs(problem) and contiguous and plain and all_finite(weight)):
             otherwise(grad_output, weight, bias, out, problem, scratch, activation, threads)
             return
-        cut = cut_of(problem)
-        threads = min(threads, cut.tasks)
-        queue = parallel.queue_of(cut.tasks, threads)
+        _, local = _regions(scratch, 0, 0, out.dtype, threads)
+        run_conv(
+            tiles, None, None, grad_output, weight, bias, out, problem, taps_of(problem),
+            cut_of(problem), scratch, local, 0, threads,
+        )  # fmt: skip
 
-        def body(worker: int) -> None:
-            tiles(grad_output, weight, out, problem, cut, queue)
+    compiled = compiled_of(otherwise)
+    if compiled is not None:
 
-        parallel.run(body, threads)
+        def on_views(problem: ConvProblem, itemsize: int) -> tuple[Any, ...]:
+            return () if in_pairs(problem) else compiled.on_views(problem, itemsize)
 
+        run_dgrad.compiled = compiled._replace(on_views=on_views)  # type: ignore[attr-defined]
     return run_dgrad
 
 
 def _regions(
     scratch: Array, shared_elements: int, local_elements: int, dtype: Any, threads: int
-) -> tuple[Array, list[Array]]:
-    """The shared part of the scratch, and each thread's own."""
+) -> tuple[Array, Array]:
+    """The shared part of the scratch, and each thread's own, a row each."""
     shared = round_up(shared_elements * dtype.itemsize, ALIGNMENT)
     size = round_up(local_elements * dtype.itemsize, ALIGNMENT)
     if scratch.size < shared + threads * size:
@@ -264,88 +325,5 @@ def _regions(
             f"scratch of {scratch.size} bytes is too small: {shared} shared and {size} for each of "
             f"{threads} threads"
         )
-    starts = [shared + i * size for i in range(threads)]
-    return scratch[:shared].view(dtype), [scratch[at : at + size].view(dtype) for at in starts]
-
-
-class CompiledPool(NamedTuple):
-    """The same for a pooling row: dtype -> a C function for the tasks, and the codes that it has
-    for reductions."""
-
-    tasks: dict[str, Any]
-    codes: dict[str, int]
-
-
-def pool(
-    bodies: dict[str, Callable[..., None]], compiled: CompiledPool | None = None
-) -> Callable[..., None]:
-    """The callable of a pooling row, ``pool(x, out, indices, geometry, threads)``.
-
-    x        (N, C, D, H, W)    any strides, read only                        IN
-    out      (N, C, O, P, Q)    any strides, overwritten                      OUT
-    indices  (N, C, O, P, Q)    int64, any strides, overwritten, or None      OUT
-
-    ``bodies`` maps a reduction to its body: ``"max"`` and ``"mean"`` are called with
-    ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
-    queue)``. Task = an output row of one channel: (n, c, o, p), or (n, o, p, c) where all arrays
-    have their channels side by side, so that neighbouring tasks are neighbours in memory.
-    """
-
-    def run_pool(x: Array, out: Array, indices: Array | None, geometry: Any, threads: int) -> None:
-        problem, windows = geometry.problem, geometry.windows
-        tiles = bodies[geometry.reduction if indices is None else "argmax"]
-        arrays = (x, out) if indices is None else (x, out, indices)
-
-        tasks = problem.n * problem.c * problem.o * problem.p
-        threads = min(threads, tasks)
-        queue = parallel.queue_of(tasks, threads)
-
-        def body(worker: int) -> None:
-            tiles(*arrays, problem, windows, queue)
-
-        parallel.run(body, threads)
-
-    run_pool.compiled = compiled  # type: ignore[attr-defined]
-    return run_pool
-
-
-def _channels_last(channels: int, *arrays: Array) -> bool:
-    """Whether there are several channels, neighbours in every array's memory."""
-    return channels > 1 and all(array.strides[1] == array.itemsize for array in arrays)
-
-
-def pool_grad(bodies: dict[str, Callable[..., None]]) -> Callable[..., None]:
-    """The callable of a pooling's adjoint,
-    ``pool_grad(grad_output, indices, out, geometry, threads)``.
-
-    grad_output  (N, C, O, P, Q)    any strides, read only                          IN
-    indices      (N, C, O, P, Q)    int64, any strides: where maxima were, or None  IN
-    out          (N, C, D, H, W)    any strides, overwritten                        OUT
-
-    ``bodies``: ``"scatter"(grad_output, indices, out, problem, block, queue)`` adds each gradient
-    to its maximum's place (none for an index outside of the plane),
-    ``"spread"(grad_output, out, problem, windows, block, queue)`` adds it by the divisor to all of
-    its window. Task = (n, block of channels): whole planes of ``out``, which the body fills, so no
-    two tasks add to one place. A block is one channel or, where all arrays have their channels
-    side by side, a cache line of them.
-    """
-
-    def run_pool_grad(
-        grad_output: Array, indices: Array | None, out: Array, geometry: Any, threads: int
-    ) -> None:
-        problem, windows = geometry.problem, geometry.windows
-        arrays = (grad_output, out) if indices is None else (grad_output, indices, out)
-        block = ALIGNMENT // out.itemsize if _channels_last(problem.c, *arrays) else 1
-        tasks = problem.n * ceil_div(problem.c, block)
-        threads = min(threads, tasks)
-        queue = parallel.queue_of(tasks, threads)
-
-        def body(worker: int) -> None:
-            if indices is None:
-                bodies["spread"](grad_output, out, problem, windows, block, queue)
-            else:
-                bodies["scatter"](grad_output, indices, out, problem, block, queue)
-
-        parallel.run(body, threads)
-
-    return run_pool_grad
+    local = scratch[shared : shared + threads * size].reshape(threads, size)
+    return scratch[:shared].view(dtype), local.view(dtype)

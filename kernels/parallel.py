@@ -10,6 +10,9 @@ concurrent use (Numba's workqueue), nothing to oversubscribe, and no second, par
 each Numba body; the price is Python's hand-over to a waiting thread. Why not an executor of the
 standard library: its locks aren't reentrant, so a call from a signal handler or a finaliser could
 wait for itself. ``SimpleQueue`` is made for that.
+
+Repeated calls of Cython's rows have helpers without Python (``cython_cpu/team.h``), for which all
+of this holds as well.
 """
 
 from __future__ import annotations
@@ -22,6 +25,11 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+
+try:
+    from .cython_cpu._team import set_apart
+except ImportError:
+    set_apart = None
 
 Array = np.ndarray[Any, Any]
 Body = Callable[[int], None]
@@ -89,6 +97,8 @@ def run(body: Body, threads: int) -> None:
             body(0)
         return
     job = _Job(body)
+    if set_apart is not None:
+        set_apart(_pool.threads)
     for worker in range(1, min(threads, _pool.grow(threads - 1) + 1)):
         _pool.queue.put((job, worker))
     try:
@@ -107,6 +117,8 @@ class _Pool:
     def __init__(self) -> None:
         self.queue: SimpleQueue[tuple[_Job, int]] = SimpleQueue()
         self.size = 0
+        #: Native ids of those that have begun.
+        self.threads: list[int] = []
         self.growing = threading.Lock()
 
     def grow(self, size: int) -> int:
@@ -129,6 +141,7 @@ class _Pool:
 
     def serve(self) -> None:
         """What a thread does all its life."""
+        self.threads.append(threading.get_native_id())
         while True:
             job, worker = self.queue.get()
             job.help(worker)

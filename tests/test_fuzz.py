@@ -127,7 +127,8 @@ def share(percent: int) -> int:
 @pytest.fixture(autouse=True)
 def _threads_and_hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Small problems run on threads too, and a hang is shown."""
-    monkeypatch.setattr(planner, "SERIAL_FLOPS", 0)
+    for constant in ("SERIAL_IN_C", "SERIAL"):
+        monkeypatch.setattr(planner, constant, 0.0)
     monkeypatch.delenv("CNNFAST_BACKEND", raising=False)
     planner._plans.clear()
     monkeypatch.setattr(recall, "_calls", {})

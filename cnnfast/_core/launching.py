@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from cnnfast.kernels import parallel
 from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
-from cnnfast.kernels.problem import taps_of
+from cnnfast.kernels.problem import ConvProblem, taps_of
 
 from .arrays import Array, is_ready
-from .planner import SERIAL_FLOPS
-from .prepared import PreparedConv, PreparedPool
+from .prepared import Delivery, PreparedConv, PreparedPool
 from .workspace import scratch
 
 
@@ -23,10 +21,10 @@ def launched_conv(
     call: PreparedConv, arrays: tuple[Array, Array, Array | None, Array | None]
 ) -> Callable[..., Array]:
     """A prepared call's launcher, if its row has one that can take such arrays, else the call."""
-    geometry, delivery, row = call.geometry, call.delivery, call.running.plan.row
+    geometry, delivery = call.geometry, call.delivery
     compiled = compiled_of(call.running.function)
     first, second, bias, out = arrays
-    if compiled is None or call.family != "fprop" or not delivery.plain:
+    if compiled is None or not delivery.plain:
         return call
     result = np.empty(delivery.shape, delivery.result) if out is None else out
     given = [array for array in (first, second, bias, result) if array is not None]
@@ -39,26 +37,66 @@ def launched_conv(
     ]
     if not all(map(np.may_share_memory, views, (first, second, result))):
         return call
+    if call.family == "fprop":
+        return _launcher(call, (first, second, bias, result, out is not None), views, call.problem)
+    if compiled.on_views is None or call.following is not None or not call.running.plan.alone:
+        return call
+    parts = compiled.on_views(call.problem, geometry.dtype.itemsize)
+    launchers = [
+        _launcher(
+            call, (first, second, bias, result, out is not None or len(parts) > 1),
+            part.views(*views), part.problem,
+        )
+        for part in parts
+    ]  # fmt: skip
+    return _after_each_other(launchers, delivery) if launchers else call
+
+
+def _after_each_other(
+    launchers: Sequence[Callable[..., Array]], delivery: Delivery
+) -> Callable[..., Array]:
+    """Launchers that fill parts of one result."""
+    if len(launchers) == 1:
+        return launchers[0]
+
+    def launch(
+        first: Array, second: Array, bias: Array | None = None, out: Array | None = None
+    ) -> Array:
+        result = delivery.target(out)
+        for launcher in launchers:
+            launcher(first, second, bias, result)
+        return result
+
+    return launch
+
+
+def _launcher(
+    call: PreparedConv, arrays: tuple[Any, ...], views: Sequence[Array], problem: ConvProblem
+) -> Callable[..., Array]:
+    """The launcher of an fprop of views. ``arrays``: first, second, bias or None, the result, and
+    whether that is given."""
+    from cnnfast.kernels.cython_cpu._launch import ConvLauncher
+
+    first, second, bias, result, has_out = arrays
+    geometry, compiled = call.geometry, compiled_of(call.running.function)
     weight_of: Callable[[Any], Array] | None = attrgetter("array") if geometry.prepared else None
-    cut = compiled.cut_of(call.problem, geometry.dtype.itemsize)
+    cut = compiled.cut_of(problem, geometry.dtype.itemsize)
     packing = None if compiled.packing is None else compiled.packing[geometry.dtype.name]
-    if row.packs_once(geometry):
+    if call.running.plan.row.packs_once(geometry):
         elements = panel_elements(views[1].shape, geometry.groups, geometry.dtype.itemsize)
-        second = views[1] = np.empty(elements, geometry.dtype)
+        second = np.empty(elements, geometry.dtype)
+        views = views[0], second, views[2]
         cut, packing = cut._replace(shared_elements=0), None
 
         def weight_of(packed: Any) -> Array:
             panels: Array = packed.panels(geometry)
             return panels
 
-    from cnnfast.kernels.cython_cpu._launch import ConvLauncher
-
-    looks = compiled.skips_padding and geometry.dtype.kind == "f" and reads_padding(call.problem)
-    flops = geometry.flops
+    looks = compiled.skips_padding and geometry.dtype.kind == "f" and reads_padding(problem)
     launcher: Callable[..., Array] = ConvLauncher(
-        call, (first, second, bias, result, out is not None), views, call.problem, cut,
-        taps_of(call.problem), compiled.tasks[geometry.dtype.name], packing, flops,
-        flops < SERIAL_FLOPS, parallel.run, scratch, looks, weight_of,
+        call, (first, second, bias, result, has_out), views, problem, cut, taps_of(problem),
+        compiled.tasks[geometry.dtype.name], packing, geometry.flops, call.running.plan.alone,
+        scratch, looks, weight_of,
     )  # fmt: skip
     return launcher
 
@@ -76,12 +114,11 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
 
     read, written = call.views
     views = read.of(x), written.of(result), written.of(np.empty(delivery.shape, np.int64))
-    flops = geometry.flops
     launcher: Callable[..., Any] = PoolLauncher(
         call, (x, result, out is not None), views, geometry.problem, geometry.windows,
         compiled.tasks[geometry.dtype.name],
         compiled.codes["argmax" if call.with_indices else geometry.reduction],
-        flops, flops < SERIAL_FLOPS, parallel.run,
+        geometry.flops, call.running.plan.alone,
     )  # fmt: skip
     return launcher
 

@@ -17,10 +17,10 @@ from .request import Request
 
 AnyGeometry = ConvGeometry | PoolGeometry
 
-#: Below this many FLOP a call stays on its own thread: handing work to the pool takes some tens of
-#: microseconds, the time of about 2 MFLOP.
-SERIAL_FLOPS = 2_000_000
-
+#: Below these estimated nanoseconds a call stays on its own thread: of rows in C, whose helpers may
+#: be awake, and of others, which wait for Python's threads.
+SERIAL_IN_C = 35_000.0
+SERIAL = 120_000.0
 
 #: Plans that are remembered.
 KEPT_PLANS = 512
@@ -35,9 +35,11 @@ class BackendUnavailableError(RuntimeError):
 
 
 class Plan(NamedTuple):
-    """The row that runs, why each other one doesn't (row name -> reason), and what to warn of."""
+    """The row that runs, its estimated nanoseconds on one core, why each other one doesn't run (row
+    name -> reason), and what to warn of."""
 
     row: Kernel
+    cost: float
     rejected: tuple[tuple[str, str], ...]
     warning: str | None = None
 
@@ -46,11 +48,16 @@ class Plan(NamedTuple):
         """The row's callable, imported on first use."""
         return load_row(self.row)
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is too little work for several threads."""
+        return self.cost < (SERIAL_IN_C if self.row.engine == "cython" else SERIAL)
+
     def threads_for(self, geometry: AnyGeometry, most: int, limit: int) -> int:
         """Threads that a call gets: one for little work, no more than ``limit`` bytes have scratch
         for. Results don't depend on it.
         """
-        threads = 1 if geometry.flops < SERIAL_FLOPS else most
+        threads = 1 if self.alone else most
         while threads > 1 and self.row.scratch_bytes(geometry, threads) > limit:
             threads -= 1
         return threads
@@ -131,7 +138,7 @@ def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> P
                 f"{geometry.name}: no fast kernel serves, the slow reference does "
                 f"({_by_reason(given_way)})"
             )
-        return Plan(row, given_way, warning)
+        return Plan(row, cost, given_way, warning)
     asked = [entry for entry in rejected if entry[1] != _NOT_ASKED]
     reasons = _by_reason(asked) or f"this version has no such {family} kernel"
     raise BackendUnavailableError(

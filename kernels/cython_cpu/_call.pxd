@@ -1,8 +1,8 @@
 """A call of a row as its loop body reads it: pointers, element strides, the problem and the cut.
 
-A row gives a function per dtype that takes tasks from a queue until there are none. ``_launch``
-calls it by its address (``address``), with a struct that was filled when the call was prepared;
-the row's ``tiles`` fills one from memoryviews.
+A row gives a function per dtype that takes tasks from a queue until there are none. It is called by
+its address (``address``): by ``_launch`` with a struct that was filled when the call was prepared,
+by drivers with one that ``_team`` fills.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -15,13 +15,15 @@ from cnnfast.kernels.cython_cpu._problem cimport (
 
 cdef struct ConvCall:
     #: ``weight`` is the panels where the row packs them; ``bias`` is NULL for none; ``cut`` is the
-    #: row's own struct.
+    #: row's own struct; ``shared`` is scratch. Families besides fprop have their own arrays, and
+    #: their strides, in the places of fprop's: the first, the second and the result.
     const void* x
     const void* weight
     const void* bias
     void* out
     const int64_t* taps
     const void* cut
+    void* shared
     int64_t activation
     InputStrides x_strides
     WeightStrides weight_strides
@@ -35,7 +37,7 @@ cdef struct PoolCall:
     void* out
     int64_t* indices
     const int64_t* windows
-    int64_t reduction
+    int64_t reduction, block
     InputStrides x_strides
     OutputStrides out_strides
     OutputStrides indices_strides
@@ -44,9 +46,9 @@ cdef struct PoolCall:
 
 #: Runs the tasks of a queue, with scratch of its own.
 ctypedef void (*RunConv)(const ConvCall* call, void* local, int64_t* queue) noexcept nogil
-#: Packs the panels of a queue, of ``width`` out-channels each.
-ctypedef void (*RunPacking)(
-    const ConvCall* call, void* packed, int64_t width, int64_t* queue
+#: Packs the panels of a queue, of ``width`` out-channels each, or finishes what tasks left there.
+ctypedef void (*RunPanels)(
+    const ConvCall* call, void* shared, int64_t width, int64_t* queue
 ) noexcept nogil
 #: ``x`` is the call's, of the function's dtype.
 ctypedef void (*RunPool)(const PoolCall* call, const void* x, int64_t* queue) noexcept nogil

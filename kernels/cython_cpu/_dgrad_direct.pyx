@@ -13,9 +13,9 @@ through an array of their own, which took longer than the sums. Source: Dumoulin
 from cython cimport floating
 from libc.stdint cimport int64_t
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, DgradCut, InputStrides, OutputStrides, WeightStrides, next_tasks, read_fields,
-    read_strides,
+    ConvProblem, DgradCut, InputStrides, OutputStrides, WeightStrides, next_tasks,
 )
 
 from cnnfast.kernels import drivers
@@ -116,29 +116,18 @@ cdef void tile(
     )
 
 
-def tiles(
-    const floating[:, :, :, :, :] grad_output, const floating[:, :, :, :, :] weight,
-    floating[:, :, :, :, :] out, problem, cut, int64_t[::1] queue,
-):
+cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
     """Run the tasks of the queue."""
-    cdef ConvProblem problem_fields
-    cdef DgradCut cut_fields
-    cdef OutputStrides grad_strides
-    cdef WeightStrides strides
-    cdef InputStrides out_strides
     cdef int64_t task, begin = 0, end = 0
-    read_fields(problem, &problem_fields)
-    read_fields(cut, &cut_fields)
-    read_strides(grad_output.strides, sizeof(floating), &grad_strides)
-    read_strides(weight.strides, sizeof(floating), &strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
-    with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &grad_output[0, 0, 0, 0, 0], &grad_strides, &weight[0, 0, 0, 0, 0], &strides,
-                    &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &cut_fields, task,
-                )
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const floating*>call.x, <const OutputStrides*>&call.x_strides,
+                <const floating*>call.weight, &call.weight_strides, <floating*>call.out,
+                <const InputStrides*>&call.out_strides, &call.problem, <const DgradCut*>call.cut,
+                task,
+            )
 
 
-dgrad = drivers.dgrad_in_pairs(dgrad_cut, tiles, otherwise=_direct.dgrad)
+_tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
+dgrad = drivers.dgrad_in_pairs(dgrad_cut, _tasks, otherwise=_direct.dgrad)

@@ -21,8 +21,7 @@ from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, RowsCut, WeightStrides, next_tasks, read_fields,
-    read_strides,
+    ConvProblem, InputStrides, OutputStrides, RowsCut, WeightStrides, next_tasks,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -364,27 +363,7 @@ cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexc
                 tile(x, bias, out, call, local, &block)
 
 
-def tiles(
-    const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight,
-    const floating[::1] bias, floating[:, :, :, :, :] out, problem, taps, cut,
-    floating[::1] local, int64_t activation, int64_t[::1] queue,
-):
-    """Run the tasks of the queue."""
-    cdef ConvCall call
-    cdef RowsCut cut_fields
-    read_fields(problem, &call.problem)
-    read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &call.x_strides)
-    read_strides(weight.strides, sizeof(floating), &call.weight_strides)
-    read_strides(out.strides, sizeof(floating), &call.out_strides)
-    call.x, call.weight = &x[0, 0, 0, 0, 0], &weight[0, 0, 0, 0, 0]
-    call.bias = &bias[0] if bias.shape[0] else NULL
-    call.out, call.cut, call.activation = &out[0, 0, 0, 0, 0], &cut_fields, activation
-    with nogil:
-        run_tasks(&call, &local[0], &queue[0])
-
-
 _tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
-fprop = drivers.fprop(rows_cut, tiles, compiled=drivers.Compiled(rows_cut, _tasks))
+fprop = drivers.fprop(rows_cut, _tasks)
 # Columns in the padding add a zero times the weight.
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_rows)

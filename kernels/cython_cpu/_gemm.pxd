@@ -32,6 +32,10 @@ cdef extern from *:
         void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,
         int64_t rows, int64_t columns
     ) noexcept nogil
+    void spread_rows(
+        void* to, int64_t to_stride, int64_t step, const void* source, int64_t stride,
+        int64_t rows, int64_t count
+    ) noexcept nogil
     void copy_inside(
         void* to, int64_t to_stride, const void* source, int64_t stride, uint64_t inside,
         int64_t rows, int64_t count

@@ -22,16 +22,16 @@ from libc.stdint cimport int64_t, uint64_t
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._gemm cimport (
     Stage, clear_rows, copy_inside, copy_rows, copy_transposed, lanes_of, multiply_rest,
-    multiply_strip, prefetch_rows,
+    multiply_strip, prefetch_rows, spread_rows,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, GemmCut, InputStrides, OutputStrides, next_tasks, read_fields, read_strides,
+    ConvProblem, GemmCut, InputStrides, OutputStrides, next_tasks,
 )
 
 from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import gemm_cut
 from cnnfast.kernels.cython_cpu import _loop
-from cnnfast.kernels.cython_cpu._packing import pack_weight, packing
+from cnnfast.kernels.cython_cpu._packing import packing
 
 
 cdef enum:
@@ -148,7 +148,7 @@ cdef void unpack_sums(
     """Copy sums[channel][pixel] to pixels that aren't side by side in ``out``."""
     cdef int64_t q = first % problem.q, p = first // problem.q % problem.p
     cdef int64_t o = first // (problem.q * problem.p)
-    cdef int64_t at = 0, length, k, m
+    cdef int64_t at = 0, length
     cdef floating* to
     while at < pixels:
         length = min(problem.q - q, pixels - at)
@@ -158,9 +158,9 @@ cdef void unpack_sums(
         elif out_strides.k == 1:
             copy_transposed(to, out_strides.q, sums + at, 1, sums_stride, length, channels)
         else:
-            for k in range(channels):
-                for m in range(length):
-                    to[k * out_strides.k + m * out_strides.q] = sums[k * sums_stride + at + m]
+            spread_rows(
+                to, out_strides.k, out_strides.q, sums + at, sums_stride, channels, length
+            )
         at += length
         q = 0
         p += 1
@@ -314,27 +314,7 @@ cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexc
             )
 
 
-def tiles(
-    const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
-    floating[:, :, :, :, :] out, problem, const int64_t[:, ::1] taps, cut,
-    floating[::1] local, int64_t activation, int64_t[::1] queue,
-):
-    """Run the tasks of the queue."""
-    cdef ConvCall call
-    cdef GemmCut cut_fields
-    read_fields(problem, &call.problem)
-    read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &call.x_strides)
-    read_strides(out.strides, sizeof(floating), &call.out_strides)
-    call.x, call.weight = &x[0, 0, 0, 0, 0], &packed[0]
-    call.bias = &bias[0] if bias.shape[0] else NULL
-    call.out, call.taps, call.cut = &out[0, 0, 0, 0, 0], &taps[0, 0], &cut_fields
-    call.activation = activation
-    with nogil:
-        run_tasks(&call, &local[0], &queue[0])
-
-
 _tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
-fprop = drivers.fprop(gemm_cut, tiles, pack_weight, drivers.Compiled(gemm_cut, _tasks, packing))
+fprop = drivers.fprop(gemm_cut, _tasks, packing)
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_panels)
 wgrad = adjoints.wgrad(fprop)

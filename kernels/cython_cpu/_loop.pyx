@@ -12,8 +12,7 @@ from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, WeightStrides, next_tasks, number, read_fields,
-    read_strides,
+    ConvProblem, InputStrides, OutputStrides, WeightStrides, next_tasks, number,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -91,31 +90,12 @@ cdef void run_tasks(const ConvCall* call, number* local, int64_t* queue) noexcep
             )
 
 
-def tiles(
-    const number[:, :, :, :, :] x, const number[:, :, :, :, :] weight,
-    const number[::1] bias, number[:, :, :, :, :] out, problem, taps, cut, local,
-    int64_t activation, int64_t[::1] queue,
-):
-    """Run the tasks of the queue."""
-    cdef ConvCall call
-    cdef number* no_local = NULL
-    read_fields(problem, &call.problem)
-    read_strides(x.strides, sizeof(number), &call.x_strides)
-    read_strides(weight.strides, sizeof(number), &call.weight_strides)
-    read_strides(out.strides, sizeof(number), &call.out_strides)
-    call.x, call.weight = &x[0, 0, 0, 0, 0], &weight[0, 0, 0, 0, 0]
-    call.bias = &bias[0] if bias.shape[0] else NULL
-    call.out, call.activation = &out[0, 0, 0, 0, 0], activation
-    with nogil:
-        run_tasks(&call, no_local, &queue[0])
-
-
 _tasks = {
     "float32": address(<void*>run_tasks[float]),
     "float64": address(<void*>run_tasks[double]),
     "int64": address(<void*>run_tasks[int64_t]),
 }
-_skipping = drivers.fprop(plain_cut, tiles, compiled=drivers.Compiled(plain_cut, _tasks))
+_skipping = drivers.fprop(plain_cut, _tasks)
 fprop = drivers.multiplying_padding(_skipping)
 dgrad = adjoints.dgrad(_skipping)
 wgrad = adjoints.wgrad(fprop)

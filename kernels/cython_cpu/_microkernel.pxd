@@ -37,3 +37,10 @@ cdef extern from *:
         void* to, const void* source, int64_t stride_k, int64_t rows, int64_t channels,
         int64_t taps
     ) noexcept nogil
+    void pack_rows(
+        void* to, const void* source, int64_t stride_c, int64_t rows, int64_t channels
+    ) noexcept nogil
+    void pack_spread(
+        void* to, const void* source, int64_t stride_k, int64_t stride_c, int64_t rows,
+        int64_t channels, const int64_t* tap_at, int64_t span
+    ) noexcept nogil

@@ -12,10 +12,38 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
-from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed, pack_taps
-from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, WeightStrides, next_tasks, read_fields, read_strides,
-)
+from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed, pack_rows, pack_spread, pack_taps
+from cnnfast.kernels.cython_cpu._problem cimport ConvProblem, WeightStrides, next_tasks
+
+
+cdef enum:
+    #: Elements between the first and the last tap of a channel, at most, to look for taps among.
+    MOST_SPAN = 512
+
+
+cdef int64_t find_taps(
+    const WeightStrides* strides, const ConvProblem* problem, int64_t* tap_at, int64_t* first
+) noexcept nogil:
+    """Which tap lies where: tap_at[i] of ``first + i``, -1 for none. Returns how many elements the
+    taps span; 0 if they lie too far apart or on each other."""
+    cdef int64_t d = (problem.t - 1) * strides.t, h = (problem.r - 1) * strides.r
+    cdef int64_t w = (problem.s - 1) * strides.s
+    cdef int64_t span, tap = 0, t, r, s, at
+    first[0] = min(d, 0) + min(h, 0) + min(w, 0)
+    span = max(d, 0) + max(h, 0) + max(w, 0) - first[0] + 1
+    if span > MOST_SPAN or span > 4 * problem.t * problem.r * problem.s:
+        return 0
+    for at in range(span):
+        tap_at[at] = -1
+    for t in range(problem.t):
+        for r in range(problem.r):
+            for s in range(problem.s):
+                at = t * strides.t + r * strides.r + s * strides.s - first[0]
+                if tap_at[at] >= 0:
+                    return 0
+                tap_at[at] = tap
+                tap += 1
+    return span
 
 
 cdef void pack_panel(
@@ -24,11 +52,12 @@ cdef void pack_panel(
 ) noexcept nogil:
     """Pack panel ``panel`` of the ``g * panels``."""
     cdef int64_t panels = (problem.k + width - 1) // width
-    cdef int64_t first = panel % panels * width
-    cdef int64_t channels = min(width, problem.k - first)
+    cdef int64_t k = panel % panels * width
+    cdef int64_t channels = min(width, problem.k - k)
     cdef int64_t taps = problem.t * problem.r * problem.s
-    cdef int64_t c, t, r, s
-    weight += (panel // panels * problem.k + first) * strides.k
+    cdef int64_t c, t, r, s, span, first
+    cdef int64_t tap_at[MOST_SPAN]
+    weight += (panel // panels * problem.k + k) * strides.k
     packed += panel * taps * problem.c * width
     if (
         strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
@@ -36,6 +65,23 @@ cdef void pack_panel(
     ):
         pack_taps(packed, weight, strides.k, channels, problem.c, taps)
         return
+    if strides.k == 1:
+        for t in range(problem.t):
+            for r in range(problem.r):
+                for s in range(problem.s):
+                    pack_rows(
+                        packed, weight + t * strides.t + r * strides.r + s * strides.s, strides.c,
+                        channels, problem.c,
+                    )
+                    packed += problem.c * width
+        return
+    if strides.c != 1:
+        span = find_taps(strides, problem, tap_at, &first)
+        if span:
+            pack_spread(
+                packed, weight + first, strides.k, strides.c, channels, problem.c, tap_at, span
+            )
+            return
     if channels < width:
         memset(packed, 0, taps * problem.c * width * sizeof(floating))
     for t in range(problem.t):
@@ -68,19 +114,6 @@ cdef void run_packing(
                 <const floating*>call.weight, &call.weight_strides, packed, &call.problem, width,
                 panel,
             )
-
-
-def pack_weight(
-    const floating[:, :, :, :, :] weight, floating[::1] packed, problem,
-    int64_t width, int64_t[::1] queue,
-):
-    """Write the panels of the queue."""
-    cdef ConvCall call
-    read_fields(problem, &call.problem)
-    read_strides(weight.strides, sizeof(floating), &call.weight_strides)
-    call.weight = &weight[0, 0, 0, 0, 0]
-    with nogil:
-        run_packing(&call, &packed[0], width, &queue[0])
 
 
 packing = {

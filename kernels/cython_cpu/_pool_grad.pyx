@@ -15,11 +15,13 @@ side, several planes are filled together, or every cache line would be visited f
 
 from cython cimport floating
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
+from cnnfast.kernels.cython_cpu._call cimport PoolCall, address
 from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling, find_stretch
-from cnnfast.kernels.cython_cpu._problem cimport next_tasks, read_fields, read_strides
+from cnnfast.kernels.cython_cpu._problem cimport next_tasks
 
-from cnnfast.kernels import drivers
+from cnnfast.kernels import pool_drivers
 
 
 cdef void tiles(
@@ -48,44 +50,23 @@ cdef void tiles(
             )
 
 
-def scatter(
-    const floating[:, :, :, :, :] grad_output, const int64_t[:, :, :, :, :] indices,
-    floating[:, :, :, :, :] out, problem, int64_t block, int64_t[::1] queue,
-):
+cdef void run_tasks(const PoolCall* call, const floating* grad_output, int64_t* queue) noexcept nogil:
     """Run the tasks of the queue."""
     cdef Pooling pooling
     cdef int64_t begin = 0, end = 0
-    read_fields(problem, &pooling.problem)
-    read_strides(grad_output.strides, sizeof(floating), &pooling.out)
-    read_strides(indices.strides, sizeof(int64_t), &pooling.indices)
-    read_strides(out.strides, sizeof(floating), &pooling.x)
-    with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            tiles(
-                &grad_output[0, 0, 0, 0, 0], &indices[0, 0, 0, 0, 0], &out[0, 0, 0, 0, 0],
-                &pooling, block, begin, end,
-            )
-
-
-def spread(
-    const floating[:, :, :, :, :] grad_output, floating[:, :, :, :, :] out, problem,
-    const int64_t[:, ::1] windows, int64_t block, int64_t[::1] queue,
-):
-    """Run the tasks of the queue."""
-    cdef Pooling pooling
-    cdef int64_t begin = 0, end = 0
-    read_fields(problem, &pooling.problem)
-    read_strides(grad_output.strides, sizeof(floating), &pooling.out)
-    read_strides(out.strides, sizeof(floating), &pooling.x)
-    with nogil:
-        pooling.windows = &windows[0, 0]
-        pooling.in_w = &windows[pooling.problem.o + pooling.problem.p, 0]
+    memcpy(&pooling.problem, &call.problem, sizeof(pooling.problem))
+    memcpy(&pooling.out, &call.x_strides, sizeof(pooling.out))
+    memcpy(&pooling.x, &call.out_strides, sizeof(pooling.x))
+    memcpy(&pooling.indices, &call.indices_strides, sizeof(pooling.indices))
+    pooling.windows = call.windows
+    pooling.in_w = call.windows + 3 * (call.problem.o + call.problem.p)
+    if call.indices == NULL:
         find_stretch(&pooling)
-        while next_tasks(&queue[0], &begin, &end):
-            tiles(
-                &grad_output[0, 0, 0, 0, 0], NULL, &out[0, 0, 0, 0, 0], &pooling, block, begin,
-                end,
-            )
+    while next_tasks(queue, &begin, &end):
+        tiles(
+            grad_output, call.indices, <floating*>call.out, &pooling, call.block, begin, end
+        )
 
 
-pool_grad = drivers.pool_grad({"scatter": scatter, "spread": spread})
+_tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
+pool_grad = pool_drivers.pool_grad(pool_drivers.CompiledPool(_tasks))

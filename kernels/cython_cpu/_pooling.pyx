@@ -20,9 +20,9 @@ from libc.string cimport memcpy
 
 from cnnfast.kernels.cython_cpu._call cimport PoolCall, address
 from cnnfast.kernels.cython_cpu._pool_windows cimport Pooling, find_layout, find_stretch
-from cnnfast.kernels.cython_cpu._problem cimport next_tasks, number, read_fields, read_strides
+from cnnfast.kernels.cython_cpu._problem cimport next_tasks, number
 
-from cnnfast.kernels import drivers
+from cnnfast.kernels import pool_drivers
 
 
 cdef void tiles(
@@ -56,48 +56,10 @@ cdef void run_tasks(const PoolCall* call, const number* x, int64_t* queue) noexc
         )
 
 
-def reduce_rows(
-    Reduction reduction, const number[:, :, :, :, :] x, number[:, :, :, :, :] out,
-    int64_t[:, :, :, :, :] indices, problem, const int64_t[:, ::1] windows,
-    int64_t[::1] queue,
-):
-    """Run the tasks of the queue; ``indices`` is None for all but argmax."""
-    cdef PoolCall call
-    read_fields(problem, &call.problem)
-    read_strides(x.strides, sizeof(number), &call.x_strides)
-    read_strides(out.strides, sizeof(number), &call.out_strides)
-    call.indices = NULL
-    if indices is not None:
-        read_strides(indices.strides, sizeof(int64_t), &call.indices_strides)
-        call.indices = &indices[0, 0, 0, 0, 0]
-    call.x, call.out, call.windows = &x[0, 0, 0, 0, 0], &out[0, 0, 0, 0, 0], &windows[0, 0]
-    call.reduction = reduction
-    with nogil:
-        run_tasks(&call, &x[0, 0, 0, 0, 0], &queue[0])
-
-
-def max_tiles(x, out, problem, windows, queue):
-    """Maxima of the queue's tasks."""
-    reduce_rows(MAX, x, out, None, problem, windows, queue)
-
-
-def mean_tiles(x, out, problem, windows, queue):
-    """Means of the queue's tasks."""
-    reduce_rows(MEAN, x, out, None, problem, windows, queue)
-
-
-def argmax_tiles(x, out, indices, problem, windows, queue):
-    """Maxima and their indices of the queue's tasks."""
-    reduce_rows(ARGMAX, x, out, indices, problem, windows, queue)
-
-
 _tasks = {
     "float32": address(<void*>run_tasks[float]),
     "float64": address(<void*>run_tasks[double]),
     "int64": address(<void*>run_tasks[int64_t]),
 }
 _codes = {"max": MAX, "mean": MEAN, "argmax": ARGMAX}
-pool = drivers.pool(
-    {"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles},
-    drivers.CompiledPool(_tasks, _codes),
-)
+pool = pool_drivers.pool(pool_drivers.CompiledPool(_tasks, _codes))

@@ -25,14 +25,13 @@ from cnnfast.kernels.cython_cpu._microkernel cimport (
     MOST_PIXELS, Runs, copy_transposed, fetch, multiply_pixels,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, next_tasks, read_fields,
-    read_strides,
+    ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, next_tasks,
 )
 
 from cnnfast.kernels import adjoints, drivers
 from cnnfast.kernels.blocking import tiled_cut
 from cnnfast.kernels.cython_cpu import _loop
-from cnnfast.kernels.cython_cpu._packing import pack_weight, packing
+from cnnfast.kernels.cython_cpu._packing import packing
 
 
 cdef enum:
@@ -208,25 +207,6 @@ cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexc
             )
 
 
-def tiles(
-    const floating[:, :, :, :, :] x, const floating[::1] packed, const floating[::1] bias,
-    floating[:, :, :, :, :] out, problem, taps, cut, floating[::1] local,
-    int64_t activation, int64_t[::1] queue,
-):
-    """Run the tasks of the queue."""
-    cdef ConvCall call
-    cdef TiledCut cut_fields
-    read_fields(problem, &call.problem)
-    read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &call.x_strides)
-    read_strides(out.strides, sizeof(floating), &call.out_strides)
-    call.x, call.weight = &x[0, 0, 0, 0, 0], &packed[0]
-    call.bias = &bias[0] if bias.shape[0] else NULL
-    call.out, call.cut, call.activation = &out[0, 0, 0, 0, 0], &cut_fields, activation
-    with nogil:
-        run_tasks(&call, &local[0], &queue[0])
-
-
 _tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
-fprop = drivers.fprop(tiled_cut, tiles, pack_weight, drivers.Compiled(tiled_cut, _tasks, packing))
+fprop = drivers.fprop(tiled_cut, _tasks, packing)
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)

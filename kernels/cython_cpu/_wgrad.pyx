@@ -22,9 +22,9 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, Range, WeightStrides, WgradCut, inside, next_tasks,
-    read_fields, read_strides,
 )
 
 from cnnfast.kernels import drivers
@@ -306,50 +306,34 @@ cdef void finish_panel(
     )
 
 
-def tiles(
-    const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] grad_output,
-    floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, floating[::1] local,
-    int64_t[::1] queue,
-):
+cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
     """Run the tasks of the queue."""
-    cdef ConvProblem problem_fields
-    cdef WgradCut cut_fields
-    cdef InputStrides x_strides
-    cdef OutputStrides grad_strides
-    cdef WeightStrides out_strides
     cdef int64_t task, begin = 0, end = 0
-    read_fields(problem, &problem_fields)
-    read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(grad_output.strides, sizeof(floating), &grad_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
-    with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
-                    &sums[0], &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &cut_fields,
-                    &local[0], task,
-                )
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
+                <const OutputStrides*>&call.weight_strides, <floating*>call.shared,
+                <floating*>call.out, <const WeightStrides*>&call.out_strides, &call.problem,
+                <const WgradCut*>call.cut, local, task,
+            )
 
 
-def finish(
-    floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, int64_t[::1] queue,
-):
+cdef void run_finish(
+    const ConvCall* call, floating* sums, int64_t width, int64_t* queue
+) noexcept nogil:
     """Write the panels of the queue."""
-    cdef ConvProblem problem_fields
-    cdef WgradCut cut_fields
-    cdef WeightStrides strides
     cdef int64_t panel, begin = 0, end = 0
-    read_fields(problem, &problem_fields)
-    read_fields(cut, &cut_fields)
-    read_strides(out.strides, sizeof(floating), &strides)
-    with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for panel in range(begin, end):
-                finish_panel(
-                    &sums[0], &out[0, 0, 0, 0, 0], &strides, &problem_fields, &cut_fields, panel
-                )
+    while next_tasks(queue, &begin, &end):
+        for panel in range(begin, end):
+            finish_panel(
+                sums, <floating*>call.out, <const WeightStrides*>&call.out_strides, &call.problem,
+                <const WgradCut*>call.cut, panel,
+            )
 
 
-wgrad = drivers.wgrad(wgrad_cut, tiles, finish)
+wgrad = drivers.wgrad(
+    wgrad_cut,
+    {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])},
+    {"float32": address(<void*>run_finish[float]), "float64": address(<void*>run_finish[double])},
+)

@@ -20,14 +20,13 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, WeightStrides, WgradDirectCut, next_tasks,
-    read_fields, read_strides,
 )
 
 from cnnfast.kernels import drivers
 from cnnfast.kernels.blocking_gradients import wgrad_direct_cut
-from cnnfast.kernels.problem import taps_of
 
 
 cdef extern from *:
@@ -215,52 +214,35 @@ cdef void finish_filter(
                     sums += 1
 
 
-def tiles(
-    const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] grad_output,
-    floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, floating[::1] local,
-    int64_t[::1] queue,
-):
+cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
     """Run the tasks of the queue."""
-    cdef ConvProblem problem_fields
-    cdef WgradDirectCut cut_fields
-    cdef InputStrides x_strides
-    cdef OutputStrides grad_strides
-    cdef WeightStrides out_strides
-    cdef const int64_t[:, ::1] taps = taps_of(problem)
     cdef int64_t task, begin = 0, end = 0
-    read_fields(problem, &problem_fields)
-    read_fields(cut, &cut_fields)
-    read_strides(x.strides, sizeof(floating), &x_strides)
-    read_strides(grad_output.strides, sizeof(floating), &grad_strides)
-    read_strides(out.strides, sizeof(floating), &out_strides)
-    with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for task in range(begin, end):
-                tile(
-                    &x[0, 0, 0, 0, 0], &x_strides, &grad_output[0, 0, 0, 0, 0], &grad_strides,
-                    &sums[0], &out[0, 0, 0, 0, 0], &out_strides, &problem_fields, &taps[0, 0],
-                    &cut_fields, &local[0], task,
-                )
+    while next_tasks(queue, &begin, &end):
+        for task in range(begin, end):
+            tile(
+                <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
+                <const OutputStrides*>&call.weight_strides, <floating*>call.shared,
+                <floating*>call.out, <const WeightStrides*>&call.out_strides, &call.problem,
+                call.taps, <const WgradDirectCut*>call.cut, local, task,
+            )
 
 
-def finish(
-    const floating[::1] sums, floating[:, :, :, :, :] out, problem, cut, int64_t[::1] queue,
-):
+cdef void run_finish(
+    const ConvCall* call, floating* sums, int64_t width, int64_t* queue
+) noexcept nogil:
     """Write the out-channels of the queue."""
-    cdef ConvProblem problem_fields
-    cdef WgradDirectCut cut_fields
-    cdef WeightStrides strides
     cdef int64_t k, begin = 0, end = 0
-    read_fields(problem, &problem_fields)
-    read_fields(cut, &cut_fields)
-    read_strides(out.strides, sizeof(floating), &strides)
-    with nogil:
-        while next_tasks(&queue[0], &begin, &end):
-            for k in range(begin, end):
-                finish_filter(
-                    &sums[0], &out[0, 0, 0, 0, 0], &strides, &problem_fields, &cut_fields, k
-                )
+    while next_tasks(queue, &begin, &end):
+        for k in range(begin, end):
+            finish_filter(
+                sums, <floating*>call.out, <const WeightStrides*>&call.out_strides, &call.problem,
+                <const WgradDirectCut*>call.cut, k,
+            )
 
 
-_skipping = drivers.wgrad(wgrad_direct_cut, tiles, finish)
+_skipping = drivers.wgrad(
+    wgrad_direct_cut,
+    {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])},
+    {"float32": address(<void*>run_finish[float]), "float64": address(<void*>run_finish[double])},
+)
 wgrad = drivers.wgrad_multiplying_padding(_skipping)

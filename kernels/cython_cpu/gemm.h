@@ -31,6 +31,8 @@ typedef struct {
                                 pixels, out, pixel, stride_k)
 #define copy_rows(to, to_stride, from, stride, step, rows, count) \
     SELECT(copy_rows, to)(to, to_stride, from, stride, step, rows, count)
+#define spread_rows(to, to_stride, step, from, stride, rows, count) \
+    SELECT(spread_rows, to)(to, to_stride, step, from, stride, rows, count)
 #define copy_inside(to, to_stride, from, stride, inside, rows, count) \
     SELECT(copy_inside, to)(to, to_stride, from, stride, inside, rows, count)
 #define clear_rows(to, to_stride, rows, count) \
@@ -197,6 +199,23 @@ LOOP void NAME(copy_rows)(REAL *restrict to, int64_t to_stride, const REAL *rest
             NAME(copy_row)(to + i * to_stride, from + i * stride, count, 2);
     else
         NAME(copy_transposed)(to, to_stride, from, stride, step, rows, count);
+}
+
+/* to[i * to_stride + m * step] = from[i * stride + m] for i < rows, m < count. */
+LOOP void NAME(spread_rows)(REAL *restrict to, int64_t to_stride, int64_t step,
+                            const REAL *restrict from, int64_t stride, int64_t rows, int64_t count)
+{
+    for (int64_t i = 0; i < rows; i++, to += to_stride, from += stride) {
+        int64_t m = 0;
+#if HAS_AVX512
+        for (; step == 2 && m < count; m += LANES) {
+            const int64_t lanes = count - m < LANES ? count - m : LANES;
+            NAME(store_apart)(to + m * step, NAME(load_first)(from + m, lanes), lanes);
+        }
+#endif
+        for (; m < count; m++)
+            to[m * step] = from[m];
+    }
 }
 
 #if !HAS_AVX2

@@ -192,9 +192,9 @@ LOOP int64_t NAME(largest_tile)(REAL *tile, const REAL *a, const int64_t *pixel,
 }
 
 /* Write `pixels` rows of the tile, `row` apart, as columns: channel k of pixel m to
- * out[m + k * stride_k]. */
+ * out[m * apart + k * stride_k]; `apart` is 1, or 2 with AVX-512. */
 INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, int64_t channels,
-                                REAL *out, int64_t stride_k)
+                                REAL *out, int64_t apart, int64_t stride_k)
 {
 #if HAS_AVX512
     for (int64_t k = 0; k < channels; k += LANES)
@@ -204,8 +204,12 @@ INLINE void NAME(store_columns)(const REAL *tile, int64_t row, int64_t pixels, i
             for (int i = 0; i < LANES; i++)
                 turned[i] = NAME(load)(tile + (m + (i < lanes ? i : lanes - 1)) * row + k);
             NAME(transpose)(turned);
-            for (int i = 0; i < LANES && i < channels - k; i++)
-                NAME(store_first)(out + (k + i) * stride_k + m, turned[i], lanes);
+            REAL *to = out + k * stride_k + m * apart;
+            for (int i = 0; i < LANES && i < channels - k; i++, to += stride_k)
+                if (apart == 1)
+                    NAME(store_first)(to, turned[i], lanes);
+                else
+                    NAME(store_apart)(to, turned[i], lanes);
         }
 #else
     NAME(copy_transposed)(out, stride_k, tile, 1, row, channels, pixels);
@@ -238,11 +242,13 @@ LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t chan
     if (stride_k == 1)
         return;
     for (int64_t m = 0, end; m < pixels; m = end) {
-        /* Neighbours in memory, up to the end of an output row. */
+        /* Neighbours in memory, up to the end of an output row, or every other of them: a phase of
+         * a gradient. */
+        const int64_t apart = HAS_AVX512 && m + 1 < pixels && pixel[m + 1] - pixel[m] == 2 ? 2 : 1;
         end = m + 1;
-        while (end < pixels && pixel[end] == pixel[m] + end - m)
+        while (end < pixels && pixel[end] == pixel[m] + (end - m) * apart)
             end++;
-        NAME(store_columns)(tile + m * row, row, end - m, channels, out + pixel[m], stride_k);
+        NAME(store_columns)(tile + m * row, row, end - m, channels, out + pixel[m], apart, stride_k);
     }
 }
 

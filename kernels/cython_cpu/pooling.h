@@ -73,79 +73,6 @@ INLINE VECTOR NAME(fold_columns)(const int reduction, const REAL *x, const Windo
     return reduction == MEAN ? result : NAME(choose)(NAME(first_lanes)(count), result, start);
 }
 
-/* A row whose windows of 2 or 3 columns are 1 or 2 apart, in registers: those at the borders as if
- * there were columns of starts around, `before` of them in front. */
-INLINE void NAME(slide)(const int reduction, const int step, const int taps, const int before,
-                        REAL *out, const REAL *x, const Pooling *pooling, const Window *window)
-{
-    const int64_t width = pooling->problem.w, columns = pooling->problem.q;
-    const int64_t divisor = divisor_of(pooling, window, pooling->first);
-    const Window taps_dh = *window;
-    VECTOR former = NAME(splat)(NAME(start)(reduction));
-    VECTOR here = NAME(fold_columns)(reduction, x, &taps_dh, width);
-    const REAL *ahead = x + (window->h + step) * window->x_h;
-    for (int64_t q = 0, w = LANES; q < columns; q += LANES, w += step * LANES) {
-        VECTOR tap[3];
-        VECTOR next = NAME(fold_columns)(reduction, x + w, &taps_dh, width - w);
-        /* A row that is read beside others is no stream that a processor sees; what follows them
-         * in memory, asked for in order, is: from the third level of the cache 49 GB/s, not 16. */
-        for (int i = 0; i < step * step; i++)
-            __builtin_prefetch(ahead + q * step * step + i * LANES);
-        if (step == 1) {
-            tap[before] = here;
-            tap[before + 1] = NAME(from_second)(here, next);
-            if (before)
-                tap[0] = NAME(from_last)(former, here);
-            else
-                tap[2] = NAME(from_third)(here, next);
-            former = here;
-        } else {
-            const VECTOR even = NAME(even)(here, next), odd = NAME(odd)(here, next);
-            next = NAME(fold_columns)(reduction, x + w + LANES, &taps_dh, width - w - LANES);
-            tap[before] = even;
-            tap[before + 1] = odd;
-            if (before)
-                tap[0] = NAME(from_last)(former, odd);
-            else
-                tap[2] = NAME(from_second)(even, next);
-            former = odd;
-        }
-        here = next;
-        VECTOR result = tap[0];
-        if (reduction == MEAN)
-            result += NAME(splat)(0);
-        for (int s = 1; s < taps; s++)
-            result = NAME(fold)(reduction, result, tap[s]);
-        if (reduction == MEAN)
-            result = NAME(divide)(result, divisor);
-        if (columns - q >= LANES)
-            NAME(store)(out + q, result);
-        else
-            NAME(store_first)(out + q, result, columns - q);
-    }
-}
-
-/* Each kind by itself, with registers of its own. */
-#define SLIDE(name, reduction, step, taps, before) \
-    LOOP __attribute__((noinline)) void NAME(name)(REAL *out, const REAL *x, \
-                                                   const Pooling *pooling, const Window *window) \
-    { \
-        NAME(slide)(reduction, step, taps, before, out, x, pooling, window); \
-    }
-SLIDE(max_2_by_1, MAX, 1, 2, 0)
-SLIDE(max_3_by_1, MAX, 1, 3, 0)
-SLIDE(max_3_by_1_padded, MAX, 1, 3, 1)
-SLIDE(max_2_by_2, MAX, 2, 2, 0)
-SLIDE(max_3_by_2, MAX, 2, 3, 0)
-SLIDE(max_3_by_2_padded, MAX, 2, 3, 1)
-SLIDE(mean_2_by_1, MEAN, 1, 2, 0)
-SLIDE(mean_3_by_1, MEAN, 1, 3, 0)
-SLIDE(mean_3_by_1_padded, MEAN, 1, 3, 1)
-SLIDE(mean_2_by_2, MEAN, 2, 2, 0)
-SLIDE(mean_3_by_2, MEAN, 2, 3, 0)
-SLIDE(mean_3_by_2_padded, MEAN, 2, 3, 1)
-#undef SLIDE
-
 /* Reduce the window of an output column by itself. */
 INLINE REAL NAME(fold_window)(const int reduction, const REAL *x, const Pooling *pooling,
                               const Window *window, int64_t q)
@@ -302,129 +229,9 @@ INLINE int64_t NAME(fold_stretch)(const int reduction, REAL *out, const REAL *x,
     return end;
 }
 
-/* Reduce LANES rows of few windows side by side. */
-INLINE void NAME(fold_rows)(const int reduction, REAL *out, const REAL *x, REAL *kept,
-                            const Pooling *pooling, Row row)
-{
-    const int64_t pitch = pooling->problem.w, dilation = pooling->problem.dilation_w;
-    REAL *to[LANES];
-    Window windows[LANES];
-    for (int lane = 0; lane < LANES; lane++, row = row_after(pooling, row)) {
-        int64_t offset;
-        windows[lane] = window_of(pooling, row, &offset);
-        to[lane] = out + offset_of(&pooling->out, row);
-        if (windows[lane].d == 0 || windows[lane].h == 0)
-            for (int64_t w = 0; w < pitch; w++)
-                kept[lane * pitch + w] = NAME(start)(reduction);
-        else
-            NAME(keep_columns)(reduction, kept + lane * pitch, x + offset, pooling->x.w,
-                               &windows[lane], pitch);
-    }
-    for (int64_t q = 0; q < pooling->problem.q; q++) {
-        const int64_t *in_w = pooling->in_w + 3 * q;
-        VECTOR result = NAME(splat)(NAME(start)(reduction));
-        for (int64_t w = in_w[0]; w < in_w[1]; w += dilation)
-            result = NAME(fold)(reduction, result, NAME(load_strided)(kept + w, pitch));
-        for (int lane = 0; lane < LANES; lane++)
-            to[lane][q * pooling->out.w] = reduction != MEAN ? result[lane]
-                : NAME(quotient)(result[lane], divisor_of(pooling, &windows[lane], q));
-    }
-}
-
-/* The windows of output columns q .. end-1 from kept columns of some channels, which lie side by
- * side; `kept` begins with column `low`. */
-INLINE void NAME(fold_pixels)(const int reduction, REAL *out, const REAL *kept,
-                              const Pooling *pooling, const Window *window, int64_t q,
-                              NAME(Part) part, int64_t channels)
-{
-    for (; q < part.end; q++) {
-        const int64_t *in_w = pooling->in_w + 3 * q;
-        const int64_t taps = taps_of(in_w, pooling->problem.dilation_w);
-        const int64_t divisor = divisor_of(pooling, window, q);
-        const int64_t step = pooling->problem.dilation_w * channels;
-        for (int64_t c = 0; c < channels; c += LANES) {
-            const REAL *column = kept + (in_w[0] - part.low) * channels + c;
-            REAL *to = out + q * pooling->out.w + c;
-            VECTOR result = NAME(splat)(NAME(start)(reduction));
-            for (int64_t s = 0; s < taps; s++)
-                result = NAME(fold)(reduction, result, NAME(load)(column + s * step));
-            if (reduction == MEAN)
-                result = NAME(divide)(result, divisor);
-            if (channels - c >= LANES)
-                NAME(store)(to, result);
-            else
-                NAME(store_first)(to, result, channels - c);
-        }
-    }
-}
-
-/* A window of more columns than can be kept of all channels: a part of them after the other, and
- * what they give so far in `out`. */
-INLINE void NAME(fold_wide)(const int reduction, REAL *out, const REAL *x, REAL *kept,
-                            const Pooling *pooling, const Window *window, int64_t q,
-                            int64_t channels)
-{
-    const int64_t *in_w = pooling->in_w + 3 * q;
-    const int64_t dilation = pooling->problem.dilation_w, taps = taps_of(in_w, dilation);
-    const int64_t divisor = divisor_of(pooling, window, q), some = COLUMNS / channels;
-    const int64_t step = dilation * pooling->x.w;
-    const REAL start = NAME(start)(reduction);
-    for (int64_t c = 0; c < channels; c++)
-        out[c] = reduction == MEAN && taps == 0 ? NAME(quotient)(start, divisor) : start;
-    for (int64_t s = 0; s < taps; s += some) {
-        const int64_t count = taps - s < some ? taps - s : some;
-        if (step == channels)
-            NAME(keep_columns)(reduction, kept, x + s * step, 1, window, count * channels);
-        else
-            for (int64_t i = 0; i < count; i++)
-                NAME(keep_columns)(reduction, kept + i * channels, x + (s + i) * step, 1, window,
-                                   channels);
-        for (int64_t c = 0; c < channels; c += LANES) {
-            const int64_t lanes = channels - c < LANES ? channels - c : LANES;
-            VECTOR result = NAME(load_first)(out + c, lanes);
-            for (int64_t i = 0; i < count; i++)
-                result = NAME(fold)(reduction, result, NAME(load)(kept + i * channels + c));
-            if (reduction == MEAN && s + count == taps)
-                result = NAME(divide)(result, divisor);
-            NAME(store_first)(out + c, result, lanes);
-        }
-    }
-}
-
-/* A row of several channels, which lie side by side: blocks of them, of which `kept` holds the columns
- * of two windows or more if it can. */
-INLINE void NAME(fold_channels)(const int reduction, REAL *out, const REAL *x, REAL *kept,
-                                const Pooling *pooling, const Window *window, int64_t all,
-                                int64_t widest)
-{
-    const int64_t room = COLUMNS / (2 * widest + 1);
-    const int wide = room < all && room < 4 * LANES;
-    const int64_t most = wide ? COLUMNS / 2 : room / LANES * LANES;
-    const int64_t block = all < most || all <= room ? all : most;
-    for (int64_t c = 0; c < all; c += block) {
-        const int64_t channels = all - c < block ? all - c : block;
-        for (int64_t q = 0; q < pooling->problem.q;) {
-            if (wide) {
-                NAME(fold_wide)(reduction, out + q * pooling->out.w + c,
-                                x + pooling->in_w[3 * q] * pooling->x.w + c, kept, pooling, window,
-                                q, channels);
-                q++;
-                continue;
-            }
-            const NAME(Part) part = NAME(part_from)(pooling, q, COLUMNS / channels);
-            const REAL *from = x + part.low * pooling->x.w + c;
-            if (pooling->x.w == channels)
-                NAME(keep_columns)(reduction, kept, from, 1, window,
-                                   (part.high - part.low) * channels);
-            else
-                for (int64_t w = 0; w < part.high - part.low; w++)
-                    NAME(keep_columns)(reduction, kept + w * channels, from + w * pooling->x.w, 1,
-                                       window, channels);
-            NAME(fold_pixels)(reduction, out + c, kept, pooling, window, q, part, channels);
-            q = part.end;
-        }
-    }
-}
+#include "pool_rows.h"
+#include "pool_channels.h"
+#include "pool_slide.h"
 
 /* A row of windows that are empty. */
 INLINE void NAME(clear_row)(const int reduction, REAL *out, const Pooling *pooling,
@@ -439,36 +246,13 @@ INLINE void NAME(clear_row)(const int reduction, REAL *out, const Pooling *pooli
     }
 }
 
-/* A row whose windows slide. */
-INLINE void NAME(slide_row)(const int reduction, REAL *out, const REAL *x, const Pooling *pooling,
-                            const Window *window)
-{
-    typedef void Slide(REAL *out, const REAL *x, const Pooling *pooling, const Window *window);
-    static Slide *const slides[2][2][3] = {
-        {{NAME(max_2_by_1), NAME(max_3_by_1), NAME(max_3_by_1_padded)},
-         {NAME(max_2_by_2), NAME(max_3_by_2), NAME(max_3_by_2_padded)}},
-        {{NAME(mean_2_by_1), NAME(mean_3_by_1), NAME(mean_3_by_1_padded)},
-         {NAME(mean_2_by_2), NAME(mean_3_by_2), NAME(mean_3_by_2_padded)}},
-    };
-    slides[reduction == MEAN][pooling->step - 1][pooling->taps + pooling->slides - 3](
-        out, x, pooling, window);
-    if (reduction == MEAN)
-        for (int64_t q = 0; q < pooling->problem.q; q++) {
-            if (q == pooling->first)
-                q = pooling->end;
-            if (q < pooling->problem.q
-                && pooling->in_w[3 * q + 2] != pooling->in_w[3 * pooling->first + 2])
-                out[q] = NAME(fold_window)(reduction, x, pooling, window, q);
-        }
-}
-
 /* Tasks begin .. end-1. */
 INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, const Pooling *pooling,
                              int64_t begin, int64_t end)
 {
     /* Vectors may be read beyond the columns. */
     REAL kept[COLUMNS + LANES];
-    const int few = pooling->problem.q < LANES && pooling->problem.w * LANES <= COLUMNS;
+    const int few = pooling->problem.q < LANES && pooling->problem.w <= COLUMNS / (2 * LANES) - LANES;
     const int64_t widest = widest_of(pooling);
     Row row = row_of(pooling, begin);
     while (begin < end) {
@@ -484,13 +268,16 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
         else if (pooling->slides)
             NAME(slide_row)(reduction, to, from, pooling, &window);
         else if (few && end - begin >= LANES) {
-            NAME(fold_rows)(reduction, out, x, kept, pooling, row);
+            if (reduction == MEAN)
+                NAME(mean_of_rows)(out, x, kept, pooling, &window, offset, row);
+            else
+                NAME(max_of_rows)(out, x, kept, pooling, &window, offset, row);
             rows = LANES;
         } else
             while (q < pooling->problem.q)
                 q = NAME(fold_stretch)(reduction, to, from, kept, pooling, &window, q);
-        for (begin += rows * channels; rows > 0; rows--)
-            row = row_after(pooling, row);
+        begin += rows * channels;
+        row = rows == 1 ? row_after(pooling, row) : row_of(pooling, begin);
     }
 }
 

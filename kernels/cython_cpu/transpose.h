@@ -45,6 +45,21 @@
     SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
 #define pack_taps(to, from, stride_k, rows, channels, taps) \
     SELECT(pack_taps, to)(to, from, stride_k, rows, channels, taps)
+#define pack_rows(to, from, stride_c, rows, channels) \
+    SELECT(pack_rows, to)(to, from, stride_c, rows, channels)
+#define pack_spread(to, from, stride_k, stride_c, rows, channels, tap_at, span) \
+    SELECT(pack_spread, to)(to, from, stride_k, stride_c, rows, channels, tap_at, span)
+#endif
+
+#if HAS_AVX512
+/* Write the first `count` elements two apart, and nothing between them. */
+INLINE void NAME(store_apart)(REAL *to, VECTOR vector, int64_t count)
+{
+    const uint64_t mask = 0x55555555 & (((uint64_t)1 << 2 * count) / 2 - 1);
+    INTRINSIC(mask_storeu)(to, mask & ((1u << LANES) - 1), NAME(twice_low)(vector));
+    if (2 * count > LANES)
+        INTRINSIC(mask_storeu)(to + LANES, mask >> LANES, NAME(twice_high)(vector));
+}
 #endif
 
 /* Vector i becomes the elements i of the BLOCK vectors. */
@@ -191,5 +206,58 @@ LOOP void NAME(pack_taps)(REAL *restrict to, const REAL *restrict from, int64_t 
             else
                 at = NAME(pack_block)(to + k, from + k * stride_k + j, stride_k, height,
                                       length - j < BLOCK ? length - j : BLOCK, channels, taps, at);
+    }
+}
+
+/* to[tap][c][k] = from[k * stride_k + c * stride_c + i] where tap = tap_at[i] is none of -1, for
+ * i < span, k < rows; zeros for the other k of a panel. Such are the weights of a gradient, whose
+ * channels have changed places: their taps lie side by side, backwards or every other of them.
+ * Both ends of the span are taps. */
+LOOP void NAME(pack_spread)(REAL *restrict to, const REAL *restrict from, int64_t stride_k,
+                            int64_t stride_c, int64_t rows, int64_t channels,
+                            const int64_t *tap_at, int64_t span)
+{
+    for (int64_t first = 0, columns; first < span; first += columns) {
+        columns = span - first < BLOCK ? span - first : BLOCK;
+        while (columns > 1 && tap_at[first + columns - 1] < 0)
+            columns--;
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t k = 0; k < WIDTH; k += BLOCK) {
+                const REAL *under = from + c * stride_c + k * stride_k + first;
+                PIECE row[BLOCK];
+                for (int j = 0; j < BLOCK; j++) {
+                    REAL edge[BLOCK] = {0};
+                    const int64_t read = k + j < rows ? columns : 0;
+                    /* Rows of the next channels are far away in memory. */
+                    __builtin_prefetch(under + 4 * stride_c + j * stride_k);
+#if HAS_AVX512
+                    row[j] = NAME(load_first)(read ? under + j * stride_k : edge, read);
+#else
+                    if (read < BLOCK)
+                        memcpy(edge, under + j * stride_k, read * sizeof(REAL));
+                    memcpy(&row[j], read < BLOCK ? edge : under + j * stride_k, sizeof row[j]);
+#endif
+                }
+                NAME(transpose)(row);
+                for (int i = 0; i < BLOCK && i < columns; i++)
+                    if (tap_at[first + i] >= 0)
+                        memcpy(to + (tap_at[first + i] * channels + c) * WIDTH + k, &row[i],
+                               sizeof row[i]);
+            }
+    }
+}
+
+/* to[c][k] = from[k + c * stride_c] for k < rows, zeros for the other k of a panel: out-channels that
+ * lie side by side, as in (R, S, C, K). */
+LOOP void NAME(pack_rows)(REAL *restrict to, const REAL *restrict from, int64_t stride_c,
+                          int64_t rows, int64_t channels)
+{
+    for (int64_t c = 0; c < channels; c++, from += stride_c, to += WIDTH) {
+        __builtin_prefetch(from + 16 * stride_c);
+        for (int k = 0; k < WIDTH; k += LANES) {
+            const int64_t left = rows - k < 0 ? 0 : rows - k;
+            NAME(store)(to + k, left >= LANES ? NAME(load)(from + k)
+                                              : NAME(load_first)(from + (left ? k : 0), left));
+        }
     }
 }

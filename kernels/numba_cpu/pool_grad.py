@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import drivers
+from .. import pool_drivers
 from ._compile import task_range, tile, whole_tile
 from ._queue import next_tasks
 from ._vector import element_stride, load, stack_values, store
@@ -173,4 +173,4 @@ def spread(
         begin, end = next_tasks(queue, begin, end)
 
 
-pool_grad = drivers.pool_grad({"scatter": scatter, "spread": spread})
+pool_grad = pool_drivers.pool_grad({"scatter": scatter, "spread": spread})

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import drivers
+from .. import pool_drivers
 from ._compile import task_range, tile, whole_tile
 from ._queue import next_tasks
 from ._vector import divide, element_stride, lanes, load, lowest, store
@@ -261,4 +261,4 @@ def argmax_tiles(x: Any, out: Any, indices: Any, problem: Any, windows: Any, que
         begin, end = next_tasks(queue, begin, end)
 
 
-pool = drivers.pool({"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles})
+pool = pool_drivers.pool({"max": max_tiles, "mean": mean_tiles, "argmax": argmax_tiles})
