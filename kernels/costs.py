@@ -56,7 +56,7 @@ GATHER = 0.5
 #: The direct row in Cython: a task begun; a weight gathered; a vector of 64 bytes copied; by
 #: out-channels side by side, a multiply-add of such a vector, and of one channel whose rows share
 #: loads; a vector of sums stored; depthwise layers in place, nine taps by the stride, and a
-#: multiply-add along channels. Between 0.8 and 1.4 of what 15 layers with few channels take.
+#: multiply-add along channels.
 ROWS_TASK = 40.0
 ROWS_GATHER = 0.8
 ROWS_COPY = 2.0
