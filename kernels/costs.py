@@ -1,9 +1,9 @@
 """Cost models: a row's nanoseconds on one core, roughly, from the geometry alone.
 
 They rank rows and don't predict: only their ratios matter. The constants, nanoseconds all, were
-fitted to minima of ``cnnfast bench --threads 1 --backends cython`` on a core with AVX-512 and an
-FMA peak of 116 GFLOP/s (float32, ``cnnfast info``); a vector step costs the same in float64 and
-does half as much.
+fitted to minima of ``cnnfast bench --threads 1 --backends cython`` on a core with AVX-512 and a
+peak of 116 GFLOP/s (float32, ``cnnfast info``); a vector step costs the same in float64 and does
+half as much.
 """
 
 from __future__ import annotations

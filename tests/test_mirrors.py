@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from cnnfast.kernels import blocking, blocking_gradients, blocking_rows, problem
+from cnnfast.kernels import blocking, blocking_gradients, blocking_rows, parallel, problem
 
 #: The sources of this checkout: an installed package has no .pyx files.
 HERE = Path(__file__).resolve().parents[1] / "kernels" / "cython_cpu"
@@ -52,3 +53,26 @@ def test_c_constants_are_those_of_blocking() -> None:
     assert defined("dgrad_direct.h", "define MOST_TAPS") == blocking_gradients.PAIR_TAPS
     assert defined("_dgrad_direct.pyx", "PLACES") == blocking_gradients.PAIR_PLACES
     assert defined("wgrad.h", "define MOST_WEIGHTS") == blocking_gradients.WGRAD_WEIGHTS
+
+
+def test_queues_of_threads_are_cut_alike() -> None:
+    assert defined("_team.pxd", "CHUNKS_PER_THREAD") == parallel.CHUNKS_PER_THREAD
+
+
+@pytest.mark.parametrize(("tasks", "threads"), [(100, 1), (100, 2), (3, 2), (1000, 8)])
+def test_queues_have_one_layout(tasks: int, threads: int) -> None:
+    """The next chunk, chunks, tasks, finished chunks: as ``queue_of`` makes a queue, ``fill_queue``
+    fills one, and ``next_tasks`` and ``wait_for`` read it."""
+    text = (HERE / "_team.pyx").read_text()
+    body = re.search(r"cdef void fill_queue\(.*\n +\"\"\".*\n((?: +.*\n)+)", text)
+    assert body is not None
+    constants = {"CHUNKS_PER_THREAD": parallel.CHUNKS_PER_THREAD, "min": min}
+    queue = [-1] * 4
+    exec(textwrap.dedent(body[1]), constants, {"queue": queue, "tasks": tasks, "threads": threads})
+    assert queue == parallel.queue_of(tasks, threads).tolist()
+
+    reads = (HERE / "_problem.pxd").read_text(), text
+    assert "__atomic_fetch_add(&queue[0]" in reads[0], "the next chunk"
+    assert "chunks = queue[1], tasks = queue[2]" in reads[0]
+    assert "__atomic_fetch_add(&queue[3]" in reads[0], "finished chunks"
+    assert "__atomic_load_n(&queue[3], __ATOMIC_ACQUIRE) < queue[1]" in reads[1]

@@ -207,6 +207,7 @@ class PreparedPool:
         self.with_indices = with_indices
         self.views = geometry.input.view, geometry.result.view
         self.lasting = sum(geometry.output) <= KEPT_WINDOWS
+        self.large_indices = large_empty(delivery.shape, np.dtype(np.int64))
         result = delivery.result
         self.least: int | None = None
         if result.kind in "iu" and geometry.reduction == "max":
@@ -218,13 +219,17 @@ class PreparedPool:
         delivery = self.delivery
         delivery.check(out, x)
         self.running.warn()
-        indices = np.empty(delivery.shape, np.int64) if self.with_indices else None
+        indices = self.new_indices() if self.with_indices else None
         target = delivery.target(out)
         self.fill(x, indices, target)
         if self.least is not None:
             np.maximum(target, self.least, out=target)
         result = delivery.deliver(target, out)
         return result if indices is None else (result, indices)
+
+    def new_indices(self) -> Array:
+        """An array for the indices."""
+        return (self.large_indices or np.empty)(self.delivery.shape, np.dtype(np.int64))
 
     def fill(self, source: Array, indices: Array | None, target: Array) -> None:
         """Compute ``target``: of complex numbers the real parts and then the imaginary ones, which

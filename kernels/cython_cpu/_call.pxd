@@ -23,12 +23,12 @@ cdef struct ConvCall:
     void* out
     const int64_t* taps
     const void* cut
-    void* shared
     int64_t activation
     InputStrides x_strides
     WeightStrides weight_strides
     OutputStrides out_strides
     ConvProblem problem
+    void* shared
 
 
 cdef struct PoolCall:
@@ -37,11 +37,12 @@ cdef struct PoolCall:
     void* out
     int64_t* indices
     const int64_t* windows
-    int64_t reduction, block
+    int64_t reduction
     InputStrides x_strides
     OutputStrides out_strides
     OutputStrides indices_strides
     PoolProblem problem
+    int64_t block
 
 
 #: Runs the tasks of a queue, with scratch of its own.

@@ -244,7 +244,7 @@ cdef class PoolLauncher(Launcher):
         call = self.call
         call.x, call.out = data_of(&self.first, x), data_of(&self.out, result)
         if self.with_indices:
-            indices = cnp.PyArray_EMPTY(self.out.axes, self.out.shape, cnp.NPY_INT64, 0)
+            indices = self.otherwise.new_indices()
             call.indices = <int64_t*>cnp.PyArray_DATA(<cnp.ndarray>indices)
         threads = 1 if self.alone else threads_for(self.running.needs()[0], self.tasks)
         shared.call, shared.run = &call, self.run

@@ -64,14 +64,20 @@ INLINE void NAME(find_row)(REAL *out, const REAL *x, int64_t *indices, const Poo
 {
     const int64_t stride = pooling->out.w, step = pooling->step * pooling->x.w;
     const int64_t span = (window->d - 1) * window->index_d + window->h * window->index_h;
+    const int in_lanes = span <= INT32_MAX && pooling->taps > 0;
+    const int64_t last = in_lanes ? pooling->end - LANES : -1;
     for (int64_t q = 0; q < pooling->problem.q;) {
+        /* The last vector of the stretch begins early enough to end with it: a window by itself
+         * takes longer than a vector of them. */
+        if (q > last && q < pooling->end && last >= pooling->first)
+            q = last;
         const int64_t *in_w = pooling->in_w + 3 * q;
         const int64_t taps = taps_of(in_w, pooling->problem.dilation_w);
         const int64_t first = window->index + in_w[0];
         const REAL *from = x + in_w[0] * pooling->x.w;
         MASK found;
         VECTOR best;
-        if (q < pooling->first || q + LANES > pooling->end || span > INT32_MAX || taps == 0) {
+        if (q < pooling->first || q + LANES > pooling->end || !in_lanes) {
             int64_t at;
             out[q * stride] = NAME(find_one)(from, pooling, window, taps, &at);
             indices[q * pooling->indices.w] = taps == 0 ? -1 : first + at;

@@ -62,8 +62,8 @@ INLINE void NAME(fold_wide)(const int reduction, REAL *out, const REAL *x, REAL 
     }
 }
 
-/* A row of several channels, which lie side by side: blocks of them, of which `kept` holds the columns
- * of two windows or more if it can. */
+/* A row of several channels, which lie side by side: blocks of them, of which `kept` holds the
+ * columns of two windows or more if it can. */
 INLINE void NAME(fold_channels)(const int reduction, REAL *out, const REAL *x, REAL *kept,
                                 const Pooling *pooling, const Window *window, int64_t all,
                                 int64_t widest)

@@ -34,37 +34,76 @@ INLINE void NAME(clear_rows)(REAL *x, const Pooling *pooling, int64_t d, int64_t
     }
 }
 
-/* Add every gradient of some planes to the place that its index says, in the order o, p, q. A row
- * is filled with zeros just before the first of its places is met. */
+/* The largest of a row's indices, or -1. */
+INLINE int64_t NAME(last_place)(const int64_t *places, int64_t stride, int64_t columns,
+                                int64_t channels)
+{
+    int64_t last = -1;
+    if (stride == channels || columns == 1) {
+        columns *= channels;
+        stride = channels = 1;
+    }
+    if (stride == 1 && channels == 1)
+        for (int64_t i = 0; i < columns; i++)
+            last = places[i] > last ? places[i] : last;
+    else
+        for (int64_t q = 0; q < columns; q++)
+            for (int64_t c = 0; c < channels; c++)
+                last = places[q * stride + c] > last ? places[q * stride + c] : last;
+    return last;
+}
+
+/* Where an index is in memory. */
+INLINE int64_t NAME(place_of)(const Pooling *pooling, int64_t index)
+{
+    const int64_t width = pooling->problem.w, height = pooling->problem.h;
+    return index / (height * width) * pooling->x.d + index / width % height * pooling->x.h
+        + index % width * pooling->x.w;
+}
+
+/* Add a row's gradients to their places; `flat` says that these are indices times a stride. */
+INLINE void NAME(scatter_row)(REAL *x, const REAL *grad, const int64_t *places,
+                              const Pooling *pooling, int flat, int64_t channels)
+{
+    const uint64_t size = pooling->problem.d * pooling->problem.h * pooling->problem.w;
+    const int64_t columns = pooling->problem.q, stride = pooling->x.w;
+    const int64_t grad_w = pooling->out.w, places_w = pooling->indices.w;
+    if (flat && channels == 1) {
+        for (int64_t q = 0; q < columns; q++)
+            if ((uint64_t)places[q * places_w] < size)
+                x[places[q * places_w] * stride] += grad[q * grad_w];
+        return;
+    }
+    for (int64_t q = 0; q < columns; q++)
+        for (int64_t c = 0; c < channels; c++) {
+            const int64_t place = places[q * places_w + c];
+            if ((uint64_t)place < size)
+                x[(flat ? place * stride : NAME(place_of)(pooling, place)) + c] +=
+                    grad[q * grad_w + c];
+        }
+}
+
+/* Add every gradient of some planes to the place that its index says, in the order o, p, q. Rows
+ * are filled with zeros just before the first of their places is met. */
 LOOP void NAME(scatter_planes)(REAL *x, const REAL *grad, const int64_t *indices,
                                const Pooling *pooling, int64_t channels)
 {
     const PoolProblem problem = pooling->problem;
     const Strides by = pooling->x, out = pooling->out, in = pooling->indices;
-    const int64_t size = problem.d * problem.h * problem.w;
     const int flat = (problem.h == 1 || by.h == problem.w * by.w)
         && (problem.d == 1 || by.d == problem.h * problem.w * by.w);
-    int64_t rows = 0, cleared = 0;
+    const int64_t all = problem.d * problem.h;
+    int64_t rows = 0;
     for (int64_t o = 0; o < problem.o; o++)
-        for (int64_t p = 0; p < problem.p; p++)
-            for (int64_t q = 0; q < problem.q; q++) {
-                const REAL *values = grad + o * out.d + p * out.h + q * out.w;
-                const int64_t *places = indices + o * in.d + p * in.h + q * in.w;
-                for (int64_t c = 0; c < channels; c++) {
-                    const int64_t place = places[c];
-                    int64_t at = place * by.w;
-                    if (place < 0 || place >= size)
-                        continue;
-                    for (; place >= cleared; cleared += problem.w, rows++)
-                        NAME(clear_rows)(x, pooling, rows / problem.h, rows % problem.h,
-                                         rows % problem.h + 1, channels);
-                    if (!flat)
-                        at = place / (problem.h * problem.w) * by.d
-                            + place / problem.w % problem.h * by.h + place % problem.w * by.w;
-                    x[at + c] += values[c];
-                }
-            }
-    for (; rows < problem.d * problem.h; rows++)
+        for (int64_t p = 0; p < problem.p; p++) {
+            const int64_t *places = indices + o * in.d + p * in.h;
+            const int64_t last = NAME(last_place)(places, in.w, problem.q, channels);
+            for (; rows < all && rows * problem.w <= last; rows++)
+                NAME(clear_rows)(x, pooling, rows / problem.h, rows % problem.h,
+                                 rows % problem.h + 1, channels);
+            NAME(scatter_row)(x, grad + o * out.d + p * out.h, places, pooling, flat, channels);
+        }
+    for (; rows < all; rows++)
         NAME(clear_rows)(x, pooling, rows / problem.h, rows % problem.h, rows % problem.h + 1,
                          channels);
 }

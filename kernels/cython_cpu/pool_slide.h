@@ -2,6 +2,11 @@
  * registers until the windows over them are reduced. Included by pooling.h.
  */
 
+#ifndef AHEAD_BYTES
+/* Where windows span slices, rows of each are asked for so far ahead. */
+#define AHEAD_BYTES 4096
+#endif
+
 /* A row whose windows of 2 or 3 columns are 1 or 2 apart, in registers: those at the borders as if
  * there were columns of starts around, `before` of them in front. */
 INLINE void NAME(slide)(const int reduction, const int step, const int taps, const int before,
@@ -12,14 +17,16 @@ INLINE void NAME(slide)(const int reduction, const int step, const int taps, con
     const Window taps_dh = *window;
     VECTOR former = NAME(splat)(NAME(start)(reduction));
     VECTOR here = NAME(fold_columns)(reduction, x, &taps_dh, width);
-    const REAL *ahead = x + (window->h + step) * window->x_h;
+    const REAL *ahead = x
+        + (window->d > 1 ? AHEAD_BYTES / (int64_t)sizeof(REAL) : (window->h + step) * window->x_h);
     for (int64_t q = 0, w = LANES; q < columns; q += LANES, w += step * LANES) {
         VECTOR tap[3];
         VECTOR next = NAME(fold_columns)(reduction, x + w, &taps_dh, width - w);
         /* A row that is read beside others is no stream that a processor sees; what follows them
          * in memory, asked for in order, is. */
-        for (int i = 0; i < step * step; i++)
-            __builtin_prefetch(ahead + q * step * step + i * LANES);
+        for (int64_t d = 0; d < taps_dh.d; d++)
+            for (int i = 0; i < step * step; i++)
+                __builtin_prefetch(ahead + d * taps_dh.x_d + q * step * step + i * LANES);
         if (step == 1) {
             tap[before] = here;
             tap[before + 1] = NAME(from_second)(here, next);

@@ -252,7 +252,8 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
 {
     /* Vectors may be read beyond the columns. */
     REAL kept[COLUMNS + LANES];
-    const int few = pooling->problem.q < LANES && pooling->problem.w <= COLUMNS / (2 * LANES) - LANES;
+    const int few = pooling->problem.q < LANES
+        && pooling->problem.w <= COLUMNS / (2 * LANES) - LANES;
     const int64_t widest = widest_of(pooling);
     Row row = row_of(pooling, begin);
     while (begin < end) {
