@@ -66,6 +66,12 @@ class Phases(NamedTuple):
     source: Slices
     members: tuple[tuple[_Member, ...], ...]
 
+    def views(self, grad_output: Array, filters: Array, out: Array) -> tuple[Array, Array, Array]:
+        """What a single member's fprop reads and writes, of weights with channels exchanged."""
+        (member,) = itertools.product(*self.members)
+        taps = filters[:, :, *(m.taps for m in member)]
+        return grad_output[:, :, *self.source], taps, _places_of(out, member)
+
 
 def _axis_phases(
     size: int, kernel: int, output: int, stride: int, dilation: int, pad: int
@@ -244,31 +250,11 @@ def _make_plan(split: Split, problem: ConvProblem, itemsize: int) -> _Plan:
     return _Plan(phases, together, padded, _covered(phases) < math.prod(problem.size))
 
 
-class OnViews(NamedTuple):
-    """A phase that is an fprop of views alone."""
-
-    phases: Phases
-
-    @property
-    def problem(self) -> ConvProblem:
-        """What the fprop computes."""
-        return self.phases.problem
-
-    def views(self, grad_output: Array, weight: Array, out: Array) -> tuple[Array, Array, Array]:
-        """Its input, its weight, and where its result goes."""
-        (member,) = itertools.product(*self.phases.members)
-        filters, _ = exchange_channels(weight, self.problem.g, np.empty(0, np.uint8))
-        taps = filters[:, :, *(m.taps for m in member)]
-        return grad_output[:, :, *self.phases.source], taps, _places_of(out, member)
-
-
-def on_views(split: Split, problem: ConvProblem, itemsize: int) -> tuple[OnViews, ...]:
+def on_views(split: Split, problem: ConvProblem, itemsize: int) -> tuple[Phases, ...]:
     """The phases of a dgrad, if all it does is to run them on views; otherwise none."""
-    plan = _plan(split, problem, itemsize)
-    exchanged = problem.g > 1 and problem.c > 1
-    if exchanged or plan.gaps or any(part.problem.k != problem.c for part in plan.phases):
-        return ()
-    return tuple(map(OnViews, plan.phases))
+    plan, copied = _plan(split, problem, itemsize), problem.g > 1 and problem.c > 1
+    more = copied or plan.gaps or any(part.problem.k != problem.c for part in plan.phases)
+    return () if more else plan.phases
 
 
 def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> Row:
@@ -311,8 +297,7 @@ def dgrad(fprop: Row, skipping: Row | None = None, split: Split = by_itself) -> 
         else:
             run(_plan(by_itself, problem, out.itemsize))
 
-    compiled = compiled_of(fprop)
-    if compiled is not None:
+    if (compiled := compiled_of(fprop)) is not None:
         run_dgrad.compiled = compiled._replace(  # type: ignore[attr-defined]
             skips_padding=skipping is not None, on_views=partial(on_views, split)
         )
@@ -329,12 +314,11 @@ def _run_phases(
         out[...] = activate(alone, activation)
     filters, scratch = exchange_channels(weight, problem.g, scratch)
     for part in plan.phases:
-        source = grad_output[:, :, *part.source]
         if part.problem.k == problem.c:
-            (member,) = itertools.product(*part.members)
-            taps, target = filters[:, :, *(m.taps for m in member)], _places_of(out, member)
+            source, taps, target = part.views(grad_output, filters, out)
             fprop(source, taps, bias, target, part.problem, scratch, activation, threads)
         else:
+            source = grad_output[:, :, *part.source]
             _run_together(fprop, source, filters, bias, out, part, scratch, activation, threads)
 
 

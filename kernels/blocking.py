@@ -6,7 +6,7 @@ come from the cache sizes of today's cores (32 KiB L1d, 512 KiB or more L2).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .problem import ConvProblem
 from .shapes import ceil_div, effective_kernel, round_up
@@ -79,7 +79,8 @@ class TiledCut(NamedTuple):
 
     Local scratch: the padded input under the task's outputs, channels last
     ``[t][halo_rows][halo_columns][halo_channels]``, then one register tile
-    ``[MOST_PIXELS][2][width]``, then two int64 per pixel of the task.
+    ``[MOST_PIXELS][2][width]``, then two int64 per pixel of the task, then two weight panels where
+    tasks pack their own (``tiled_cut_own``).
     """
 
     width: int
@@ -95,20 +96,6 @@ class TiledCut(NamedTuple):
     halo_elements: int
     tasks: int
     weight_panels: int
-    shared_elements: int
-    local_elements: int
-
-
-class DirectCut(NamedTuple):
-    """Task = (n, g, block of ``channels`` out-channels, o, p): one output row of each.
-
-    Local scratch: ``[channels][columns]`` sums.
-    """
-
-    channels: int
-    k_blocks: int
-    columns: int
-    tasks: int
     shared_elements: int
     local_elements: int
 
@@ -219,18 +206,29 @@ def tiled_cut(problem: ConvProblem, itemsize: int) -> TiledCut:
     )
 
 
-def direct_cut(problem: ConvProblem, itemsize: int) -> DirectCut:
-    """Blocks of the direct rows."""
-    k_blocks = ceil_div(problem.k, DIRECT_CHANNELS)
-    columns = split_evenly(problem.q, DIRECT_COLUMNS)
-    return DirectCut(
-        channels=DIRECT_CHANNELS,
-        k_blocks=k_blocks,
-        columns=columns,
-        tasks=problem.n * problem.g * k_blocks * problem.o * problem.p,
-        shared_elements=0,
-        local_elements=DIRECT_CHANNELS * columns,
-    )
+def tiled_cut_own(problem: ConvProblem, itemsize: int) -> TiledCut:
+    """The same where a task packs its weights itself, two panels at a time, if no other task reads
+    them: all pixels are in one task. Panels that are read once needn't leave the L2 cache. Such a
+    cut has no ``weight_panels``, which are packed for all tasks."""
+    cut = tiled_cut(problem, itemsize)
+    if cut.tasks > cut.k_blocks:
+        return cut
+    local = round_up(cut.local_elements, cut.width) + _own_elements(problem, cut.width)
+    return cut._replace(weight_panels=0, shared_elements=0, local_elements=local)
+
+
+def _own_elements(problem: ConvProblem, width: int) -> int:
+    return 2 * width * reduction_length(problem)
+
+
+def of_panels(cut: Any, problem: ConvProblem) -> Any:
+    """The cut of a call whose weight comes as finished panels."""
+    if not cut.weight_panels:
+        cut = cut._replace(
+            weight_panels=problem.g * ceil_div(problem.k, cut.width),
+            local_elements=cut.local_elements - _own_elements(problem, cut.width),
+        )
+    return cut._replace(shared_elements=0)
 
 
 class PlainCut(NamedTuple):

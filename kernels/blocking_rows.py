@@ -1,4 +1,4 @@
-"""How Cython's direct row cuts its work: block sizes, task counts and scratch.
+"""How the direct rows cut their work: block sizes, task counts and scratch.
 
 A function of the problem alone, never of the number of threads (see ``blocking``).
 """
@@ -18,9 +18,12 @@ from .blocking import (
 from .problem import ConvProblem
 from .shapes import ceil_div, effective_kernel, round_up
 
-#: Bytes of padded input under a task, a quarter of a 512 KiB L2, and a number of rows that the
-#: register blocks divide: of 7 rows, 3 x 3 in place, or 2 along channels.
-HALO_BYTES = 128 * 1024
+#: Bytes of padded input under a task: three quarters of a 512 KiB L2. With 64 channels of 112
+#: columns 128 KiB would be two output rows.
+HALO_BYTES = 384 * 1024
+#: Columns of a task that copies, at most, and a number of rows that the register blocks divide: of
+#: 7 rows, 3 x 3 in place, or 2 along channels.
+MOST_COLUMNS = 2048
 ROWS = 14
 #: Kernel and output rows, at least, of one out-channel that share loads.
 SHARED_ROWS = 3
@@ -68,11 +71,9 @@ def takes_3x3(problem: ConvProblem) -> bool:
 
 
 def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
-    """Blocks of Cython's direct row."""
+    """Blocks of the direct rows."""
     lanes = TILE_BYTES // itemsize
-    # Whole rows come from memory quicker than parts of them.
-    widest = problem.q if takes_3x3(problem) else DIRECT_COLUMNS
-    columns = min(round_up(split_evenly(problem.q, widest), lanes), problem.q)
+    columns = min(round_up(split_evenly(problem.q, _widest(problem, itemsize)), lanes), problem.q)
     column_blocks = ceil_div(problem.q, columns)
     span_h = effective_kernel(problem.r, problem.dilation_h)
     span_w = effective_kernel(problem.s, problem.dilation_w)
@@ -85,6 +86,9 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     planes = problem.t * problem.c * phases_h * phases_w
     row_elements = planes * pitch
     cached = HALO_BYTES // (row_elements * itemsize) - (span_h - 1) // problem.stride_h
+    if takes_3x3(problem):
+        # In place, where the cache holds what blocks of rows have in common.
+        cached = max(cached, ROWS)
     rows = _rows(problem, lanes, column_blocks, cached)
     row_blocks = ceil_div(problem.p, rows)
     sets = ceil_div(problem.k, DIRECT_CHANNELS)
@@ -119,6 +123,16 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
         shared_elements=0,
         local_elements=step_elements + weight_elements + max(planes * plane, zero_elements),
     )
+
+
+def _widest(problem: ConvProblem, itemsize: int) -> int:
+    """Columns of a task at most: whole rows come from memory quicker than parts of them, but a task
+    has at least so many rows that most of its copy isn't copied again for the next one."""
+    if takes_3x3(problem):
+        return 2 * MOST_COLUMNS
+    rows = 3 * ROWS * problem.stride_h + effective_kernel(problem.r, problem.dilation_h)
+    fitting = HALO_BYTES // (problem.t * problem.c * problem.stride_w * rows * itemsize)
+    return max(min(fitting, MOST_COLUMNS), DIRECT_COLUMNS)
 
 
 def _rows(problem: ConvProblem, lanes: int, column_blocks: int, cached: int) -> int:

@@ -1,9 +1,8 @@
 """Cost models: a row's nanoseconds on one core, roughly, from the geometry alone.
 
 They rank rows and don't predict: only their ratios matter. The constants, nanoseconds all, were
-fitted to minima of ``cnnfast bench --threads 1 --backends cython`` on a core with AVX-512 and a
-peak of 116 GFLOP/s (float32, ``cnnfast info``); a vector step costs the same in float64 and does
-half as much.
+fitted to minima of ``cnnfast bench --threads 1 --backends cython`` on a core with AVX-512 and an
+FMA peak of 116 GFLOP/s (float32); a vector step costs the same in float64 and does half as much.
 """
 
 from __future__ import annotations
@@ -32,8 +31,10 @@ PIXEL_STEP = 0.285
 PIXEL_STORE = 4.4
 PIXEL_TRANSPOSED = 6.1
 TILED_LEAST = 2
-#: A weight packed into its panel, an input element copied into a halo.
+#: A weight packed into its panel, for all tasks or for a task's own use; an input element copied
+#: into a halo.
 PACK_WEIGHT = 0.18
+PACK_OWN = 0.12
 PACK_HALO = 0.13
 #: im2col: a multiply-add of vectors of 64 bytes; GEMM_ROWS out-channels x a vector of pixels begun
 #: and stored; a vector of a column copied, a stretch of a tap's pixels begun, an element of a
@@ -50,18 +51,20 @@ GEMM_REST = 310.0
 #: A row of the direct kernel: its start; by channels side by side, the vectors of a block and a
 #: step over it; a column at the border; a gathered element where memory isn't contiguous.
 ROW_START = 50.0
-ROW_STEPS = {1: (8, 3.0), 2: (4, 1.6), 3: (3, 1.7), 4: (3, 2.1)}
+ROW_STEPS = {1: (8, 5.0), 2: (4, 2.7), 3: (3, 2.8), 4: (3, 3.4)}
 BORDER_STEP = 1.2
 GATHER = 0.5
-#: The direct row in Cython: a task begun; a vector of 64 bytes copied; by out-channels side by
-#: side, a multiply-add of such a vector, and of one channel whose rows share loads; sums stored;
-#: depthwise layers in place, nine taps by the stride, and a multiply-add along channels.
-ROWS_TASK = 50.0
+#: The direct row in Cython: a task begun; a weight gathered; a vector of 64 bytes copied; by
+#: out-channels side by side, a multiply-add of such a vector, and of one channel whose rows share
+#: loads; a vector of sums stored; depthwise layers in place, nine taps by the stride, and a
+#: multiply-add along channels.
+ROWS_TASK = 40.0
+ROWS_GATHER = 0.8
 ROWS_COPY = 2.0
-ROWS_STEP = {1: 0.7, 2: 0.37, 3: 0.33, 4: 0.31}
+ROWS_STEP = {1: 0.6, 2: 0.37, 3: 0.33, 4: 0.31}
 ROWS_SHARED = 0.35
-ROWS_STORE = 4.0
-ROWS_3X3 = {1: 4.0, 2: 8.0}
+ROWS_STORE = 3.0
+ROWS_3X3 = {1: 3.5, 2: 7.5}
 CHANNELS_STEP = 0.5
 #: The plain loops, a multiply-add; the reference, an array operation and an element.
 LOOP_STEP = 4.0
@@ -115,7 +118,8 @@ def tiled(geometry: Any, problem: ConvProblem) -> float:
     if padded or transposed:
         cost += places * cut.halo_elements * PACK_HALO
     if not geometry.prepared:
-        cost += cut.weight_panels * cut.width * length * PACK_WEIGHT
+        pack = PACK_OWN if places == 1 else PACK_WEIGHT
+        cost += cut.weight_panels * cut.width * length * pack
     return cost
 
 
@@ -187,6 +191,7 @@ def rows(geometry: Any, problem: ConvProblem) -> float:
     if rest == 1 and problem.stride_h == problem.stride_w == problem.dilation_h == 1:
         step += ROWS_SHARED - ROWS_STEP[1] if min(problem.r, problem.p) >= SHARED_ROWS else 0.0
     cost = places * (length * step + problem.k * ROWS_STORE) + cut.tasks * ROWS_TASK
+    cost += cut.tasks * min(cut.channels, problem.k) * length * ROWS_GATHER
     return cost + copied * (ROWS_COPY / lanes if contiguous else GATHER)
 
 

@@ -27,11 +27,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from . import parallel
+from .blocking import of_panels
 from .blocking_gradients import in_pairs
 from .finite import all_finite
 from .problem import ConvProblem, all_windows_read, taps_of
@@ -65,6 +66,14 @@ def cut_scratch_bytes(cut: Any, itemsize: int, threads: int) -> int:
 
 #: C functions by dtype.
 Compiled = dict[str, Any]
+
+
+class Functions(Protocol):
+    """The same, compiled when they are asked for."""
+
+    def __getitem__(self, dtype: str) -> Any: ...
+
+
 Body = Callable[..., None] | Compiled
 
 
@@ -72,11 +81,11 @@ class CompiledConv(NamedTuple):
     """What ``cython_cpu._launch`` runs a row by instead of its driver: C functions for the tasks,
     and to pack weights for them. A row that ``skips_padding`` must see finite weights there (see
     ``multiplying_padding``). A dgrad runs fprops ``on_views(problem, itemsize)`` of its arrays
-    (``adjoints.OnViews``), if it isn't more than that."""
+    (``adjoints.Phases``), if it isn't more than that."""
 
     cut_of: Cut
-    tasks: Compiled
-    packing: Compiled | None = None
+    tasks: Functions
+    packing: Functions | None = None
     skips_padding: bool = False
     on_views: Callable[[ConvProblem, int], tuple[Any, ...]] | None = None
 
@@ -86,11 +95,14 @@ def compiled_of(function: Callable[..., None]) -> Any:
     return getattr(function, "compiled", None)
 
 
-def fprop(cut_of: Cut, tiles: Body, pack_weight: Any = None) -> Fprop:
+def fprop(
+    cut_of: Cut, tiles: Body, pack_weight: Any = None, compiled: CompiledConv | None = None
+) -> Fprop:
     """The callable of a row: pack the weights if the algorithm does, then run all tasks.
 
     ``pack_weight(weight, packed, problem, width, queue)``, a body as well, writes the queue's
-    panels.
+    panels; where a cut has no ``weight_panels``, tasks pack what they need themselves.
+    ``compiled``: C functions beside bodies that aren't.
     """
     remembered_cut = lru_cache(maxsize=KEPT_CUTS)(cut_of)
     run = _conv_in_c(tiles, pack_weight) if isinstance(tiles, dict) else _conv(tiles, pack_weight)
@@ -108,13 +120,17 @@ def fprop(cut_of: Cut, tiles: Body, pack_weight: Any = None) -> Fprop:
         cut = remembered_cut(problem, x.itemsize)
         if not cut.tasks:
             return
+        if weight.ndim == 1:
+            cut = of_panels(cut, problem)
         threads = min(threads, cut.tasks)
         shared = cut.shared_elements if weight.ndim > 1 else 0
         packed, local = _regions(scratch, shared, cut.local_elements, x.dtype, threads)
         run(x, weight, bias, out, problem, cut, packed, local, activation, threads)
 
     if isinstance(tiles, dict):
-        run_fprop.compiled = CompiledConv(cut_of, tiles, pack_weight)  # type: ignore[attr-defined]
+        compiled = CompiledConv(cut_of, tiles, pack_weight)
+    if compiled is not None:
+        run_fprop.compiled = compiled  # type: ignore[attr-defined]
     return run_fprop
 
 
@@ -154,7 +170,7 @@ def _conv_in_c(tiles: Any, pack_weight: Any) -> Callable[..., None]:
         x: Array, weight: Array, bias: Array, out: Array, problem: ConvProblem, cut: Any,
         packed: Array, local: Array, activation: int, threads: int,
     ) -> None:  # fmt: skip
-        pack = None if weight.ndim == 1 else pack_weight
+        pack = pack_weight if weight.ndim > 1 and pack_weight and cut.weight_panels else None
         run_conv(
             tiles, pack, None, x, weight, bias, out, problem, taps_of(problem), cut, packed,
             local, activation, threads,

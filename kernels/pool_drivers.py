@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import parallel
-from .drivers import ALIGNMENT
+from .drivers import ALIGNMENT, Functions
 from .shapes import ceil_div
 
 Array = np.ndarray[Any, Any]
@@ -20,9 +20,17 @@ class CompiledPool(NamedTuple):
 
     tasks: dict[str, Any]
     codes: Mapping[str, int] = MappingProxyType({})
+    #: Functions of single reductions, where there are such.
+    single: Mapping[str, Functions] = MappingProxyType({})
+
+    def tasks_of(self, reduction: str, dtype: str) -> Any:
+        """A reduction's function."""
+        return self.single.get(reduction, self.tasks)[dtype]
 
 
-def pool(bodies: dict[str, Callable[..., None]] | CompiledPool) -> Callable[..., None]:
+def pool(
+    bodies: dict[str, Callable[..., None]] | CompiledPool, compiled: CompiledPool | None = None
+) -> Callable[..., None]:
     """The callable of a pooling row, ``pool(x, out, indices, geometry, threads)``.
 
     x        (N, C, D, H, W)    any strides, read only                        IN
@@ -33,6 +41,7 @@ def pool(bodies: dict[str, Callable[..., None]] | CompiledPool) -> Callable[...,
     ``(x, out, problem, windows, queue)``, ``"argmax"`` with ``(x, out, indices, problem, windows,
     queue)``. Task = an output row of one channel: (n, c, o, p), or (n, o, p, c) where all arrays
     have their channels side by side, so that neighbouring tasks are neighbours in memory.
+    ``compiled``: C functions beside bodies that aren't.
     """
     run = _pool_in_c(bodies) if isinstance(bodies, CompiledPool) else _pool(bodies)
 
@@ -44,7 +53,9 @@ def pool(bodies: dict[str, Callable[..., None]] | CompiledPool) -> Callable[...,
             run(reduction, x, out, indices, geometry, 1, tasks, min(threads, tasks))
 
     if isinstance(bodies, CompiledPool):
-        run_pool.compiled = bodies  # type: ignore[attr-defined]
+        compiled = bodies
+    if compiled is not None:
+        run_pool.compiled = compiled  # type: ignore[attr-defined]
     return run_pool
 
 

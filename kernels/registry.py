@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import adjoints, blocking, blocking_gradients, blocking_rows, costs
+from . import adjoints, blocking, blocking_blocks, blocking_gradients, blocking_rows, costs
 from .drivers import cut_scratch_bytes
 
 F32_F64 = ("float32", "float64")
@@ -129,7 +129,7 @@ class Kernel(NamedTuple):
         parts = {*self.method.parts(problem, itemsize), *self.method.instead(problem, itemsize)}
         cuts = [self.method.cut(part, itemsize) for part in parts]
         if self.packs_once(geometry):
-            cuts = [cut._replace(shared_elements=0) for cut in cuts]
+            cuts = [blocking.of_panels(cut, problem) for cut in cuts]
         shared = max((cut_scratch_bytes(cut, itemsize, threads) for cut in cuts), default=0)
         return self.method.own(problem, itemsize) + shared
 
@@ -161,9 +161,10 @@ def _wgrad(method: Algorithm) -> Algorithm:
 
 
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
+TILED_OWN = TILED._replace(cut=blocking.tiled_cut_own)
 IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
-DIRECT = Algorithm("direct", costs.direct, blocking.direct_cut)
 ROWS = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
+DIRECT = Algorithm("direct", costs.rows, blocking_blocks.blocks_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
@@ -174,7 +175,7 @@ POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
 #: Where two rows cost the same the earlier one runs.
 KERNELS: tuple[Kernel, ...] = (
-    Kernel("fprop", TILED, "cython_cpu", "cython_cpu._tiled:fprop"),
+    Kernel("fprop", TILED_OWN, "cython_cpu", "cython_cpu._tiled:fprop"),
     Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
     Kernel("fprop", ROWS, "cython_cpu", "cython_cpu._direct:fprop"),
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),
@@ -192,7 +193,7 @@ KERNELS: tuple[Kernel, ...] = (
         fallback=1,
     ),
     Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
-    Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
+    Kernel("dgrad", _dgrad(TILED_OWN, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
     Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "cython_cpu", "cython_cpu._im2col:dgrad"),
     Kernel(
         "dgrad",

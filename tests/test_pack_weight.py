@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,35 @@ def test_panels_are_what_the_engines_pack(dtype: str) -> None:
         k = panel * width + lane
         expected = weight[18 * g + k] if k < 18 else np.zeros((3, 1, 2, 2))
         np.testing.assert_array_equal(panels[g, panel, ..., lane].transpose(3, 0, 1, 2), expected)
+
+
+#: Weights as they come: other orders of axes, backwards, with gaps, on each other.
+ORDERS: dict[str, Callable[[Array], Array]] = {
+    "KCRS": lambda w: w,
+    "CKRS": lambda w: np.ascontiguousarray(w.swapaxes(0, 1)).swapaxes(0, 1),
+    "RSCK": lambda w: np.ascontiguousarray(w.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1),
+    "KRSC": lambda w: np.ascontiguousarray(w.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "SRKC": lambda w: np.ascontiguousarray(w.transpose(3, 2, 0, 1)).transpose(2, 3, 1, 0),
+    "backwards": lambda w: np.ascontiguousarray(w[::-1, ::-1, ::-1, ::-1])[::-1, ::-1, ::-1, ::-1],
+    "flipped CKRS": lambda w: ORDERS["CKRS"](w[:, :, ::-1, ::-1])[:, :, ::-1, ::-1],
+    "every other tap": lambda w: np.repeat(np.repeat(w, 2, 2), 2, 3)[:, :, ::2, ::2],
+    "far taps": lambda w: np.repeat(w, 9, 3)[:, :, :, ::9],
+    "one column": lambda w: np.broadcast_to(w[..., :1], w.shape),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", [(33, 7, 3, 3), (16, 16, 1, 1), (5, 40, 5, 5), (17, 3, 7, 7)])
+def test_any_strides_give_the_same_bits(shape: tuple[int, ...], order: str) -> None:
+    weight = random(*shape)
+    given = ORDERS[order](weight)
+    plain = np.ascontiguousarray(given)
+    # One task of all pixels, which packs for itself, and several tasks.
+    for size in (shape[2] + 1, 40):
+        x = random(1, shape[1], size, size)
+        for backend in PACKING:
+            results = [cnnfast.conv2d(x, w, backend=backend) for w in (given, plain)]
+            np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize(

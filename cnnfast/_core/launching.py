@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast.kernels.blocking import of_panels
 from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import ConvProblem, taps_of
+from cnnfast.kernels.registry import engine_missing
+from cnnfast.kernels.temporaries import exchange_channels
 
 from .arrays import Array, is_ready
 from .prepared import Delivery, PreparedConv, PreparedPool
@@ -22,7 +25,7 @@ def launched_conv(
 ) -> Callable[..., Array]:
     """A prepared call's launcher, if its row has one that can take such arrays, else the call."""
     geometry, delivery = call.geometry, call.delivery
-    compiled = compiled_of(call.running.function)
+    compiled = _launchable(call.running.function)
     first, second, bias, out = arrays
     if compiled is None or not delivery.plain:
         return call
@@ -42,14 +45,12 @@ def launched_conv(
     if compiled.on_views is None or call.following is not None or not call.running.plan.alone:
         return call
     parts = compiled.on_views(call.problem, geometry.dtype.itemsize)
-    launchers = [
-        _launcher(
-            call, (first, second, bias, result, out is not None or len(parts) > 1),
-            part.views(*views), part.problem,
-        )
-        for part in parts
-    ]  # fmt: skip
-    return _after_each_other(launchers, delivery) if launchers else call
+    if not parts:
+        return call
+    views[1], _ = exchange_channels(views[1], geometry.groups, np.empty(0, np.uint8))
+    given_to = first, second, bias, result, out is not None or len(parts) > 1
+    launchers = [_launcher(call, given_to, part.views(*views), part.problem) for part in parts]
+    return _after_each_other(launchers, delivery)
 
 
 def _after_each_other(
@@ -81,12 +82,14 @@ def _launcher(
     geometry, compiled = call.geometry, compiled_of(call.running.function)
     weight_of: Callable[[Any], Array] | None = attrgetter("array") if geometry.prepared else None
     cut = compiled.cut_of(problem, geometry.dtype.itemsize)
-    packing = None if compiled.packing is None else compiled.packing[geometry.dtype.name]
+    packing = None
+    if compiled.packing is not None and cut.weight_panels:
+        packing = compiled.packing[geometry.dtype.name]
     if call.running.plan.row.packs_once(geometry):
         elements = panel_elements(views[1].shape, geometry.groups, geometry.dtype.itemsize)
         second = np.empty(elements, geometry.dtype)
         views = views[0], second, views[2]
-        cut, packing = cut._replace(shared_elements=0), None
+        cut, packing = of_panels(cut, problem), None
 
         def weight_of(packed: Any) -> Array:
             panels: Array = packed.panels(geometry)
@@ -104,7 +107,7 @@ def _launcher(
 def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[..., Any]:
     """The same for a pooling."""
     geometry, delivery = call.geometry, call.delivery
-    compiled = compiled_of(call.running.function)
+    compiled = _launchable(call.running.function)
     if compiled is None or not call.lasting or not delivery.plain or call.least is not None:
         return call
     result = np.empty(delivery.shape, delivery.result) if out is None else out
@@ -112,15 +115,20 @@ def launched_pool(call: PreparedPool, x: Array, out: Array | None) -> Callable[.
         return call
     from cnnfast.kernels.cython_cpu._launch import PoolLauncher
 
+    reduction = "argmax" if call.with_indices else geometry.reduction
     read, written = call.views
     views = read.of(x), written.of(result), written.of(np.empty(delivery.shape, np.int64))
     launcher: Callable[..., Any] = PoolLauncher(
         call, (x, result, out is not None), views, geometry.problem, geometry.windows,
-        compiled.tasks[geometry.dtype.name],
-        compiled.codes["argmax" if call.with_indices else geometry.reduction],
+        compiled.tasks_of(reduction, geometry.dtype.name), compiled.codes.get(reduction, 0),
         geometry.flops, call.running.plan.alone,
     )  # fmt: skip
     return launcher
+
+
+def _launchable(function: Callable[..., None]) -> Any:
+    """How a row runs by a launcher, if it does and there are launchers."""
+    return None if engine_missing("cython_cpu") else compiled_of(function)
 
 
 def _as_it_is(array: Array, dtype: np.dtype[Any]) -> bool:

@@ -51,7 +51,7 @@ class Plan(NamedTuple):
     @property
     def alone(self) -> bool:
         """Whether there is too little work for several threads."""
-        return self.cost < (SERIAL_IN_C if self.row.engine == "cython" else SERIAL)
+        return self.cost < (SERIAL_IN_C if self.row.engine == "cython_cpu" else SERIAL)
 
     def threads_for(self, geometry: AnyGeometry, most: int, limit: int) -> int:
         """Threads that a call gets: one for little work, no more than ``limit`` bytes have scratch

@@ -50,7 +50,7 @@ cdef void pack_panel(
     const floating* weight, const WeightStrides* strides, floating* packed,
     const ConvProblem* problem, int64_t width, int64_t panel,
 ) noexcept nogil:
-    """Pack panel ``panel`` of the ``g * panels``."""
+    """Pack panel ``panel`` of the ``g * panels`` to ``packed``."""
     cdef int64_t panels = (problem.k + width - 1) // width
     cdef int64_t k = panel % panels * width
     cdef int64_t channels = min(width, problem.k - k)
@@ -58,7 +58,6 @@ cdef void pack_panel(
     cdef int64_t c, t, r, s, span, first
     cdef int64_t tap_at[MOST_SPAN]
     weight += (panel // panels * problem.k + k) * strides.k
-    packed += panel * taps * problem.c * width
     if (
         strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
         and strides.c == taps
@@ -107,12 +106,14 @@ cdef void run_packing(
     const ConvCall* call, floating* packed, int64_t width, int64_t* queue
 ) noexcept nogil:
     """Write the panels of the queue."""
+    cdef const ConvProblem* problem = &call.problem
+    cdef int64_t elements = problem.t * problem.r * problem.s * problem.c * width
     cdef int64_t panel, begin = 0, end = 0
     while next_tasks(queue, &begin, &end):
         for panel in range(begin, end):
             pack_panel(
-                <const floating*>call.weight, &call.weight_strides, packed, &call.problem, width,
-                panel,
+                <const floating*>call.weight, &call.weight_strides, packed + panel * elements,
+                problem, width, panel,
             )
 
 

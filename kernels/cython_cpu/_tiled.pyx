@@ -6,7 +6,9 @@ bias    (K,) or (0,)                       contiguous                           
 out     (N, K, O, P, Q)                    any strides, overwritten             OUT
 local   [t][halo_rows][halo_columns][halo_channels]  the padded input under the task's outputs,
         then [MOST_PIXELS][2][width]       one register tile,
-        then int64 [2][rows * columns]     where each pixel lies in the input and the output
+        then int64 [2][rows * columns]     where each pixel lies in the input and the output,
+        then [2][t][r][s][c][width]        two panels where a task packs its own (``tiled_cut_own``),
+                                           from the weight in place of ``packed``
                                                                                 SCRATCH
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, o, block of rows, block of columns,
 block of panels). Assumes a validated ConvGeometry; raises nothing.
@@ -24,12 +26,13 @@ from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._microkernel cimport (
     MOST_PIXELS, Runs, copy_transposed, fetch, multiply_pixels,
 )
+from cnnfast.kernels.cython_cpu._packing cimport pack_panel
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, InputStrides, OutputStrides, Range, TiledCut, inside, next_tasks,
+    ConvProblem, InputStrides, OutputStrides, Range, TiledCut, WeightStrides, inside, next_tasks,
 )
 
 from cnnfast.kernels import adjoints, drivers
-from cnnfast.kernels.blocking import tiled_cut
+from cnnfast.kernels.blocking import tiled_cut_own
 from cnnfast.kernels.cython_cpu import _loop
 from cnnfast.kernels.cython_cpu._packing import packing
 
@@ -143,17 +146,24 @@ cdef void copy_halo(
 
 
 cdef void tile(
-    const floating* x, const InputStrides* x_strides, const floating* packed, const floating* bias,
-    floating* out, const OutputStrides* out_strides, const ConvProblem* problem,
-    const TiledCut* cut, floating* local, int64_t activation, int64_t task, int64_t* copied,
+    const floating* x, const InputStrides* x_strides, const floating* weight,
+    const WeightStrides* weight_strides, const floating* bias, floating* out,
+    const OutputStrides* out_strides, const ConvProblem* problem, const TiledCut* cut,
+    floating* local, int64_t activation, int64_t task, int64_t* copied,
 ) noexcept nogil:
-    """One task; ``bias`` may be NULL. ``copied``: the place whose halo is in ``local``."""
+    """One task; ``weight`` is panels unless the task packs its own, ``bias`` may be NULL.
+    ``copied``: the place whose halo is in ``local``."""
     cdef int64_t k_block = task % cut.k_blocks
     cdef Place place = place_at(problem, cut, task // cut.k_blocks)
     cdef int64_t panels = (problem.k + cut.width - 1) // cut.width
     cdef int64_t panel = k_block * cut.panels
     cdef int64_t first = panel * cut.width, k = place.g * problem.k + first
     cdef int64_t panel_elements = problem.t * problem.r * problem.s * problem.c * cut.width
+    cdef int64_t channels = min(cut.panels * cut.width, problem.k - first)
+    cdef int64_t together = cut.panels, done = 0, i
+    cdef floating* own = local + cut.local_elements - 2 * panel_elements
+    cdef bint packs = cut.weight_panels == 0
+    cdef const floating* packed = weight + (place.g * panels + panel) * panel_elements
     cdef floating* sums = local + cut.halo_elements
     cdef int64_t* from_pixel = <int64_t*> (sums + 2 * MOST_PIXELS * cut.width)
     cdef int64_t* to_pixel = from_pixel + place.rows * place.columns
@@ -188,11 +198,21 @@ cdef void tile(
             m += 1
     out += place.n * out_strides.n + k * out_strides.k + place.o * out_strides.o
     out += place.p * out_strides.p + place.q * out_strides.q
-    multiply_pixels(
-        sums, a, from_pixel, to_pixel, m, &runs, packed + (place.g * panels + panel) * panel_elements,
-        panel_elements, min(cut.panels * cut.width, problem.k - first), bias + k if bias else NULL,
-        activation, out, out_strides.k,
-    )
+    if packs:
+        packed, together = own, 2
+    while done < channels:
+        if packs:
+            for i in range(min(2, panels - panel)):
+                pack_panel(
+                    weight, weight_strides, own + i * panel_elements, problem, cut.width, panel + i
+                )
+            panel += 2
+        multiply_pixels(
+            sums, a, from_pixel, to_pixel, m, &runs, packed, panel_elements,
+            min(together * cut.width, channels - done), bias + k + done if bias else NULL,
+            activation, out + done * out_strides.k, out_strides.k,
+        )
+        done += together * cut.width
 
 
 cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
@@ -202,11 +222,12 @@ cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexc
         for task in range(begin, end):
             tile(
                 <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
-                <const floating*>call.bias, <floating*>call.out, &call.out_strides, &call.problem,
-                <const TiledCut*>call.cut, local, call.activation, task, &copied,
+                &call.weight_strides, <const floating*>call.bias, <floating*>call.out,
+                &call.out_strides, &call.problem, <const TiledCut*>call.cut, local,
+                call.activation, task, &copied,
             )
 
 
 _tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
-fprop = drivers.fprop(tiled_cut, _tasks, packing)
+fprop = drivers.fprop(tiled_cut_own, _tasks, packing)
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)

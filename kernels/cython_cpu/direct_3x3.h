@@ -4,7 +4,7 @@
  * and lies in place: rows outside are a row of zeros, columns outside aren't loaded. Included by
  * direct.h.
  */
-#ifndef ROWS_3X3
+#ifndef MOST_ROWS_3X3
 #define MOST_ROWS_3X3 7
 
 /* A plane of the input: rows `x_h` apart, of which output row 0 sees at_h and the next two, and

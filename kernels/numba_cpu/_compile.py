@@ -67,7 +67,7 @@ def task_range(function: Callable[..., None]) -> Callable[..., None]:
             dtype = arguments[0].dtype
             if dtype not in compiled:
                 dispatcher = _njit(function)
-                _enable_cache(dispatcher)
+                enable_cache(dispatcher)
                 dispatcher.compile(
                     tuple(
                         _type_of(name, argument)
@@ -83,7 +83,24 @@ def task_range(function: Callable[..., None]) -> Callable[..., None]:
         body(*arguments)
 
     call.__doc__, call.__name__ = function.__doc__, function.__name__
+    call.__wrapped__ = function  # type: ignore[attr-defined]
     return call
+
+
+def inner(range_function: Any) -> Any:
+    """A range function for other compiled functions to call."""
+    return _njit(range_function.__wrapped__, inline="always")
+
+
+def compile_entry(function: Callable[..., None], kinds: tuple[types.Type, ...]) -> Any:
+    """Compile a function of C types, as one that C code can call; the dispatcher owns the code."""
+    with _compiling:
+        dispatcher = numba.njit(
+            nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True
+        )(function)
+        enable_cache(dispatcher)
+        dispatcher.compile(kinds)
+    return dispatcher
 
 
 def _njit(function: Callable[..., Any], **options: Any) -> Any:
@@ -127,7 +144,7 @@ def _engine_stamp() -> str:
     return digest.hexdigest()
 
 
-def _enable_cache(dispatcher: Any) -> None:
+def enable_cache(dispatcher: Any) -> None:
     """Cache on disk where a directory can be written (Numba raises RuntimeError where none can)."""
     with contextlib.suppress(RuntimeError):
         dispatcher._cache = _EngineCache(dispatcher.py_func)

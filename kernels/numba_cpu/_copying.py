@@ -109,6 +109,8 @@ def _copy_function(module: Any, vector: ir.VectorType) -> ir.Function:
         return builder.icmp_signed("==", value, other)
 
     one = INT64(1)
+    # The stride of a single column says nothing.
+    column_stride = builder.select(equal(columns, one), one, column_stride)
     # Rows that follow one another on both sides are one row.
     flat = builder.and_(equal(row_stride, columns), equal(pitch, columns))
     flat = builder.and_(flat, equal(column_stride, one))
@@ -155,7 +157,7 @@ def _transpose_block(
     for column in range(size):
         at = builder.mul(step, INT64(column))
         block[column] = load_vector(builder, vector, builder.gep(source, [at]))
-    for lane, row in enumerate(_transpose(builder, block)):
+    for lane, row in enumerate(transpose(builder, block)):
         part = _vector.shuffle(builder, row, row, list(range(size)))
         store_vector(builder, part, builder.gep(to, [builder.mul(pitch, INT64(lane))]))
 
@@ -169,7 +171,7 @@ def _interleaved(lanes: int, near: int, group: int, half: int) -> list[int]:
     ]
 
 
-def _transpose(builder: Any, rows: list[Any]) -> list[Any]:
+def transpose(builder: Any, rows: list[Any]) -> list[Any]:
     """Transpose a square of vectors: within 16 bytes first, which machines do fastest, then the
     16 bytes."""
     lanes = len(rows)

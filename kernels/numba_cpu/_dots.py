@@ -24,12 +24,39 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import _vector
-from ._rows import load_columns
 from ._vector import INT64
 
 #: Taps that are summed side by side, and the vectors of columns that ``whole_dots`` takes of each.
 TAPS = 3
 WHOLE_VECTORS = 2
+
+
+def load_columns(builder: Any, vector: ir.VectorType, address: Any, step: int, outside: Any) -> Any:
+    """A vector of every element or every second one. ``outside`` is None where the whole vector is
+    inside the row, else the input column of the first lane and the row's width."""
+    if step == 1:
+        return _load_inside(builder, vector, address, outside, 0)
+    # Two overlapping vectors end with the last element that is needed, not one behind it.
+    lanes = vector.count
+    low = _load_inside(builder, vector, address, outside, 0)
+    high = _load_inside(
+        builder, vector, builder.gep(address, [INT64(lanes - 1)]), outside, lanes - 1
+    )
+    even = [lane if lane < lanes else lane + 1 for lane in range(0, 2 * lanes, 2)]
+    return _vector.shuffle(builder, low, high, even)
+
+
+def _load_inside(
+    builder: Any, vector: ir.VectorType, address: Any, outside: Any, skipped: int
+) -> Any:
+    if outside is None:
+        return _vector.load_vector(builder, vector, address)
+    column, width = outside
+    indices = ir.VectorType(INT64, vector.count)
+    lanes = ir.Constant(indices, [lane + skipped for lane in range(vector.count)])
+    columns = builder.add(_vector.splat(builder, indices, column), lanes)
+    mask = builder.icmp_unsigned("<", columns, _vector.splat(builder, indices, width))
+    return _vector.load_masked(builder, vector, address, mask)
 
 
 def _tap_columns(builder: Any, taps: Any, dilation: Any) -> list[Any]:

@@ -29,6 +29,7 @@ from numba.extending import intrinsic
 from ..blocking import MOST_PIXELS, TILE_BYTES
 from . import _vector
 from ._compile import task_range, whole_tile
+from ._sizes import call_size, make_most
 from ._vector import INT64, pixel_offsets
 
 #: Panels of the largest tile that callers may ask for.
@@ -40,24 +41,7 @@ def _most(context: Any) -> tuple[int, int]:
     return (MOST_PIXELS, MOST_PANELS) if _vector.widest(context) == TILE_BYTES else (6, 1)
 
 
-@intrinsic
-def most_pixels(typing_context: Any) -> Any:
-    """Pixels of the largest register tile."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return INT64(_most(context)[0])
-
-    return types.int64(), generate
-
-
-@intrinsic
-def most_panels(typing_context: Any) -> Any:
-    """Panels of the largest register tile."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return INT64(_most(context)[1])
-
-    return types.int64(), generate
+most_pixels, most_panels = make_most(_most, 0), make_most(_most, 1)
 
 
 @whole_tile
@@ -132,22 +116,11 @@ def register_tile(
             size = count.literal_value, panels.literal_value
             builder.call(_tile_function(builder.module, vector, *size), values)
             return context.get_dummy_value()
-        pixels_most, panels_most = _most(context)
-        key = builder.add(builder.mul(depth, INT64(pixels_most)), number)
-        done = builder.append_basic_block("done")
-        none = builder.append_basic_block("none")
-        choice = builder.switch(key, none)
-        for tile_panels in range(1, panels_most + 1):
-            for tile_pixels in range(1, pixels_most + 1):
-                case = builder.append_basic_block(f"{tile_pixels}x{tile_panels}")
-                choice.add_case(INT64(tile_panels * pixels_most + tile_pixels), case)
-                with builder.goto_block(case):
-                    function = _tile_function(builder.module, vector, tile_pixels, tile_panels)
-                    builder.call(function, values)
-                    builder.branch(done)
-        with builder.goto_block(none):
-            builder.unreachable()
-        builder.position_at_end(done)
+
+        def call(*size: int) -> None:
+            builder.call(_tile_function(builder.module, vector, *size), values)
+
+        call_size(builder, number, depth, _most(context), call)
         return context.get_dummy_value()
 
     return signature, generate

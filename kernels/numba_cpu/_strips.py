@@ -14,100 +14,61 @@ constant number of taps leaves no loop at all, so only common sizes have such fu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from . import _vector
 from ._activation import activation_of, finished
+from ._emit import Code, Value
 from ._vector import INT64
+from ._views import View
 
 #: Taps and stride along both axes that have a function, and the output rows of one.
 SIZES = ((3, 1), (3, 2), (5, 1), (5, 2))
 ROWS = 7
 
 
-@intrinsic
-def has_strips(typing_context: Any, array: Any) -> Any:
-    """Whether the array's dtype has strip kernels."""
-    known = isinstance(array.dtype, types.Float)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.get_constant(types.boolean, known)
-
-    return types.boolean(array), generate
+def fits_strips(problem: Any, x: View, out: View) -> Value:
+    """Whether there is a function for the problem."""
+    known = problem.r.equals(problem.s) & problem.stride_h.equals(problem.stride_w)
+    known = known & (problem.r.equals(3) | problem.r.equals(5)) & (problem.stride_h <= 2)
+    known = known & (problem.stride_w.equals(1) | problem.dilation_w.equals(1))
+    known = known & problem.c.equals(1) & problem.t.equals(1) & problem.dilation_h.equals(1)
+    return known & x.w.equals(1) & out.w.equals(1)
 
 
-@intrinsic
-def sum_strip(
-    typing_context: Any,
-    taps: Any,
-    stride: Any,
-    dilation: Any,
-    x: Any,
-    x_at: Any,
-    x_row: Any,
-    h: Any,
-    height: Any,
-    w: Any,
-    width: Any,
-    weight: Any,
-    weight_at: Any,
-    weight_r: Any,
-    weight_s: Any,
-    out: Any,
-    out_at: Any,
-    out_row: Any,
-    rows: Any,
-    columns: Any,
-    bias: Any,
-    channel: Any,
-    activation: Any,
-) -> Any:
-    """Sum ``rows`` x ``columns`` outputs, at most ROWS x a vector. ``x_at`` is the offset of the
-    first output's first tap, ``h`` and ``w`` its place in a plane of ``height`` x ``width``."""
-    integers = [types.int64] * 7
-    signature = types.void(
-        *integers[:3], x, *integers[:6], weight, *integers[:3], out, *integers[:4], bias,
-        *integers[:2],
-    )  # fmt: skip
+class Strip(NamedTuple):
+    """What a strip function is given: ``x`` is the first output's first tap, ``h`` and ``w`` its
+    place in a plane of ``height`` x ``width``; ``rows`` x ``columns`` outputs, at most ROWS x a
+    vector; ``biased`` is a condition."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if not isinstance(x.dtype, types.Float):
-            return context.get_dummy_value()
-        size, step, apart, x_value, x_from, x_by, h_at, h_size, w_at, w_size = arguments[:10]
-        weights, weight_from, r_by, s_by, to, to_from, to_by, count, used = arguments[10:19]
-        bias_value, k, code = arguments[19:]
-        (biases,) = cgutils.unpack_tuple(
-            builder, context.make_array(bias)(context, builder, bias_value).shape
-        )
-        values = [
-            apart,
-            _vector.pointer(context, builder, x, x_value, x_from), x_by, h_at, h_size, w_at, w_size,
-            _vector.pointer(context, builder, weight, weights, weight_from), r_by, s_by,
-            _vector.pointer(context, builder, out, to, to_from), to_by, count, used,
-            _vector.pointer(context, builder, bias, bias_value, k),
-            builder.icmp_signed(">", biases, INT64(0)), code,
-        ]  # fmt: skip
-        vector = _vector.widest_vector(context, x)
-        done, none = (builder.append_basic_block(name) for name in ("done", "none"))
-        key = builder.add(builder.mul(size, INT64(8)), step)
-        choice = builder.switch(key, none)
-        for known in SIZES:
-            case = builder.append_basic_block("{}.{}".format(*known))
-            choice.add_case(INT64(known[0] * 8 + known[1]), case)
-            with builder.goto_block(case):
-                builder.call(_strip_function(builder.module, vector, *known), values)
-                builder.branch(done)
-        with builder.goto_block(none):
-            builder.unreachable()
-        builder.position_at_end(done)
-        return context.get_dummy_value()
+    dilation: Value
+    x: Value
+    x_row: Value
+    h: Value
+    height: Value
+    w: Value
+    width: Value
+    weight: Value
+    weight_r: Value
+    weight_s: Value
+    out: Value
+    out_row: Value
+    rows: Value
+    columns: Value
+    bias: Value
+    biased: Value
+    activation: Value
 
-    return signature, generate
+
+def sum_strip(code: Code, size: Value, stride: Value, strip: Strip) -> None:
+    """Run the function for a size."""
+    for known in SIZES:
+        with code.when(size.equals(known[0]) & stride.equals(known[1])):
+            function = _strip_function(code.builder.module, code.vector, *known)
+            code.builder.call(function, [value.value for value in strip])
 
 
 class _Columns:
@@ -159,11 +120,13 @@ class _Columns:
 
 
 def _strip_function(module: Any, vector: ir.VectorType, taps: int, stride: int) -> ir.Function:
-    """The function for one size, with the values that ``sum_strip`` passes."""
+    """The function for one size, with the values of a Strip."""
     real = vector.element.as_pointer()
     kinds = [INT64, real, *[INT64] * 5, real, *[INT64] * 2, real, *[INT64] * 3, real]
     kinds += [ir.IntType(1), INT64]
     name = f"cnnfast.strip.{vector.element.intrinsic_name}.{vector.count}.{taps}.{stride}"
+    if name in module.globals:
+        return module.globals[name]
     function = _vector.own_function(module, name, kinds)
     dilation, x, x_row, h, height, w, width, weights, by_r, by_s, out, out_row, rows = (
         function.args[:13]

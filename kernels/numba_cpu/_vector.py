@@ -116,10 +116,11 @@ def store_first(builder: Any, value: Any, address: Any, count: Any) -> None:
     lanes = ir.Constant(indices, list(range(vector.count)))
     mask = builder.icmp_signed("<", lanes, splat(builder, indices, count))
     kind, size = vector.as_pointer(), element_bytes(vector.element)
+    letter = "i" if isinstance(vector.element, ir.IntType) else "f"
     function = cgutils.get_or_insert_function(
         builder.module,
         ir.FunctionType(ir.VoidType(), [vector, kind, INT32, mask.type]),
-        f"llvm.masked.store.v{vector.count}f{8 * size}.p0",
+        f"llvm.masked.store.v{vector.count}{letter}{8 * size}.p0",
     )
     builder.call(function, [value, builder.bitcast(address, kind), INT32(size), mask])
 
@@ -222,44 +223,6 @@ def store(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64, array.dtype), generate
-
-
-@intrinsic
-def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c`` rounded once (on a machine with FMA, in vectorised loops and outside)."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return multiply_add_values(builder, *arguments)
-
-    return a(a, a, a), generate
-
-
-@intrinsic
-def divide(typing_context: Any, a: Any, b: Any) -> Any:
-    """``a / b``; of integers truncated toward zero, and ``a`` itself by 0 (a trap of the machine
-    that Numba guards with an exception, as is the least integer by -1, which wraps around)."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        dividend, divisor = arguments
-        if isinstance(a, types.Float):
-            return builder.fdiv(dividend, divisor)
-        one, negative = divisor.type(1), builder.icmp_signed("==", divisor, divisor.type(-1))
-        traps = builder.or_(builder.icmp_signed("==", divisor, divisor.type(0)), negative)
-        ratio = builder.sdiv(dividend, builder.select(traps, one, divisor))
-        return builder.select(negative, builder.neg(dividend), ratio)
-
-    return a(a, a), generate
-
-
-@intrinsic
-def lowest(typing_context: Any, array: Any) -> Any:
-    """``lowest(array)``: what no value of the array's dtype is below, -inf or the least integer."""
-    value = array.dtype.minval if isinstance(array.dtype, types.Integer) else float("-inf")
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.get_constant(array.dtype, value)
-
-    return array.dtype(array), generate
 
 
 @intrinsic

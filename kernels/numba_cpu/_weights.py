@@ -26,6 +26,7 @@ from ..blocking import TILE_BYTES
 from ..blocking_gradients import WGRAD_WEIGHTS
 from . import _vector
 from ._compile import tile
+from ._sizes import call_size, make_most
 from ._vector import INT64
 
 
@@ -34,24 +35,7 @@ def _most(context: Any) -> tuple[int, int]:
     return (WGRAD_WEIGHTS, 2) if _vector.widest(context) == TILE_BYTES else (6, 1)
 
 
-@intrinsic
-def most_weights(typing_context: Any) -> Any:
-    """Weights of the largest register tile."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return INT64(_most(context)[0])
-
-    return types.int64(), generate
-
-
-@intrinsic
-def most_panels(typing_context: Any) -> Any:
-    """Panels of the largest register tile."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return INT64(_most(context)[1])
-
-    return types.int64(), generate
+most_weights, most_panels = make_most(_most, 0), make_most(_most, 1)
 
 
 @tile
@@ -106,21 +90,11 @@ def register_tile(
             keep,
         ]
         vector = _vector.widest_vector(context, x)
-        weights_most, panels_most = _most(context)
-        key = builder.add(builder.mul(depth, INT64(weights_most)), number)
-        done, none = builder.append_basic_block("done"), builder.append_basic_block("none")
-        choice = builder.switch(key, none)
-        for tile_panels in range(1, panels_most + 1):
-            for tile_weights in range(1, weights_most + 1):
-                case = builder.append_basic_block(f"{tile_weights}x{tile_panels}")
-                choice.add_case(INT64(tile_panels * weights_most + tile_weights), case)
-                with builder.goto_block(case):
-                    function = _tile_function(builder.module, vector, tile_weights, tile_panels)
-                    builder.call(function, values)
-                    builder.branch(done)
-        with builder.goto_block(none):
-            builder.unreachable()
-        builder.position_at_end(done)
+
+        def call(*size: int) -> None:
+            builder.call(_tile_function(builder.module, vector, *size), values)
+
+        call_size(builder, number, depth, _most(context), call)
         return context.get_dummy_value()
 
     return signature, generate

@@ -21,11 +21,12 @@ from typing import Any
 from .. import adjoints, blocking, drivers
 from ..blocking import MOST_PIXELS
 from . import loop
-from ._compile import task_range, tile, whole_tile
+from ._compile import inner, task_range, tile, whole_tile
 from ._copying import clear_rows, copy_matrix
+from ._entry import Entry, conv_arguments
 from ._gemm import FINISH, FINISH_WITH_BIAS, GO_ON, multiply_pixels
 from ._microkernel import MOST_PANELS, micro_kernel
-from ._packing import pack_weight, set_pixels, store_tile
+from ._packing import pack_weight, run_packing, set_pixels, store_tile
 from ._queue import next_tasks
 from ._vector import (
     address,
@@ -257,6 +258,19 @@ def tiles(
         begin, end = next_tasks(queue, begin, end)
 
 
-fprop = drivers.fprop(blocking.gemm_cut, tiles, pack_weight)
+_arguments, _tiles = conv_arguments(blocking.GemmCut, weight_axes=1), inner(tiles)
+
+
+@Entry
+def run_tasks(call: Any, local: Any, queue: Any) -> None:
+    """The same as a C function."""
+    x, packed, bias, out, problem, taps, cut, scratch, activation, tasks = _arguments(
+        call, local, queue
+    )
+    _tiles(x, packed, bias, out, problem, taps, cut, scratch, activation, tasks)
+
+
+_compiled = drivers.CompiledConv(blocking.gemm_cut, run_tasks, run_packing)
+fprop = drivers.fprop(blocking.gemm_cut, tiles, pack_weight, _compiled)
 dgrad = adjoints.dgrad(fprop, skipping=loop.dgrad, split=adjoints.in_panels)
 wgrad = adjoints.wgrad(fprop)

@@ -19,10 +19,37 @@ from .. import pool_drivers
 from ._compile import task_range, tile, whole_tile
 from ._queue import next_tasks
 from ._vector import element_stride, load, stack_values, store
-from .pooling import regular_span, tap_count
 
 #: Columns of gradients that are divided at a time: 512 bytes of float64 on the stack.
 COLUMNS = 64
+
+
+@tile
+def regular_span(windows, first, count):
+    """The longest run ``begin .. end-1`` of output columns whose windows are equally long and
+    equally far apart, and that distance."""
+    best_begin, best_end, best_step = 0, 1, 1
+    begin = 0
+    while begin < count:
+        start, end = windows[first + begin, 0], windows[first + begin, 1]
+        last = begin + 1
+        step = windows[first + last, 0] - start if last < count else 1
+        while (
+            last < count
+            and windows[first + last, 0] == start + (last - begin) * step
+            and windows[first + last, 1] - windows[first + last, 0] == end - start
+        ):
+            last += 1
+        if last - begin > best_end - best_begin:
+            best_begin, best_end, best_step = begin, last, step
+        begin = last
+    return best_begin, best_end, best_step
+
+
+@tile
+def tap_count(windows, row, dilation):
+    """Taps of one window along one axis."""
+    return max((windows[row, 1] - windows[row, 0] + dilation - 1) // dilation, 0)
 
 
 @tile

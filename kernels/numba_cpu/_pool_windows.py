@@ -1,0 +1,210 @@
+"""A pooling as its loops see it: what windows have in common, and the rows of tasks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ._emit import Code, Value
+from ._views import View
+
+
+class Window(NamedTuple):
+    """What the windows of an output row share: taps along d and h, the product of the extents, and
+    what a tap's step moves in x."""
+
+    d: Value
+    h: Value
+    extent: Value
+    x_d: Value
+    x_h: Value
+
+
+class Pooling(NamedTuple):
+    """``windows``: first tap, end and extent of every window, by axes; ``in_w`` the last axis's.
+
+    Output columns ``first .. end-1`` have windows of ``taps`` taps and one extent, ``step`` apart.
+    ``slides``: 1 + how far in front of the input's columns the first window begins, where all
+    windows are such ones, cut off at the borders, in memory without gaps; else 0. ``widest``: the
+    columns that the widest window spans. ``last``: 1 where channels lie side by side."""
+
+    problem: Any
+    x: View
+    out: View
+    windows: Value
+    in_w: Value
+    first: Value
+    end: Value
+    step: Value
+    taps: Value
+    slides: Value
+    widest: Value
+    last: Value
+
+
+class Row(NamedTuple):
+    """A task's output row."""
+
+    n: Value
+    c: Value
+    o: Value
+    p: Value
+
+
+def taps_of(code: Code, window: Value, dilation: Value) -> Value:
+    """How many taps a window has along its axis."""
+    return (code.load(window + 1) - code.load(window) + dilation - 1) // dilation
+
+
+def _find_stretch(code: Code, in_w: Value, count: Value) -> tuple[Value, Value, Value]:
+    """The longest stretch of output columns: first, end, step."""
+    best = [code.var(0) for _ in range(3)]
+    first = code.var(0)
+    with code.loop_while(lambda: first.get() < count):
+        begin = first.get()
+        window = in_w + begin * 3
+        start, span = code.load(window), code.load(window + 1) - code.load(window)
+        second = in_w + code.least(begin + 1, count - 1) * 3
+        step = code.load(second) - start
+        last = code.var(begin + 1)
+
+        def goes_on() -> Value:
+            at = last.get()
+            other = in_w + code.least(at, count - 1) * 3
+            here = code.load(other)
+            same = here.equals(start + (at - begin) * step)
+            same &= (code.load(other + 1) - here).equals(span)
+            return same & code.load(other + 2).equals(code.load(window + 2)) & (at < count)
+
+        with code.loop_while(goes_on):
+            last.set(last.get() + 1)
+        with code.when(last.get() - begin > best[1].get() - best[0].get()):
+            for variable, value in zip(best, (begin, last.get(), step), strict=True):
+                variable.set(value)
+        first.set(last.get())
+    return best[0].get(), best[1].get(), best[2].get()
+
+
+def _slides_of(
+    code: Code, x: View, out: View, problem: Any, in_w: Value, first: Value, step: Value,
+    taps: Value,
+) -> Value:  # fmt: skip
+    """``Pooling.slides``."""
+    before = step * first - code.load(in_w + first * 3)
+    good = x.w.equals(1) & out.w.equals(1) & problem.dilation_w.equals(1)
+    good = good & (step >= 1) & (step <= 2) & (taps >= 2) & (taps <= 3)
+    good = good & (before >= 0) & (before <= taps - 2)
+    slides = code.var(0)
+    with code.when(good):
+        slides.set(before + 1)
+        with code.range(0, problem.q) as q:
+            start = q * step - before
+            window = in_w + q * 3
+            other = code.load(window).differs(code.greatest(start, 0))
+            end = code.least(start + taps, problem.w)
+            with code.when(other | code.load(window + 1).differs(end)):
+                slides.set(code.of(0))
+    return slides.get()
+
+
+def side_by_side(problem: Any, *arrays: View) -> Value:
+    """Whether arrays have several channels, side by side."""
+    several = problem.c > 1
+    for array in arrays:
+        several = several & array.c.equals(1)
+    return several
+
+
+def pooling_of(
+    code: Code, problem: Any, x: View, out: View, windows: Value, together: Value
+) -> Pooling:
+    """All that is known before the first task."""
+    in_w = windows + (problem.o + problem.p) * 3
+    first, end, step = _find_stretch(code, in_w, problem.q)
+    taps = taps_of(code, in_w + first * 3, problem.dilation_w)
+    widest = code.var(0)
+    with code.range(0, problem.q) as q:
+        span = code.load(in_w + q * 3 + 1) - code.load(in_w + q * 3)
+        widest.set(code.greatest(widest.get(), span))
+    slides = _slides_of(code, x, out, problem, in_w, first, step, taps)
+    last = code.choose(together, 1, 0)
+    return Pooling(
+        problem, x, out, windows, in_w, first, end, step, taps, slides, widest.get(), last
+    )
+
+
+def row_of(code: Code, pooling: Pooling, task: Value) -> Row:
+    """The row of a task. Tasks are (n, c, o, p), where channels lie side by side (n, o, p, c)."""
+    problem, last = pooling.problem, pooling.last.equals(1)
+    inner = code.choose(last, task % problem.c, 0)
+    task = code.choose(last, task // problem.c, task)
+    p, task = task % problem.p, task // problem.p
+    o, task = task % problem.o, task // problem.o
+    c = code.choose(last, inner, task % problem.c)
+    return Row(code.choose(last, task, task // problem.c), c, o, p)
+
+
+class Tasks:
+    """A walk from one task to others behind it."""
+
+    def __init__(self, code: Code, pooling: Pooling, begin: Value) -> None:
+        self.code, self.pooling = code, pooling
+        self.task = code.var(begin)
+        self.places = [code.var(place) for place in row_of(code, pooling, begin)]
+
+    @property
+    def row(self) -> Row:
+        """The row of the task."""
+        return Row(*(place.get() for place in self.places))
+
+    def move(self, tasks: Value) -> None:
+        """Go on to the row after this one, which is ``tasks`` further: of the same channel, or of
+        the first one where channels lie side by side."""
+        code, problem, last = self.code, self.pooling.problem, self.pooling.last.equals(1)
+        n, c, o, p = self.places
+        self.task.set(self.task.get() + tasks)
+        c.set(code.choose(last, 0, c.get()))
+        p.set(p.get() + 1)
+        with code.when(p.get().equals(problem.p)):
+            p.set(code.of(0))
+            o.set(o.get() + 1)
+            with code.when(o.get().equals(problem.o)):
+                o.set(code.of(0))
+                c.set(code.choose(last, 0, c.get() + 1))
+                done = last | c.get().equals(problem.c)
+                c.set(code.choose(done, 0, c.get()))
+                n.set(code.choose(done, n.get() + 1, n.get()))
+
+    def jump(self, tasks: int) -> None:
+        """Go on to a task further on."""
+        self.task.set(self.task.get() + tasks)
+        for place, value in zip(
+            self.places, row_of(self.code, self.pooling, self.task.get()), strict=True
+        ):
+            place.set(value)
+
+
+def place_of(array: View, row: Row) -> Value:
+    """Where a row begins in an array of outputs."""
+    return array.data + (row.n * array.n + row.c * array.c + row.o * array.d + row.p * array.h)
+
+
+def window_of(code: Code, pooling: Pooling, row: Row) -> tuple[Window, Value, Value, Value]:
+    """The windows of a row, where in x its column 0 is, and its first taps along d and h."""
+    problem, x = pooling.problem, pooling.x
+    in_d, in_h = pooling.windows + row.o * 3, pooling.windows + (problem.o + row.p) * 3
+    d, h = code.load(in_d), code.load(in_h)
+    place = x.data + (row.n * x.n + row.c * x.c + d * x.d + h * x.h)
+    window = Window(
+        taps_of(code, in_d, problem.dilation_d),
+        taps_of(code, in_h, problem.dilation_h),
+        code.load(in_d + 2) * code.load(in_h + 2),
+        problem.dilation_d * x.d,
+        problem.dilation_h * x.h,
+    )
+    return window, place, d, h
+
+
+def divisor_of(code: Code, pooling: Pooling, extent: Value, q: Value) -> Value:
+    """What the sum over the window of column q is divided by."""
+    fixed = pooling.problem.divisor
+    return code.choose(fixed.equals(0), extent * code.load(pooling.in_w + q * 3 + 2), fixed)
