@@ -7,6 +7,7 @@ A read or write outside of any array kills the process, so each engine's run is 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 import subprocess
@@ -140,9 +141,10 @@ def check_conv(
 
 
 def check_pooling(engine: str, memory: GuardedMemory, x: Array, last: bool) -> None:
-    window = tuple(min(3, extent) for extent in x.shape[2:])
+    """Windows that overlap, and whole planes."""
     source = memory.like(x, last)
-    for reduction in ("max", "mean"):
+    windows = (tuple(min(3, extent) for extent in x.shape[2:]), x.shape[2:])
+    for reduction, window in itertools.product(("max", "mean"), windows):
         geometry = PoolGeometry.of(x, reduction, window, 2, rank=x.ndim - 2)
         results = []
         for row in kernels.KERNELS:
