@@ -24,7 +24,7 @@ CACHE_SETS_BYTES = 4096
 GEMM_STRIP_BYTES = 192
 GEMM_MOST_BYTES = 256
 #: Reduction steps whose columns are packed at a time: 1024 x 192 bytes (192 KiB) stay in L2.
-#: Shorter blocks would stay in L1, but their sums wait in memory more often (512: 3 % slower).
+#: Shorter blocks would stay in L1, but their sums wait in memory more often (512: slower).
 GEMM_DEPTH = 1024
 #: Out-channels of a task at least, where columns are packed, for each task packs them again.
 GEMM_CHANNELS = 128
@@ -40,7 +40,7 @@ TILED_COLUMNS = 192
 #: Pixels of a tiled task, at least, where its plane has them: four tiles a pass over the weights.
 TILED_PIXELS = 56
 #: Out-channels times taps of a tiled task, at least: the halo copy, which every task of a place may
-#: make again, is 5 % of it then.
+#: make again, is a small part of it then.
 TILED_PRODUCTS = 256
 #: A problem is cut finer until it has this many tasks, enough for the threads of a large machine,
 #: but never into fewer out-channels than MIN_TASK_CHANNELS, for each task packs its pixels again.

@@ -33,7 +33,7 @@ def device_of(source: Any) -> str:
 
 
 def is_masked(source: Any) -> bool:
-    """Whether it is a masked array; without importing what makes them, 10 ms.
+    """Whether it is a masked array; without importing what makes them.
 
     >>> is_masked(np.zeros(3)), is_masked(np.ma.masked_array([1.0]))
     (False, True)

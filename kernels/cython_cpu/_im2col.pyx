@@ -12,7 +12,7 @@ o x p x q plane, block of panels), taken in strips of three 64-byte vectors of p
 Assumes a validated ConvGeometry; raises nothing.
 Why: a channels-first plane is a matrix of columns as it lies, and so is its output, so 1x1 kernels
 need no columns at all; those of larger ones are copies of stretches of rows. 8 out-channels x 3
-vectors of pixels run at the FMA peak while columns stream from L2 (117 GFLOP/s of 116).
+vectors of pixels run at the FMA peak while columns stream from L2.
 Source: Goto and van de Geijn 2008.
 """
 

@@ -2,9 +2,9 @@
 
 A launcher is made for arrays of one shape, one dtype and the same strides, and called with such
 arrays: it takes their addresses, makes the result, and runs the row's tasks, on the calling thread
-and on helpers that know nothing of Python (``team.h``). Arrays unlike those that it was made for, an ``out`` that may
-overlap an input, and weights that the row can't take go the ordinary way (``otherwise``).
-Why: drivers and memoryviews cost 20 us a call, as much as a layer of 2 MFLOP.
+and on helpers that know nothing of Python (``team.h``). Arrays unlike those that it was made for, an
+``out`` that may overlap an input, and weights that the row can't take go the ordinary way
+(``otherwise``). Why: drivers cost more than a small layer (``cnnfast bench --peers --layers tiny``).
 """
 
 from cpython.pycapsule cimport PyCapsule_GetPointer

@@ -3,8 +3,8 @@
 ``empty(shape, dtype)`` is ``numpy.empty``; the array owns its memory as always, and when it dies
 the memory goes to a shelf for its size, from which the next array of about that size takes it.
 Shelves hold 256 MiB at most; ``release`` gives that back to the system.
-Why: the system clears every fresh page when it is first written, 0.25 ms per MiB here, which is
-more than pooling or convolving it takes. Source: NEP 49, NumPy's hook for allocators.
+Why: the system clears every fresh page when it is first written, which takes
+longer than to pool or to convolve it. Source: NEP 49, NumPy's hook for allocators.
 
 There is no lock to wait for: whoever finds the shelves in use by another thread does without them.
 A child forked at such a moment begins with empty ones.

@@ -12,7 +12,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
-from cnnfast.kernels.cython_cpu._microkernel cimport copy_transposed, pack_rows, pack_spread, pack_taps
+from cnnfast.kernels.cython_cpu._microkernel cimport (
+    copy_transposed, pack_rows, pack_spread, pack_taps,
+)
 from cnnfast.kernels.cython_cpu._problem cimport ConvProblem, WeightStrides, next_tasks
 
 

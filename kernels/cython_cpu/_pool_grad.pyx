@@ -50,7 +50,9 @@ cdef void tiles(
             )
 
 
-cdef void run_tasks(const PoolCall* call, const floating* grad_output, int64_t* queue) noexcept nogil:
+cdef void run_tasks(
+    const PoolCall* call, const floating* grad_output, int64_t* queue
+) noexcept nogil:
     """Run the tasks of the queue."""
     cdef Pooling pooling
     cdef int64_t begin = 0, end = 0

@@ -13,7 +13,7 @@
 /* Weights that leave room for more in an L2. */
 #define FEW_WEIGHTS ((int64_t)(128 * 1024 / sizeof(REAL)))
 /* How far ahead weights are fetched: processors do that by themselves only up to the end of a page,
- * which costs 5 % where weights come from L3 or memory. */
+ * which shows where weights come from L3 or memory. */
 #define AHEAD (2048 / sizeof(REAL))
 
 /* A reduction over t x r x s runs of `length` steps that are `step` apart, where run (i, j, l)
@@ -43,7 +43,7 @@ static inline void fetch(const void *at, int64_t size)
 #if HAS_AVX512
 #define PIXELS 14
 /* More offsets than general registers: GCC would keep some in vector registers, and moving them back
- * takes the multiply-adds' ports (100 instead of 115 GFLOP/s). Read from memory they are free. */
+ * takes the multiply-adds' ports. Read from memory they are free. */
 #define OFFSETS(at, pixel, pixels) const volatile int64_t *at = pixel;
 #else
 #define PIXELS 6

@@ -3,7 +3,7 @@
 ``call`` is a ConvCall or a PoolCall of ``cython_cpu._call``, read here as words of 8 bytes. What is
 read becomes the arguments of the row's loop body: arrays, of which a body looks at addresses and
 strides alone, and named tuples.
-Why: unpacking Python's arrays and named tuples takes 20 us a call.
+Why: to unpack Python's arrays and named tuples takes longer than a small layer.
 """
 
 from __future__ import annotations
