@@ -3,8 +3,8 @@
  */
 
 #ifndef AHEAD_BYTES
-/* Where windows span slices, rows of each are asked for so far ahead, for the second cache: into the
- * first one too few at a time are under way. */
+/* Where windows span slices, rows of each are asked for so far ahead, for the second cache: into
+ * the first one too few at a time are under way. */
 #define AHEAD_BYTES 4096
 
 /* Taps along d and h, at most. */
