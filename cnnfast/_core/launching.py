@@ -42,7 +42,7 @@ def launched_conv(
         return call
     if call.family == "fprop":
         return _launcher(call, (first, second, bias, result, out is not None), views, call.problem)
-    if compiled.on_views is None or call.following is not None or not call.running.plan.alone:
+    if compiled.on_views is None or call.following is not None or not call.running.plan.little:
         return call
     parts = compiled.on_views(call.problem, geometry.dtype.itemsize)
     if not parts:

@@ -53,6 +53,11 @@ class Plan(NamedTuple):
         """Whether there is too little work for several threads."""
         return self.cost < (SERIAL_IN_C if self.row.engine == "cython_cpu" else SERIAL)
 
+    @property
+    def little(self) -> bool:
+        """Whether what surrounds the kernels counts beside them."""
+        return self.cost < SERIAL
+
     def threads_for(self, geometry: AnyGeometry, most: int, limit: int) -> int:
         """Threads that a call gets: one for little work, no more than ``limit`` bytes have scratch
         for. Results don't depend on it.
