@@ -3,9 +3,8 @@
 x     (N, C, D, H, W)    any strides                      IN
 out   (N, C, O, P, Q)    any strides                      OUT
 kept  1-D                columns reduced over d and h     SCRATCH
-``mean`` says which of the two. A sum begins with 0 (which makes -0 a 0), a maximum with the least
-value; a NaN is larger than anything. Accumulates in the dtype: each of a window's columns over d
-and h, then these over w.
+A sum (``mean``) begins with 0, which makes -0 a 0, a maximum with the least value; NaN is larger.
+Accumulates in the dtype: each of a window's columns over d and h, then these over w.
 Why: whole vectors of columns are reduced over d and h without a shuffle, and shared by the windows
 that overlap; where windows are evenly apart, vectors of those are reduced over w.
 """
