@@ -49,7 +49,7 @@ MIN_TASK_CHANNELS = 64
 #: Bytes of columns and product that the BLAS row fills at a time: enough for BLAS to forget the
 #: call, and whole images of ordinary layers.
 BLAS_BYTES = 128 * 1024 * 1024
-#: Out-channels that a direct task sums side by side, and the columns it has scratch for.
+#: Out-channels that a direct task sums side by side, and columns that it takes at least.
 DIRECT_CHANNELS = 4
 DIRECT_COLUMNS = 512
 

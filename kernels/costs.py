@@ -48,11 +48,7 @@ COLUMN_RUN = 8.6
 COLUMN_TRANSPOSED = 0.2
 OUTPUT_TRANSPOSED = 0.18
 GEMM_REST = 310.0
-#: A row of the direct kernel: its start; by channels side by side, the vectors of a block and a
-#: step over it; a column at the border; a gathered element where memory isn't contiguous.
-ROW_START = 50.0
-ROW_STEPS = {1: (8, 5.0), 2: (4, 2.7), 3: (3, 2.8), 4: (3, 3.4)}
-BORDER_STEP = 1.2
+#: A gathered element where memory isn't contiguous.
 GATHER = 0.5
 #: The direct row in Cython: a task begun; a weight gathered; a vector of 64 bytes copied; by
 #: out-channels side by side, a multiply-add of such a vector, and of one channel whose rows share
@@ -141,20 +137,6 @@ def im2col(geometry: Any, problem: ConvProblem) -> float:
     elif taps > 1 or plane < problem.d * problem.h * problem.w:
         image += cut.k_blocks * length * (vectors + stretches) * COLUMN_VECTOR + begun
     return problem.n * problem.g * image + _packing(geometry, problem)
-
-
-def direct(geometry: Any, problem: ConvProblem) -> float:
-    """Output rows, up to four channels side by side, no copy."""
-    lanes = TILE_BYTES // 2 // geometry.dtype.itemsize
-    rows = problem.n * problem.g * ceil_div(problem.k, DIRECT_CHANNELS) * problem.o * problem.p
-    together = min(problem.k, DIRECT_CHANNELS)
-    if geometry.input.stride_of("W") != 1 or problem.stride_w > 2 or problem.q < lanes:
-        step = problem.q * together * GATHER
-    else:
-        block, one = ROW_STEPS[together]
-        border = (problem.pad_w + problem.pad_after[2]) * BORDER_STEP
-        step = ceil_div(problem.q, block * lanes) * one * (1 + problem.stride_w) / 2 + border
-    return rows * (ROW_START + reduction_length(problem) * step)
 
 
 def dgrad_direct(geometry: Any, part: ConvProblem) -> float:

@@ -1,4 +1,4 @@
-"""One pool of Python threads for every engine, and the queues that they take tasks from.
+"""A pool of Python threads, and the queues that they take tasks from.
 
 A call's ``body(worker)`` runs on the calling thread and on helpers, each once. Inside, compiled
 loops take tasks from a queue by an atomic add, with the GIL released, until there are none. Tasks
@@ -11,8 +11,8 @@ each Numba body; the price is Python's hand-over to a waiting thread. Why not an
 standard library: its locks aren't reentrant, so a call from a signal handler or a finaliser could
 wait for itself. ``SimpleQueue`` is made for that.
 
-Repeated calls of Cython's rows have helpers without Python (``cython_cpu/team.h``), for which all
-of this holds as well.
+Cython's rows have helpers without Python (``cython_cpu/team.h``), for which all of this holds as
+well.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ class _Job:
         self.gate = threading.Lock()
         self.closed = False
         self.helping = 0
+        #: Where helpers may run, if they were set apart to be woken.
+        self.cores: set[int] = set()
         self.reports: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def help(self, worker: int) -> None:
@@ -97,8 +99,9 @@ def run(body: Body, threads: int) -> None:
             body(0)
         return
     job = _Job(body)
-    if set_apart is not None:
-        set_apart(_pool.threads)
+    if set_apart is not None and hasattr(os, "sched_getaffinity"):
+        job.cores = os.sched_getaffinity(0)
+        set_apart(list(_pool.waiting))
     for worker in range(1, min(threads, _pool.grow(threads - 1) + 1)):
         _pool.queue.put((job, worker))
     try:
@@ -117,8 +120,8 @@ class _Pool:
     def __init__(self) -> None:
         self.queue: SimpleQueue[tuple[_Job, int]] = SimpleQueue()
         self.size = 0
-        #: Native ids of those that have begun.
-        self.threads: list[int] = []
+        #: Native ids of those that wait.
+        self.waiting: set[int] = set()
         self.growing = threading.Lock()
 
     def grow(self, size: int) -> int:
@@ -141,9 +144,13 @@ class _Pool:
 
     def serve(self) -> None:
         """What a thread does all its life."""
-        self.threads.append(threading.get_native_id())
+        thread = threading.get_native_id()
         while True:
+            self.waiting.add(thread)
             job, worker = self.queue.get()
+            self.waiting.discard(thread)
+            if job.cores:
+                os.sched_setaffinity(0, job.cores)
             job.help(worker)
             # The next wait may be long: let go of the arrays.
             del job

@@ -58,4 +58,5 @@ def test_same_as_the_row(
             found = cnnfast.conv_transpose2d(
                 x, weight, bias, **arguments, backend=backend, out=target
             )
+            assert target is None or found is target
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Prepared calls of compiled rows, run without Python in between."""
+"""Prepared calls of compiled rows, run with as little Python in between as can be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnnfast.kernels.registry import engine_missing
 from cnnfast.kernels.temporaries import exchange_channels
 
 from .arrays import Array, is_ready
-from .prepared import Delivery, PreparedConv, PreparedPool
+from .prepared import PreparedConv, PreparedPool
 from .workspace import scratch
 
 
@@ -41,7 +41,9 @@ def launched_conv(
     if not all(map(np.may_share_memory, views, (first, second, result))):
         return call
     if call.family == "fprop":
-        return _launcher(call, (first, second, bias, result, out is not None), views, call.problem)
+        return _launcher(
+            call, call, (first, second, bias, result, out is not None), views, call.problem
+        )
     if compiled.on_views is None or call.following is not None or not call.running.plan.little:
         return call
     parts = compiled.on_views(call.problem, geometry.dtype.itemsize)
@@ -49,33 +51,53 @@ def launched_conv(
         return call
     views[1], _ = exchange_channels(views[1], geometry.groups, np.empty(0, np.uint8))
     given_to = first, second, bias, result, out is not None or len(parts) > 1
-    launchers = [_launcher(call, given_to, part.views(*views), part.problem) for part in parts]
-    return _after_each_other(launchers, delivery)
+    otherwise = call if len(parts) == 1 else _Phase(call)
+    launchers = [
+        _launcher(call, otherwise, given_to, part.views(*views), part.problem) for part in parts
+    ]
+    return launchers[0] if len(parts) == 1 else _after_each_other(call, launchers)
+
+
+class _Refused(Exception):
+    """A launcher of a phase got arrays or weights that it can't take."""
+
+
+class _Phase:
+    """A call as the launchers of its phases see it: they hand back what they can't take."""
+
+    def __init__(self, call: PreparedConv) -> None:
+        self.running, self.delivery = call.running, call.delivery
+        self.following, self.code = call.following, call.code
+
+    def __call__(self, *arrays: Any) -> Array:
+        raise _Refused
 
 
 def _after_each_other(
-    launchers: Sequence[Callable[..., Array]], delivery: Delivery
+    call: PreparedConv, launchers: Sequence[Callable[..., Array]]
 ) -> Callable[..., Array]:
-    """Launchers that fill parts of one result."""
-    if len(launchers) == 1:
-        return launchers[0]
+    """Launchers that fill parts of one result, or the call itself where one refuses to."""
 
     def launch(
         first: Array, second: Array, bias: Array | None = None, out: Array | None = None
     ) -> Array:
-        result = delivery.target(out)
-        for launcher in launchers:
-            launcher(first, second, bias, result)
-        return result
+        result = call.delivery.target(out)
+        try:
+            for launcher in launchers:
+                launcher(first, second, bias, result)
+        except _Refused:
+            return call(first, second, bias, out)
+        return result if out is None else out
 
     return launch
 
 
 def _launcher(
-    call: PreparedConv, arrays: tuple[Any, ...], views: Sequence[Array], problem: ConvProblem
-) -> Callable[..., Array]:
-    """The launcher of an fprop of views. ``arrays``: first, second, bias or None, the result, and
-    whether that is given."""
+    call: PreparedConv, otherwise: Callable[..., Array], arrays: tuple[Any, ...],
+    views: Sequence[Array], problem: ConvProblem,
+) -> Callable[..., Array]:  # fmt: skip
+    """The launcher of an fprop of views; ``otherwise`` gets what it can't take. ``arrays``: first,
+    second, bias or None, the result, and whether that is given."""
     from cnnfast.kernels.cython_cpu._launch import ConvLauncher
 
     first, second, bias, result, has_out = arrays
@@ -97,7 +119,7 @@ def _launcher(
 
     looks = compiled.skips_padding and geometry.dtype.kind == "f" and reads_padding(problem)
     launcher: Callable[..., Array] = ConvLauncher(
-        call, (first, second, bias, result, has_out), views, problem, cut, taps_of(problem),
+        otherwise, (first, second, bias, result, has_out), views, problem, cut, taps_of(problem),
         compiled.tasks[geometry.dtype.name], packing, geometry.flops, call.running.plan.alone,
         scratch, looks, weight_of,
     )  # fmt: skip

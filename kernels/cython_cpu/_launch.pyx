@@ -19,7 +19,7 @@ from cnnfast.kernels.cython_cpu._array cimport (
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, PoolCall, RunConv, RunPanels, RunPool
 from cnnfast.kernels.cython_cpu._problem cimport read_fields
 from cnnfast.kernels.cython_cpu._team cimport (
-    ALIGNMENT, ConvRun, PoolRun, fill_queue, share_conv, share_pool, threads_for,
+    ALIGNMENT, CUT_FIELDS, ConvRun, PoolRun, fill_queue, share_conv, share_pool, threads_for,
 )
 
 cnp.import_array()
@@ -30,8 +30,6 @@ cdef enum:
     STACK_BYTES = 32768
     #: Calls of more work let go of the GIL: that costs about as much as this work.
     HOLDING_FLOPS = 20000
-    #: int64 fields of the largest cut.
-    CUT_FIELDS = 32
 
 
 def finite(cnp.ndarray array):
@@ -71,7 +69,7 @@ cdef class Launcher:
 
 
 cdef class ConvLauncher(Launcher):
-    """``launcher(first, second, bias, out)``, a prepared call of an fprop row.
+    """``launcher(first, second, bias, out)``, a prepared call of an fprop row, or of a phase of a gradient.
 
     The weight is the second itself, or what ``weight_of`` makes of it: an array, or finished panels.
     """

@@ -5,7 +5,7 @@ indices      (N, C, O, P, Q)    int64, any strides: flat d x h x w (scatter alon
 windows      (O + P + Q, 3)     first tap, end and extent (spread alone)            IN
 out          (N, C, D, H, W)    any strides, overwritten                            OUT
 Accumulates in its dtype: scatter in the order o, p, q; spread sums up what a row of gradients gives
-to a column, in the order of q, and adds these in the order o, p. Scratch: none, 8 KiB of stack.
+to a column, in the order of q, and adds these in the order o, p. Scratch: none, 17 KiB of stack.
 Task = (n, block of channels), whole planes of ``out``.
 An index outside of the plane (-1: its window was empty) is skipped.
 Assumes a validated PoolGeometry; raises nothing.

@@ -133,12 +133,3 @@ cdef inline int read_fields(values, void* fields) except -1:
     for i, value in enumerate(values):
         (<int64_t*> fields)[i] = value
     return 0
-
-
-cdef inline void read_strides(
-    const Py_ssize_t* byte_strides, Py_ssize_t itemsize, void* strides
-) noexcept nogil:
-    """Copy the strides of a memoryview, counted in elements."""
-    cdef Py_ssize_t i
-    for i in range(5):
-        (<int64_t*> strides)[i] = byte_strides[i] // itemsize

@@ -9,6 +9,8 @@ cdef enum:
     ALIGNMENT = 64
     #: Chunks of tasks that a thread takes on average, as in ``parallel``.
     CHUNKS_PER_THREAD = 16
+    #: int64 fields of the largest cut.
+    CUT_FIELDS = 32
 
 
 #: ``packing`` writes panels to ``shared`` before the tasks, ``finish`` reads what they left there;

@@ -35,11 +35,6 @@ cdef extern from "team.h":
     void wait_for(const int64_t* queue) noexcept nogil
 
 
-cdef enum:
-    #: int64 fields of the largest cut.
-    CUT_FIELDS = 32
-
-
 #: In a forked child there are no helpers: their threads have stayed with the parent.
 def _forget_helpers():
     global team_size
@@ -59,7 +54,7 @@ def set_apart(threads):
 cdef void fill_queue(int64_t* queue, int64_t tasks, int64_t threads) noexcept nogil:
     """A queue as ``parallel.queue_of`` makes it."""
     queue[0], queue[2], queue[3] = 0, tasks, 0
-    queue[1] = 1 if threads == 1 else min(tasks, threads * CHUNKS_PER_THREAD)
+    queue[1] = min(tasks, 1 if threads == 1 else threads * CHUNKS_PER_THREAD)
 
 
 cdef int64_t threads_for(int64_t wanted, int64_t tasks) except -1:

@@ -146,6 +146,17 @@ static void set_apart(pid_t thread, cpu_set_t *cores)
 }
 #endif
 
+/* The same of a thread of Python's, by its native id. */
+static void set_thread_apart(int64_t thread)
+{
+#ifdef __linux__
+    cpu_set_t cores;
+    set_apart((pid_t)thread, &cores);
+#else
+    (void)thread;
+#endif
+}
+
 /* Why on another core: a kernel may wake a thread where its waker runs, which goes on running, and
  * move it milliseconds later. */
 static void wake(Helper *helper)
@@ -195,17 +206,6 @@ static void work_together(Work work, void *call, int64_t threads)
         if (!change(called[i], calls[i], calls[i] - CALLED + AWAKE))
             while (!__atomic_load_n(&done[i], __ATOMIC_ACQUIRE))
                 let_others_run();
-}
-
-/* The same for a thread of Python's, by its native id. */
-static void set_thread_apart(int64_t thread)
-{
-#ifdef __linux__
-    cpu_set_t cores;
-    set_apart((pid_t)thread, &cores);
-#else
-    (void)thread;
-#endif
 }
 
 /* Adds a helper; 0 if there can't be any more. Callers hold the GIL. */

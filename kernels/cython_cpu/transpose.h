@@ -55,7 +55,7 @@
 /* Write the first `count` elements two apart, and nothing between them. */
 INLINE void NAME(store_apart)(REAL *to, VECTOR vector, int64_t count)
 {
-    const uint64_t mask = 0x55555555 & (((uint64_t)1 << 2 * count) / 2 - 1);
+    const uint64_t mask = 0x55555555 & (((uint64_t)1 << 2 * count) - 1);
     INTRINSIC(mask_storeu)(to, mask & ((1u << LANES) - 1), NAME(twice_low)(vector));
     if (2 * count > LANES)
         INTRINSIC(mask_storeu)(to + LANES, mask >> LANES, NAME(twice_high)(vector));
