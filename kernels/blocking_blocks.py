@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .blocking import (
-    DIRECT_CHANNELS,
-    DIRECT_COLUMNS,
-    MIN_TASKS,
-    TILE_BYTES,
-    reduction_length,
-    split_evenly,
-)
+from .blocking import DIRECT_COLUMNS, TILE_BYTES, split_evenly
+from .blocking_rows import channels_of, rows_of, weight_elements_of
 from .problem import ConvProblem
 from .shapes import ceil_div, effective_kernel, round_up
 
@@ -64,26 +58,15 @@ def blocks_cut(problem: ConvProblem, itemsize: int) -> BlocksCut:
     row_elements = problem.t * problem.c * phases * pitch
     span = effective_kernel(problem.r, problem.dilation_h)
     cached = (HALO_BYTES // (row_elements * itemsize) - span) // problem.stride_h + 1
-    strips = problem.n * problem.g * problem.o * column_blocks
-    if problem.c == problem.k == 1:
-        # Where channels lie next to each other, one task of two vectors does all their groups.
-        strips = ceil_div(strips, 2 * lanes)
-    finest = max(ceil_div(problem.p * strips, MIN_TASKS), ROWS)
-    rows = split_evenly(problem.p, max(min(cached, finest), 1))
-    if ROWS <= rows < problem.p:
-        rows -= rows % ROWS
+    rows = rows_of(problem, lanes, column_blocks, cached, ROWS)
     row_blocks = ceil_div(problem.p, rows)
-    sets = ceil_div(problem.k, DIRECT_CHANNELS)
     strips = problem.n * problem.g * problem.o * column_blocks
-    wanted = ceil_div(MIN_TASKS, max(strips * row_blocks, 1))
-    channels = ceil_div(sets, min(wanted, sets)) * DIRECT_CHANNELS
+    channels = channels_of(problem, strips * row_blocks)
     k_blocks = ceil_div(problem.k, channels)
     halo_rows = (rows - 1) * problem.stride_h + span
     edge_elements = round_up(problem.s * problem.c * EDGE_BYTES // itemsize, lanes)
     step_elements = edge_elements + round_up(problem.s * problem.c * STEP_BYTES // itemsize, lanes)
-    # Of up to DIRECT_CHANNELS out-channels, or of two vectors of them.
-    side_by_side = 2 * lanes if problem.c == problem.k == 1 else min(problem.k, DIRECT_CHANNELS)
-    weight_elements = round_up(reduction_length(problem) * side_by_side, lanes)
+    weight_elements = weight_elements_of(problem, lanes)
     return BlocksCut(
         channels=channels,
         k_blocks=k_blocks,

@@ -89,20 +89,15 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     if takes_3x3(problem):
         # In place, where the cache holds what blocks of rows have in common.
         cached = max(cached, ROWS)
-    rows = _rows(problem, lanes, column_blocks, cached)
+    rows = rows_of(problem, lanes, column_blocks, cached, ROWS)
     row_blocks = ceil_div(problem.p, rows)
-    sets = ceil_div(problem.k, DIRECT_CHANNELS)
     strips = problem.n * problem.g * problem.o * column_blocks
-    wanted = ceil_div(MIN_TASKS, max(strips * row_blocks, 1))
-    channels = ceil_div(sets, min(wanted, sets)) * DIRECT_CHANNELS
+    channels = channels_of(problem, strips * row_blocks)
     k_blocks = ceil_div(problem.k, channels)
     plane = round_up((rows + (span_h - 1) // problem.stride_h) * pitch + rest, lanes)
-    length = reduction_length(problem)
-    steps = length + problem.s * problem.c
+    steps = reduction_length(problem) + problem.s * problem.c
     step_elements = round_up(steps * STEP_BYTES // itemsize, lanes)
-    # Of up to DIRECT_CHANNELS out-channels, or of two vectors of them.
-    side_by_side = 2 * lanes if problem.c == problem.k == 1 else min(problem.k, DIRECT_CHANNELS)
-    weight_elements = round_up(length * side_by_side, lanes)
+    weight_elements = weight_elements_of(problem, lanes)
     zero_elements = problem.stride_w * round_up(columns, lanes) + 2 * lanes
     return RowsCut(
         channels=channels,
@@ -135,14 +130,29 @@ def _widest(problem: ConvProblem, itemsize: int) -> int:
     return max(min(fitting, MOST_COLUMNS), DIRECT_COLUMNS)
 
 
-def _rows(problem: ConvProblem, lanes: int, column_blocks: int, cached: int) -> int:
-    """Output rows of a task: ``cached`` at most, fewer for more tasks."""
+def rows_of(
+    problem: ConvProblem, lanes: int, column_blocks: int, cached: int, multiple: int
+) -> int:
+    """Output rows of a task: ``cached`` at most, fewer for more tasks; ``multiple`` divides many."""
     strips = problem.n * problem.g * problem.o * column_blocks
     if problem.c == problem.k == 1:
         # Where channels lie next to each other, one task of two vectors does all their groups.
         strips = ceil_div(strips, 2 * lanes)
-    finest = max(ceil_div(problem.p * strips, MIN_TASKS), ROWS)
+    finest = max(ceil_div(problem.p * strips, MIN_TASKS), multiple)
     rows = split_evenly(problem.p, max(min(cached, finest), 1))
-    if ROWS <= rows < problem.p:
-        rows -= rows % ROWS
+    if multiple <= rows < problem.p:
+        rows -= rows % multiple
     return rows
+
+
+def channels_of(problem: ConvProblem, places: int) -> int:
+    """Out-channels of a task, where there are as many ``places`` times blocks of them as tasks."""
+    sets = ceil_div(problem.k, DIRECT_CHANNELS)
+    wanted = ceil_div(MIN_TASKS, max(places, 1))
+    return ceil_div(sets, min(wanted, sets)) * DIRECT_CHANNELS
+
+
+def weight_elements_of(problem: ConvProblem, lanes: int) -> int:
+    """Weights of up to DIRECT_CHANNELS out-channels, or of two vectors of them."""
+    side_by_side = 2 * lanes if problem.c == problem.k == 1 else min(problem.k, DIRECT_CHANNELS)
+    return round_up(reduction_length(problem) * side_by_side, lanes)

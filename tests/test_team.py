@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 
 def layer(seed: int) -> tuple[Array, Array]:
-    """A layer with enough work for several threads, some 50 us of it."""
+    """A layer with enough work for several threads."""
     random = np.random.default_rng(seed)
     x, w = random.standard_normal((1, 16, 24, 24)), random.standard_normal((32, 16, 3, 3))
     return x.astype("float32"), w.astype("float32")
