@@ -133,7 +133,7 @@ def _widest(problem: ConvProblem, itemsize: int) -> int:
 def rows_of(
     problem: ConvProblem, lanes: int, column_blocks: int, cached: int, multiple: int
 ) -> int:
-    """Output rows of a task: ``cached`` at most, fewer for more tasks; ``multiple`` divides many."""
+    """Output rows of a task: ``cached`` at most, fewer for more tasks; by ``multiple``s."""
     strips = problem.n * problem.g * problem.o * column_blocks
     if problem.c == problem.k == 1:
         # Where channels lie next to each other, one task of two vectors does all their groups.
