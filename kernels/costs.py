@@ -7,6 +7,7 @@ FMA peak of 116 GFLOP/s (float32); a vector step costs the same in float64 and d
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .blocking import (
@@ -69,6 +70,8 @@ REFERENCE_STEP = 1.0
 #: A row of the direct dgrad of pairs of columns: its start, a multiply-add of a vector.
 PAIR_START = 15.0
 PAIR_STEP = 0.18
+#: An element of an input or a result converted by NumPy, array by array.
+CONVERT = 0.5
 #: BLAS: a float32 multiply-add, a column element written and read, an image.
 BLAS_STEP = 0.025
 BLAS_COLUMN = 2.0
@@ -175,6 +178,12 @@ def rows(geometry: Any, problem: ConvProblem) -> float:
     cost = places * (length * step + problem.k * ROWS_STORE) + cut.tasks * ROWS_TASK
     cost += cut.tasks * min(cut.channels, problem.k) * length * ROWS_GATHER
     return cost + copied * (ROWS_COPY / lanes if contiguous else GATHER)
+
+
+def converting(geometry: Any) -> float:
+    """Whole arrays converted in front of a row, and the result behind it."""
+    operands = geometry.operands("fprop")
+    return sum(math.prod(operand.shape) for operand in operands) * CONVERT
 
 
 def _products(problem: ConvProblem) -> int:

@@ -16,7 +16,8 @@ from the queue that they share (``parallel.queue_of``):
 ``tiles(x, weight, bias, out, problem, taps, cut, local, activation, queue)``. Bodies of Cython are
 C functions, given as dtype -> address; ``cython_cpu._team`` runs them without Python in between.
 
-A row that packs weights takes them finished as well: a 1-d array of panels.
+A row that packs weights takes them finished as well: a 1-d array of panels. Arrays have one dtype,
+unless it is one that the row reads as it is stored (``storage``).
 
 Rows of dgrad and wgrad take the same arguments: ``dgrad(grad_output, weight, bias, out, ...)``
 fills (N, C, D, H, W), ``wgrad(x, grad_output, bias, out, ...)`` fills (K, C/G, T, R, S) and looks
@@ -37,6 +38,7 @@ from .blocking_gradients import in_pairs
 from .finite import all_finite
 from .problem import ConvProblem, all_windows_read, taps_of
 from .shapes import round_up
+from .storage import computing_dtype, in_elements
 
 Array = np.ndarray[Any, Any]
 Fprop = Callable[..., None]
@@ -117,14 +119,15 @@ def fprop(
         activation: int,
         threads: int,
     ) -> None:
-        cut = remembered_cut(problem, x.itemsize)
+        dtype, elements = computing_dtype(x.dtype), in_elements(problem, x.dtype)
+        cut = remembered_cut(elements, dtype.itemsize)
         if not cut.tasks:
             return
         if weight.ndim == 1:
-            cut = of_panels(cut, problem)
+            cut = of_panels(cut, elements)
         threads = min(threads, cut.tasks)
         shared = cut.shared_elements if weight.ndim > 1 else 0
-        packed, local = _regions(scratch, shared, cut.local_elements, x.dtype, threads)
+        packed, local = _regions(scratch, shared, cut.local_elements, dtype, threads)
         run(x, weight, bias, out, problem, cut, packed, local, activation, threads)
 
     if isinstance(tiles, dict):

@@ -10,6 +10,7 @@ import numpy as np
 from .drivers import ALIGNMENT, has_element_strides
 from .problem import ACTIVATION_CODES
 from .registry import ENGINES, KERNELS, Kernel, engine_missing, load_row
+from .storage import computing_dtype, result_dtype
 
 Array = np.ndarray[Any, Any]
 
@@ -36,6 +37,12 @@ class LoadedKernel:
             raise ValueError(f"threads must be a positive integer, got {threads!r}")
         return self.row.scratch_bytes(geometry, threads) + ALIGNMENT
 
+    def _dtype_of(self, name: str, geometry: Any) -> Any:
+        reads = self.row.reads(geometry)
+        if name == "bias":
+            return computing_dtype(reads)
+        return result_dtype(reads) if name == "out" else reads
+
     def _check(self, geometry: Any, **arrays: tuple[Array, tuple[int, ...]]) -> None:
         if getattr(geometry, "kind", None) != KINDS[self.row.family]:
             raise TypeError(f"{self.row.family} {self.row.name} takes no {type(geometry).__name__}")
@@ -49,9 +56,10 @@ class LoadedKernel:
                 raise ValueError("out must be writeable, got a read-only array")
             if not has_element_strides(array):
                 raise ValueError(f"{name} must be aligned, its strides whole elements")
-            if array.shape != shape or array.dtype != geometry.dtype:
+            dtype = self._dtype_of(name, geometry)
+            if array.shape != shape or array.dtype != dtype:
                 raise ValueError(
-                    f"{name} must be the geometry's: {geometry.dtype} of shape {shape}, "
+                    f"{name} must be the geometry's: {dtype} of shape {shape}, "
                     f"got {array.dtype} of shape {array.shape}"
                 )
 
@@ -88,8 +96,9 @@ class ConvKernel(LoadedKernel):
             raise ValueError(f"activation must be one of {names}, got {activation!r}")
         if family == "wgrad" and (bias is not None or activation is not None):
             raise ValueError(f"wgrad takes no bias and no activation, got {activation!r}")
-        added = np.empty(0, geometry.dtype) if bias is None else np.ascontiguousarray(bias)
+        added = np.empty(0, self._dtype_of("bias", geometry))
         if bias is not None:
+            added = np.ascontiguousarray(bias)
             channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
             self._check(geometry, bias=(added, (channels,)))
         needed = self.scratch_bytes(geometry, threads)

@@ -11,13 +11,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from . import adjoints, blocking, blocking_blocks, blocking_gradients, blocking_rows, costs
 from .drivers import cut_scratch_bytes
+from .storage import computing_dtype, in_elements
 
 F32_F64 = ("float32", "float64")
+HALVES = ("float16", "bfloat16")
+BYTES = ("int8", "uint8")
 WITH_INT64 = (*F32_F64, "int64")
 
 
@@ -75,7 +79,8 @@ class Kernel(NamedTuple):
     """One row. ``load`` is ``module:attribute`` below ``cnnfast.kernels``.
 
     Rows with a higher ``fallback`` serve only where no other does: first BLAS, whose bits change
-    with the number of threads (``same_bits``), last the reference.
+    with the number of threads (``same_bits``), last the reference. ``stored`` are dtypes that the
+    row converts by itself (``storage``); for other rows whole arrays are, to the geometry's dtype.
     """
 
     family: str
@@ -85,6 +90,7 @@ class Kernel(NamedTuple):
     dtypes: tuple[str, ...] = F32_F64
     same_bits: bool = True
     fallback: int = 0
+    stored: tuple[str, ...] = ()
 
     @property
     def algorithm(self) -> str:
@@ -100,18 +106,40 @@ class Kernel(NamedTuple):
         """Why this row can't take the geometry, or None if it can."""
         if not geometry.dtype.isnative:
             return f"takes the machine's byte order, not {geometry.dtype}"
-        if geometry.dtype.name not in self.dtypes:
+        if geometry.dtype.name not in self.dtypes and self.reads(geometry) == geometry.dtype:
             return f"takes {', '.join(self.dtypes)}, not {geometry.dtype.name}"
         return None
 
+    def reads(self, geometry: Any) -> Any:
+        """The dtype of the arrays that the row is handed."""
+        stored = geometry.stored
+        return stored if stored is not None and stored.name in self.stored else geometry.dtype
+
+    def _in_elements(self, geometry: Any) -> tuple[Any, Any]:
+        """Geometry and problem as the row computes them."""
+        reads = self.reads(geometry)
+        if reads == geometry.dtype:
+            return geometry, geometry.problem
+        return (
+            replace(geometry, dtype=computing_dtype(reads)),
+            in_elements(geometry.problem, reads),
+        )
+
     def cost(self, geometry: Any) -> float:
         """Estimated nanoseconds on one core; for ranking rows."""
-        parts = self.method.parts(geometry.problem, geometry.dtype.itemsize)
-        return sum(self.method.cost(geometry, part) + costs.PART_START for part in parts)
+        converting = 0.0
+        if geometry.stored is not None and self.reads(geometry) != geometry.stored:
+            converting = costs.converting(geometry)
+        geometry, problem = self._in_elements(geometry)
+        parts = self.method.parts(problem, geometry.dtype.itemsize)
+        return converting + sum(
+            self.method.cost(geometry, part) + costs.PART_START for part in parts
+        )
 
     def blocks(self, geometry: Any) -> dict[str, int]:
         """The block sizes by name, of the first part; empty for a row that isn't cut."""
-        parts = self.method.parts(geometry.problem, geometry.dtype.itemsize)
+        geometry, problem = self._in_elements(geometry)
+        parts = self.method.parts(problem, geometry.dtype.itemsize)
         if self.method.cut is None or not parts:
             return {}
         blocks = dict(self.method.cut(parts[0], geometry.dtype.itemsize)._asdict())
@@ -125,7 +153,8 @@ class Kernel(NamedTuple):
         """Bytes of scratch that a call on ``threads`` threads is handed."""
         if self.method.cut is None:
             return 0
-        problem, itemsize = geometry.problem, geometry.dtype.itemsize
+        geometry, problem = self._in_elements(geometry)
+        itemsize = geometry.dtype.itemsize
         parts = {*self.method.parts(problem, itemsize), *self.method.instead(problem, itemsize)}
         cuts = [self.method.cut(part, itemsize) for part in parts]
         if self.packs_once(geometry):
@@ -175,7 +204,9 @@ POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
 #: Where two rows cost the same the earlier one runs.
 KERNELS: tuple[Kernel, ...] = (
-    Kernel("fprop", TILED_OWN, "cython_cpu", "cython_cpu._tiled:fprop"),
+    Kernel(
+        "fprop", TILED_OWN, "cython_cpu", "cython_cpu._tiled:fprop", stored=(*HALVES, *BYTES)
+    ),
     Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
     Kernel("fprop", ROWS, "cython_cpu", "cython_cpu._direct:fprop"),
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cnnfast.kernels.problem import ConvProblem
+from cnnfast.kernels.storage import result_dtype
 
 from .arguments import axis_letters, integer
 from .axes import Axes
@@ -19,6 +20,8 @@ from .operand import CANONICAL_DATA, Array, Operand, Shape, data_operand, shape_
 @dataclass(frozen=True)
 class ConvGeometry(Geometry):
     """A convolution in canonical form; its weight may be ``prepared``: there as panels, too.
+    ``stored`` is what the arrays hold, where a row may convert that by itself; for others they are
+    converted to ``dtype``.
 
     >>> geometry = ConvGeometry.of((1, 64, 56, 56), (128, 64, 3, 3), stride=2, padding=1)
     >>> geometry.out_shape, geometry.flops
@@ -30,6 +33,7 @@ class ConvGeometry(Geometry):
     weight: Operand
     groups: int
     prepared: bool = False
+    stored: np.dtype[Any] | None = None
 
     @classmethod
     def of(
@@ -169,8 +173,10 @@ class ConvGeometry(Geometry):
     @property
     def bytes_moved(self) -> int:
         """Least bytes to and from memory: input, weight and output once each."""
-        shapes_moved = (self.input.shape, self.weight.shape, self.out_shape)
-        return sum(map(math.prod, shapes_moved)) * self.dtype.itemsize
+        read = self.dtype if self.stored is None else self.stored
+        elements = math.prod(self.input.shape) + math.prod(self.weight.shape)
+        written = math.prod(self.out_shape) * result_dtype(read).itemsize
+        return elements * read.itemsize + written
 
     @remembered
     def problem(self) -> ConvProblem:

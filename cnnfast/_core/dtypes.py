@@ -1,8 +1,10 @@
 """Which dtypes are taken, what kernels compute in, and what comes back.
 
 float16 and bfloat16 are storage: computed in float32, rounded once. Integers of up to 16 bits are
-computed in float32 or float64 as long as every partial sum is exact there (the fast kernels take
-nothing else), else in int64, which wraps around like NumPy's.
+computed in float32 or float64 as long as every partial sum is exact there (most fast kernels take
+nothing else), else in int64, which wraps around like NumPy's. Rows that read float16, bfloat16, int8
+or uint8 as they are stored convert them by themselves, integers of 8 bits to pairs of int16, whose
+products a processor adds up in int32.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from cnnfast.kernels.storage import stored_as
 
 from .arguments import shown
 from .arrays import Array, Dtype
@@ -58,6 +62,15 @@ class Arithmetic(NamedTuple):
     result: Dtype
     kind: str
 
+    def stored(self, products: int) -> Dtype | None:
+        """What rows may read as it is, if it is stored alone, with the same result: where a sum of
+        that many products and a bias fits in what such a row computes in.
+
+        >>> promote("conv2d", [np.ones(3, np.int8)]).stored(27)
+        dtype('int8')
+        """
+        return _stored(self, products)
+
     def computing(self, products: int) -> Dtype:
         """What a kernel computes sums of that many products in; for complex the real parts' dtype.
 
@@ -65,6 +78,17 @@ class Arithmetic(NamedTuple):
         'float32'
         """
         return _computing(self, products)
+
+
+@lru_cache(maxsize=1024)
+def _stored(arithmetic: Arithmetic, products: int) -> Dtype | None:
+    common, result, kind = arithmetic
+    stored = stored_as(common)
+    if stored is None or stored.result != result.name:
+        return None
+    if kind == "integer" and (products + 1) * _INTEGERS[common.name][1] ** 2 >= 2**31:
+        return None
+    return common
 
 
 @lru_cache(maxsize=1024)

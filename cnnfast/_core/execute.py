@@ -85,7 +85,9 @@ def prepare_conv(
     check_bias(geometry.name, bias, channels)
     computing = arithmetic.computing(products_of(family, geometry))
     code, following = split_activation(geometry.name, activation, arithmetic.kind, computing)
-    geometry = replace(geometry, dtype=computing)
+    # What follows the kernel changes sums that aren't rounded yet.
+    stored = arithmetic.stored(products_of(family, geometry)) if following is None else None
+    geometry = replace(geometry, dtype=computing, stored=stored if family == "fprop" else None)
     if out is not None:
         inputs = [array for array in (first, second, bias) if array is not None]
         check_out(geometry.name, out, shape, arithmetic.result, inputs)
@@ -98,6 +100,8 @@ def prepare_conv(
     chosen = _planned(family, lowered, backend)
     if recording():
         return _not_run(shape, arithmetic.result)
+    if chosen.row.reads(lowered) != computing:
+        filled = arithmetic.result
     views = [operand.view for operand in operands]
     if shaped is not None:
         pairs = zip(views, shaped[1], strict=True)

@@ -66,6 +66,12 @@ class Geometry(ABC):
         return self.axes.dilation
 
     @property
+    def stored(self) -> np.dtype[Any] | None:
+        """What the arrays hold, where a row may convert that by itself; else they are converted to
+        ``dtype``."""
+        return None
+
+    @property
     def padding(self) -> Pairs:
         """Zeros before and after."""
         return self.axes.padding

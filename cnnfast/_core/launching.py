@@ -13,6 +13,7 @@ from cnnfast.kernels.drivers import compiled_of, reads_padding
 from cnnfast.kernels.packing import panel_elements
 from cnnfast.kernels.problem import ConvProblem, taps_of
 from cnnfast.kernels.registry import engine_missing
+from cnnfast.kernels.storage import in_elements
 from cnnfast.kernels.temporaries import exchange_channels
 
 from .arrays import Array, is_ready
@@ -30,8 +31,10 @@ def launched_conv(
     if compiled is None or not delivery.plain:
         return call
     result = np.empty(delivery.shape, delivery.result) if out is None else out
-    given = [array for array in (first, second, bias, result) if array is not None]
-    if not result.size or not all(_as_it_is(array, geometry.dtype) for array in given):
+    given = [(first, call.reads), (second, call.reads), (result, delivery.result)]
+    if bias is not None:
+        given.append((bias, call.computing))
+    if not result.size or not all(_as_it_is(array, dtype) for array, dtype in given):
         return call
     if bias is not None and not bias.flags.c_contiguous:
         return call
@@ -103,25 +106,27 @@ def _launcher(
     first, second, bias, result, has_out = arrays
     geometry, compiled = call.geometry, compiled_of(call.running.function)
     weight_of: Callable[[Any], Array] | None = attrgetter("array") if geometry.prepared else None
-    cut = compiled.cut_of(problem, geometry.dtype.itemsize)
+    reads, itemsize = call.reads, call.computing.itemsize
+    elements = in_elements(problem, reads)
+    cut = compiled.cut_of(elements, itemsize)
     packing = None
     if compiled.packing is not None and cut.weight_panels:
-        packing = compiled.packing[geometry.dtype.name]
+        packing = compiled.packing[reads.name]
     if call.running.plan.row.packs_once(geometry):
-        elements = panel_elements(views[1].shape, geometry.groups, geometry.dtype.itemsize)
-        second = np.empty(elements, geometry.dtype)
+        shape = views[1].shape[0], elements.c, *elements.kernel
+        second = np.empty(panel_elements(shape, geometry.groups, itemsize), call.computing)
         views = views[0], second, views[2]
-        cut, packing = of_panels(cut, problem), None
+        cut, packing = of_panels(cut, elements), None
 
         def weight_of(packed: Any) -> Array:
-            panels: Array = packed.panels(geometry)
+            panels: Array = packed.panels(geometry, reads)
             return panels
 
     looks = compiled.skips_padding and geometry.dtype.kind == "f" and reads_padding(problem)
     launcher: Callable[..., Array] = ConvLauncher(
         otherwise, (first, second, bias, result, has_out), views, problem, cut, taps_of(problem),
-        compiled.tasks[geometry.dtype.name], packing, geometry.flops, call.running.plan.alone,
-        scratch, looks, weight_of,
+        compiled.tasks[reads.name], packing, geometry.flops, call.running.plan.alone,
+        scratch, looks, weight_of, itemsize,
     )  # fmt: skip
     return launcher
 

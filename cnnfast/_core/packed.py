@@ -8,6 +8,7 @@ from typing import Any
 from cnnfast.kernels import shapes
 from cnnfast.kernels.packing import pack_weight as fill_panels
 from cnnfast.kernels.packing import panel_elements
+from cnnfast.kernels.storage import elements_of
 
 from .arguments import axis_letters, integer, per_axis, sequence, shown
 from .arrays import Array, Dtype, as_array
@@ -55,14 +56,14 @@ class PackedWeight:
     def __repr__(self) -> str:
         return f"PackedWeight(shape={self.shape}, dtype={self.dtype}, {self.nbytes} bytes)"
 
-    def panels(self, geometry: ConvGeometry) -> Array:
-        """The weight as panels (``cnnfast.kernels.packing``) for this geometry's layout, groups and
-        dtype, made when first asked for."""
-        key = geometry.weight.layout, geometry.groups, geometry.dtype
+    def panels(self, geometry: ConvGeometry, reads: Dtype) -> Array:
+        """The weight as panels (``cnnfast.kernels.packing``) for this geometry's layout and groups
+        and a row that reads this dtype, made when first asked for."""
+        key = geometry.weight.layout, geometry.groups, reads
         found = self._panels.get(key)
         if found is None:
-            weight = converted(self.array, geometry.dtype).reshape(geometry.weight.shape)
-            weight = geometry.weight.canonical(weight)
+            weight = converted(self.array, reads).reshape(geometry.weight.shape)
+            weight = elements_of(geometry.weight.canonical(weight))
             elements = panel_elements(weight.shape, geometry.groups, weight.itemsize)
             found = aligned(elements * weight.itemsize).view(weight.dtype)
             fill_panels(weight, geometry.groups, found)
@@ -138,10 +139,12 @@ def pack_weight(
         geometry = ConvGeometry.of(shape, array, stride, padding, dilation, groups, **keywords)
     packed = PackedWeight(array)
     if input_shape is not None and arithmetic.kind != "complex":
-        computing = arithmetic.computing(products_of("fprop", geometry))
-        geometry = replace(geometry, dtype=computing, prepared=True)
-        if plan("fprop", geometry, backend).row.packs_once(geometry):
-            packed.panels(geometry)
+        products = products_of("fprop", geometry)
+        computing, stored = arithmetic.computing(products), arithmetic.stored(products)
+        geometry = replace(geometry, dtype=computing, stored=stored, prepared=True)
+        row = plan("fprop", geometry, backend).row
+        if row.packs_once(geometry):
+            packed.panels(geometry, row.reads(geometry))
     return packed
 
 

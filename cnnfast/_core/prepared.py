@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnfast.kernels.drivers import has_element_strides
+from cnnfast.kernels.storage import computing_dtype
 
 from . import complexes, config
 from .arrays import Array, Dtype, check_apart, kernel_ready
@@ -127,7 +128,10 @@ class PreparedConv:
         self.family, self.geometry, self.views, self.delivery = family, geometry, views, delivery
         self.running = Running(plan, geometry)
         self.problem = geometry.problem
-        self.no_bias = np.empty(0, geometry.dtype)
+        #: What the row reads, and computes in.
+        self.reads = plan.row.reads(geometry)
+        self.computing = computing_dtype(self.reads)
+        self.no_bias = np.empty(0, self.computing)
         self.code, self.following = code, following
 
     def __call__(
@@ -146,9 +150,8 @@ class PreparedConv:
 
     def fill(self, first: Array, second: Array, bias: Array | None, target: Array) -> None:
         """Compute ``target`` from arrays of any dtype."""
-        dtype = self.geometry.dtype
         one, two, three = self.views
-        read = one.of(kernel_ready(first, dtype)), two.of(kernel_ready(second, dtype))
+        read = one.of(kernel_ready(first, self.reads)), two.of(kernel_ready(second, self.reads))
         self.run(*read, bias, three.of(target))
 
     def run(self, first: Array, second: Array, bias: Array | None, out: Array) -> None:
@@ -172,8 +175,8 @@ class PreparedPacked(PreparedConv):
         if not self.running.plan.row.packs_once(geometry):
             super().fill(first, second.array, bias, target)
             return
-        read = one.of(kernel_ready(first, geometry.dtype))
-        self.run(read, second.panels(geometry), bias, three.of(target))
+        read = one.of(kernel_ready(first, self.reads))
+        self.run(read, second.panels(geometry, self.reads), bias, three.of(target))
 
 
 class PreparedComplex(PreparedConv):

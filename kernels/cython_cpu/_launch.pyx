@@ -88,12 +88,12 @@ cdef class ConvLauncher(Launcher):
 
     def __init__(
         self, otherwise, arrays, views, problem, cut, taps, tasks, packing, flops, alone,
-        scratch, looks_at_weights, weight_of,
+        scratch, looks_at_weights, weight_of, itemsize,
     ):
         """``arrays``: first, second, bias or None, the result, and whether that is given;
         ``views``: first, second and result with five axes (a second of panels has one);
         ``tasks`` and ``packing``: functions of the row; ``weight_of``: what makes the array of what
-        is given as second, or None."""
+        is given as second, or None; ``itemsize``: of what the row computes in."""
         cdef const int64_t[:, ::1] table = taps
         first, second, bias, result, has_out = arrays
         Launcher.__init__(self, otherwise, has_out, cut.tasks, flops, alone)
@@ -104,7 +104,7 @@ cdef class ConvLauncher(Launcher):
         if packing is not None:
             self.packing = <RunPanels>PyCapsule_GetPointer(packing, NULL)
             self.panels, self.width = cut.weight_panels, cut.width
-        self.has_bias, self.itemsize = bias is not None, first.itemsize
+        self.has_bias, self.itemsize = bias is not None, itemsize
         self.shared_bytes = aligned(cut.shared_elements * self.itemsize)
         self.local_bytes = aligned(cut.local_elements * self.itemsize)
         if len(cut) > CUT_FIELDS:

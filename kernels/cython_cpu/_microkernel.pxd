@@ -1,4 +1,8 @@
-"""The micro-kernel as Cython code calls it: macros that take float and double pointers alike."""
+"""The micro-kernel as Cython code calls it: macros that take pointers of any dtype.
+
+What is read from an input may be of a dtype that is stored alone (``_stored``), everything else is
+of the dtype that it is computed in.
+"""
 
 from libc.stdint cimport int64_t
 
@@ -11,6 +15,7 @@ cdef enum:
 cdef extern from *:
     """
     #define WITH_AVX512
+    #define WITH_STORED
     #define LOOPS "microkernel.h"
     #include "instruction_sets.h"
     """
@@ -24,10 +29,11 @@ cdef extern from *:
     int64_t largest_tile(
         void* tile, const void* a, const int64_t* pixel, int64_t depth, const void* w
     ) noexcept nogil
+    #: Of the dtype of ``x``, an input that isn't read.
     void multiply_pixels(
-        void* tile, const void* a, const int64_t* source, const int64_t* to, int64_t pixels,
-        const Runs* runs, const void* packed, int64_t panel, int64_t channels, const void* bias,
-        int64_t activation, void* out, int64_t stride_k
+        const void* x, void* tile, const void* a, const int64_t* source, const int64_t* to,
+        int64_t pixels, const Runs* runs, const void* packed, int64_t panel, int64_t channels,
+        const void* bias, int64_t activation, void* out, int64_t stride_k
     ) noexcept nogil
     void copy_transposed(
         void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,
@@ -35,7 +41,11 @@ cdef extern from *:
     ) noexcept nogil
     void pack_taps(
         void* to, const void* source, int64_t stride_k, int64_t rows, int64_t channels,
-        int64_t taps
+        int64_t taps, int64_t all
+    ) noexcept nogil
+    void pack_columns(
+        void* to, const void* source, int64_t stride_k, int64_t stride_c, int64_t rows,
+        int64_t channels
     ) noexcept nogil
     void pack_rows(
         void* to, const void* source, int64_t stride_c, int64_t rows, int64_t channels

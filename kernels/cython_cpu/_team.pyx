@@ -117,7 +117,8 @@ def run_conv(
     cnp.ndarray local, int64_t activation, int64_t threads,
 ):
     """Run a row of any convolution family: two inputs, the result, scratch that the threads share
-    and a row of each one's own. ``tasks``, ``packing`` and ``finish``: dtype -> C function."""
+    and a row of each one's own. ``tasks``, ``packing`` and ``finish``: the first's dtype -> C
+    function."""
     cdef ConvCall call
     cdef ConvRun run
     cdef int64_t fields[CUT_FIELDS]
@@ -133,9 +134,9 @@ def run_conv(
     call.weight = read_array(second, &call.weight_strides)
     call.out = read_array(out, &call.out_strides)
     call.bias = cnp.PyArray_DATA(bias) if cnp.PyArray_SIZE(bias) else NULL
-    run.call, run.run = &call, <RunConv>function_of(tasks, out.dtype)
-    run.packing = <RunPanels>function_of(packing, out.dtype)
-    run.finish = <RunPanels>function_of(finish, out.dtype)
+    run.call, run.run = &call, <RunConv>function_of(tasks, first.dtype)
+    run.packing = <RunPanels>function_of(packing, first.dtype)
+    run.finish = <RunPanels>function_of(finish, first.dtype)
     run.shared, run.local = <char*>cnp.PyArray_DATA(shared), <char*>cnp.PyArray_DATA(local)
     run.width = cut.width if run.packing else 0
     run.local_bytes = cnp.PyArray_DIM(local, 1) * cnp.PyArray_ITEMSIZE(local)

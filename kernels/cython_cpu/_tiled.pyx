@@ -10,6 +10,9 @@ local   [t][halo_rows][halo_columns][halo_channels]  the padded input under the 
         then [2][t][r][s][c][width]        two panels where a task packs its own (``tiled_cut_own``),
                                            from the weight in place of ``packed``
                                                                                 SCRATCH
+Arrays of dtypes that are stored alone are converted as they are copied and packed, and sums rounded
+as they are written (``storage.h``): scratch is in the dtype that is computed in, as are bias and
+packed weights, and where that takes pairs of integer channels, c counts the pairs.
 Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, o, block of rows, block of columns,
 block of panels). Assumes a validated ConvGeometry; raises nothing.
 Why: each input element is copied once, not once per tap as in im2col, and channels last makes the
@@ -18,8 +21,7 @@ fill their tiles. An input that is channels last already and needs no padding is
 Source: Georganas et al. 2020 (batch-reduce GEMM); Dukhan 2019 (indirection).
 """
 
-from cython cimport floating
-from libc.stdint cimport int64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t
 from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
@@ -29,6 +31,9 @@ from cnnfast.kernels.cython_cpu._microkernel cimport (
 from cnnfast.kernels.cython_cpu._packing cimport pack_panel
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, InputStrides, OutputStrides, Range, TiledCut, WeightStrides, inside, next_tasks,
+)
+from cnnfast.kernels.cython_cpu._stored cimport (
+    bfloat16, channels_each, computing_size, float16, result_size, stored,
 )
 
 from cnnfast.kernels import adjoints, drivers
@@ -93,47 +98,50 @@ cdef bint needs_no_copy(
 
 
 cdef void copy_row(
-    const floating* x, int64_t stride_c, int64_t stride_w, int64_t first, int64_t step,
-    int64_t size, floating* halo, int64_t columns, int64_t channels, int64_t pixel,
+    const stored* x, int64_t stride_c, int64_t stride_w, int64_t first, int64_t step,
+    int64_t size, char* halo, int64_t columns, int64_t channels, int64_t pixel,
 ) noexcept nogil:
     """Copy ``channels`` of the positions ``first, first + step, ...`` of an input row of ``size``
     to pixels ``pixel`` elements apart; those outside of it are zeros."""
     cdef Range copied = inside(first, step, size, columns)
-    cdef int64_t column
+    cdef int64_t element = computing_size(x), each = channels_each(x), column
+    cdef int64_t pixel_bytes = pixel * element
+    cdef int64_t used = (channels + each - 1) // each * element
     for column in range(copied.begin):
-        memset(halo + column * pixel, 0, channels * sizeof(floating))
+        memset(halo + column * pixel_bytes, 0, used)
     copy_transposed(
-        halo + copied.begin * pixel, pixel, x + (first + copied.begin * step) * stride_w,
+        halo + copied.begin * pixel_bytes, pixel, x + (first + copied.begin * step) * stride_w,
         stride_w * step, stride_c, copied.end - copied.begin, channels,
     )
     for column in range(copied.end, columns):
-        memset(halo + column * pixel, 0, channels * sizeof(floating))
+        memset(halo + column * pixel_bytes, 0, used)
 
 
 cdef void copy_halo(
-    const floating* x, const InputStrides* strides, const ConvProblem* problem,
-    const Place* place, int64_t block, int64_t pixel, floating* halo,
+    const stored* x, const InputStrides* strides, const ConvProblem* problem,
+    const Place* place, int64_t block, int64_t pixel, char* halo,
 ) noexcept nogil:
     """Copy the padded input under a place, an image and group in ``x``, ``block`` channels at a
     time, whose rows lie side by side in NCHW, and have the next channels fetched meanwhile."""
-    cdef int64_t row_elements = place.halo_columns * pixel
+    cdef int64_t element = computing_size(x), each = channels_each(x)
+    cdef int64_t row_bytes = place.halo_columns * pixel * element
     cdef Range in_h = inside(place.h, place.step_h, problem.h, place.halo_rows)
     cdef int64_t first_h = place.h + in_h.begin * place.step_h
     cdef int64_t span = (in_h.end - in_h.begin) * place.step_h * strides.h
     cdef int64_t first = 0, channels, c, t, row, d, h
-    cdef const floating* under
-    cdef floating* to
+    cdef const stored* under
+    cdef char* to
     if strides.c == 1:
         block = problem.c
     while first < problem.c:
         channels = min(block, problem.c - first)
-        to = halo + first
+        to = halo + first // each * element
         for t in range(problem.t):
             d = place.d + t * problem.dilation_d
             under = x + d * strides.d + first * strides.c
             if strides.w == 1 and 0 < strides.h <= 2 * problem.w and 0 <= d < problem.d:
                 for c in range(channels, min(channels + block, problem.c - first)):
-                    fetch(under + c * strides.c + first_h * strides.h, span * sizeof(floating))
+                    fetch(under + c * strides.c + first_h * strides.h, span * sizeof(stored))
             for row in range(place.halo_rows):
                 h = place.h + row * place.step_h
                 copy_row(
@@ -141,53 +149,57 @@ cdef void copy_halo(
                     problem.w if 0 <= d < problem.d and 0 <= h < problem.h else 0,
                     to, place.halo_columns, channels, pixel,
                 )
-                to += row_elements
+                to += row_bytes
         first += channels
 
 
 cdef void tile(
-    const floating* x, const InputStrides* x_strides, const floating* weight,
-    const WeightStrides* weight_strides, const floating* bias, floating* out,
+    const stored* x, const InputStrides* x_strides, const void* weight,
+    const WeightStrides* weight_strides, const char* bias, char* out,
     const OutputStrides* out_strides, const ConvProblem* problem, const TiledCut* cut,
-    floating* local, int64_t activation, int64_t task, int64_t* copied,
+    char* local, int64_t activation, int64_t task, int64_t* copied,
 ) noexcept nogil:
     """One task; ``weight`` is panels unless the task packs its own, ``bias`` may be NULL.
     ``copied``: the place whose halo is in ``local``."""
+    cdef int64_t element = computing_size(x), each = channels_each(x)
+    cdef int64_t all_c = (problem.c + each - 1) // each
     cdef int64_t k_block = task % cut.k_blocks
     cdef Place place = place_at(problem, cut, task // cut.k_blocks)
     cdef int64_t panels = (problem.k + cut.width - 1) // cut.width
     cdef int64_t panel = k_block * cut.panels
     cdef int64_t first = panel * cut.width, k = place.g * problem.k + first
-    cdef int64_t panel_elements = problem.t * problem.r * problem.s * problem.c * cut.width
+    cdef int64_t panel_elements = problem.t * problem.r * problem.s * all_c * cut.width
     cdef int64_t channels = min(cut.panels * cut.width, problem.k - first)
     cdef int64_t together = cut.panels, done = 0, i
-    cdef floating* own = local + cut.local_elements - 2 * panel_elements
+    cdef char* own = local + (cut.local_elements - 2 * panel_elements) * element
     cdef bint packs = cut.weight_panels == 0
-    cdef const floating* packed = weight + (place.g * panels + panel) * panel_elements
-    cdef floating* sums = local + cut.halo_elements
-    cdef int64_t* from_pixel = <int64_t*> (sums + 2 * MOST_PIXELS * cut.width)
+    cdef const char* packed = (
+        <const char*>weight + (place.g * panels + panel) * panel_elements * element
+    )
+    cdef char* sums = local + cut.halo_elements * element
+    cdef int64_t* from_pixel = <int64_t*> (sums + 2 * MOST_PIXELS * cut.width * element)
     cdef int64_t* to_pixel = from_pixel + place.rows * place.columns
     cdef int64_t row, column, m = 0, stride_row, stride_column
-    cdef const floating* a = local
+    cdef const void* a = local
     cdef Runs runs
     x += place.n * x_strides.n + place.g * problem.c * x_strides.c
 
-    if needs_no_copy(problem, &place, x_strides, sizeof(floating)):
+    if sizeof(stored) == element and needs_no_copy(problem, &place, x_strides, element):
         a = x + place.d * x_strides.d + place.h * x_strides.h + place.w * x_strides.w
         runs.step_t = problem.dilation_d * x_strides.d
         stride_row, stride_column = place.step_h * x_strides.h, place.step_w * x_strides.w
     else:
         if copied[0] != task // cut.k_blocks:
-            copy_halo(x, x_strides, problem, &place, cut.width, cut.halo_channels, local)
+            copy_halo(x, x_strides, problem, &place, each * cut.width, cut.halo_channels, local)
             copied[0] = task // cut.k_blocks
         stride_column = cut.halo_channels
         stride_row = place.halo_columns * stride_column
         runs.step_t = place.halo_rows * stride_row
     runs.step_r, runs.step_s = problem.dilation_h * stride_row, problem.dilation_w * stride_column
-    runs.t, runs.r, runs.s, runs.length, runs.step = problem.t, problem.r, problem.s, problem.c, 1
-    if runs.step_s == problem.c:
+    runs.t, runs.r, runs.s, runs.length, runs.step = problem.t, problem.r, problem.s, all_c, 1
+    if runs.step_s == all_c:
         # The taps of a kernel row are one run.
-        runs.s, runs.length = 1, problem.s * problem.c
+        runs.s, runs.length = 1, problem.s * all_c
 
     for row in range(place.rows):
         for column in range(place.columns):
@@ -196,38 +208,48 @@ cdef void tile(
             )
             to_pixel[m] = row * out_strides.p + column * out_strides.q
             m += 1
-    out += place.n * out_strides.n + k * out_strides.k + place.o * out_strides.o
-    out += place.p * out_strides.p + place.q * out_strides.q
+    out += result_size(x) * (
+        place.n * out_strides.n + k * out_strides.k + place.o * out_strides.o
+        + place.p * out_strides.p + place.q * out_strides.q
+    )
     if packs:
         packed, together = own, 2
     while done < channels:
         if packs:
             for i in range(min(2, panels - panel)):
                 pack_panel(
-                    weight, weight_strides, own + i * panel_elements, problem, cut.width, panel + i
+                    <const stored*>weight, weight_strides, own + i * panel_elements * element,
+                    problem, cut.width, panel + i,
                 )
             panel += 2
         multiply_pixels(
-            sums, a, from_pixel, to_pixel, m, &runs, packed, panel_elements,
-            min(together * cut.width, channels - done), bias + k + done if bias else NULL,
-            activation, out + done * out_strides.k, out_strides.k,
+            x, sums, a, from_pixel, to_pixel, m, &runs, packed, panel_elements,
+            min(together * cut.width, channels - done),
+            bias + (k + done) * element if bias else NULL, activation,
+            out + done * out_strides.k * result_size(x), out_strides.k,
         )
         done += together * cut.width
 
 
-cdef void run_tasks(const ConvCall* call, floating* local, int64_t* queue) noexcept nogil:
-    """Run the tasks of the queue."""
+cdef void run_tasks(const ConvCall* call, stored* local, int64_t* queue) noexcept nogil:
+    """Run the tasks of the queue; ``local`` is scratch, of whatever dtype."""
     cdef int64_t task, begin = 0, end = 0, copied = -1
     while next_tasks(queue, &begin, &end):
         for task in range(begin, end):
             tile(
-                <const floating*>call.x, &call.x_strides, <const floating*>call.weight,
-                &call.weight_strides, <const floating*>call.bias, <floating*>call.out,
-                &call.out_strides, &call.problem, <const TiledCut*>call.cut, local,
-                call.activation, task, &copied,
+                <const stored*>call.x, &call.x_strides, call.weight, &call.weight_strides,
+                <const char*>call.bias, <char*>call.out, &call.out_strides, &call.problem,
+                <const TiledCut*>call.cut, <char*>local, call.activation, task, &copied,
             )
 
 
-_tasks = {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])}
+_tasks = {
+    "float32": address(<void*>run_tasks[float]),
+    "float64": address(<void*>run_tasks[double]),
+    "float16": address(<void*>run_tasks[float16]),
+    "bfloat16": address(<void*>run_tasks[bfloat16]),
+    "int8": address(<void*>run_tasks[int8_t]),
+    "uint8": address(<void*>run_tasks[uint8_t]),
+}
 fprop = drivers.fprop(tiled_cut_own, _tasks, packing)
 dgrad = adjoints.dgrad(fprop, skipping=_loop.dgrad, split=adjoints.in_tiles)

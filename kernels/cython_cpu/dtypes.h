@@ -1,4 +1,5 @@
-/* Included by instruction_sets.h, once per instruction set: the loops for float, double, int64. */
+/* Included by instruction_sets.h, once per instruction set: the loops for float, double, int64, and
+ * for pairs of int16. */
 
 #define DTYPE f32
 #define REAL float
@@ -11,8 +12,10 @@
 #define LEAST -INFINITY
 #define SUFFIX ps
 #define AS_INTRINSIC(vector) (vector)
+#define IS_SINGLE
 #include "vectors.h"
 #include LOOPS
+#undef IS_SINGLE
 #undef DTYPE
 #undef REAL
 #undef VECTOR
@@ -77,4 +80,8 @@
 #undef SUFFIX
 #undef AS_INTRINSIC
 #undef IS_INTEGER
+#endif
+
+#ifdef WITH_STORED
+#include "pairs.h"
 #endif

@@ -1,5 +1,5 @@
-/* Compiles the vector loops in the header LOOPS for float and double, under WITH_INT64 for int64 as
- * well, and for every instruction set, and lets SELECT(function, pointer) name the one for the
+/* Compiles the vector loops in the header LOOPS for float and double, under WITH_INT64 for int64 and
+ * under WITH_STORED for pairs of int16 as well, and for every instruction set, and lets SELECT(function, pointer) name the one for the
  * pointer's dtype and this processor.
  *
  * Loops are written once, in GCC/Clang vector types, in these words:
@@ -9,7 +9,7 @@
  *   MASK, HALF_MASK      as many integers, such as comparisons give
  *   LOOP      begins a function           NAME(f)  its name, with dtype and instruction set added
  *   INLINE    begins a helper of one      SUFFIX   ends the names of the dtype's intrinsics
- *   IS_INTEGER           defined if the dtype is an integer
+ *   IS_INTEGER           defined if the dtype is an integer, IS_SINGLE for float, IS_PAIRS for pairs
  *   HAS_AVX2, HAS_AVX512 1 where those instructions may be used, else 0
  * A vector has 32 bytes. Loops that take vectors of any size say WITH_AVX512 and are compiled for
  * vectors of 64 bytes as well.
@@ -24,6 +24,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "stored.h"
 
 #define LOOP __attribute__((unused)) TARGET static
 #define INLINE __attribute__((always_inline, unused)) TARGET static inline
@@ -49,6 +51,16 @@
 VECTOR_TYPES(16)
 VECTOR_TYPES(32)
 VECTOR_TYPES(64)
+/* As many elements of a stored dtype as a vector of `bytes` has float or int32 ones, or twice. */
+#define STORED_TYPES(bytes)                                                    \
+    typedef uint16_t vector_u16_##bytes __attribute__((vector_size(bytes / 2))); \
+    typedef int16_t vector_i16_##bytes __attribute__((vector_size(bytes)));      \
+    typedef int8_t vector_i8_##bytes __attribute__((vector_size(bytes / 4)));    \
+    typedef uint8_t vector_u8_##bytes __attribute__((vector_size(bytes / 4)));   \
+    typedef int8_t twice_i8_##bytes __attribute__((vector_size(bytes / 2)));     \
+    typedef uint8_t twice_u8_##bytes __attribute__((vector_size(bytes / 2)));
+STORED_TYPES(32)
+STORED_TYPES(64)
 #define OF_BYTES_(type, bytes) type##_##bytes
 #define OF_BYTES(type, bytes) OF_BYTES_(type, bytes)
 #define JOIN_WORDS_(first, second) first##second
@@ -68,9 +80,10 @@ enum { BASELINE, AVX2, AVX512 };
 #undef HAS_AVX2
 
 #if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
 #include <immintrin.h>
 #define SET avx2
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET __attribute__((target("avx2,fma,f16c")))
 #define HAS_AVX2 1
 #define INTRINSIC(name) JOIN_WORDS(_mm256_##name##_, SUFFIX)
 #define INTEGERS __m256i
@@ -87,7 +100,7 @@ enum { BASELINE, AVX2, AVX512 };
 #define VECTOR_BYTES 64
 #define HALF_BYTES 32
 #define SET avx512
-#define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")))
 #define HAS_AVX512 1
 #define INTRINSIC(name) JOIN_WORDS(_mm512_##name##_, SUFFIX)
 #define INTEGERS __m512i
@@ -108,12 +121,19 @@ enum { BASELINE, AVX2, AVX512 };
 /* What the loops above are run with. */
 static int instruction_set;
 
+/* Not all compilers know the name of that instruction set. */
+static int has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+
 /* Runs once, when the extension is loaded. */
 __attribute__((constructor)) static void choose_instruction_set(void)
 {
     const char *wanted = getenv("CNNFAST_INSTRUCTION_SET");
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
         instruction_set = AVX2;
     if (instruction_set == AVX2 && __builtin_cpu_supports("avx512f")
         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")
@@ -141,5 +161,19 @@ static const int instruction_set = BASELINE;
     _Generic(*(pointer), \
         float: SELECT_DTYPE(function, f32), \
         double: SELECT_DTYPE(function, f64) SELECT_INT64(function))
+
+/* The same for a pointer that is read from and may be of a dtype that is stored alone. */
+#ifdef WITH_STORED
+#define SELECT_READ(function, pointer) \
+    _Generic(*(pointer), \
+        float: SELECT_DTYPE(function, f32), \
+        double: SELECT_DTYPE(function, f64), \
+        float16: SELECT_DTYPE(function, f16), \
+        bfloat16: SELECT_DTYPE(function, bf16), \
+        int8_t: SELECT_DTYPE(function, i8), \
+        uint8_t: SELECT_DTYPE(function, u8))
+#else
+#define SELECT_READ SELECT
+#endif
 
 #endif

@@ -32,10 +32,11 @@ static inline void fetch(const void *at, int64_t size)
 
 #define largest_tile(tile, a, pixel, depth, w) \
     SELECT(largest_tile, tile)(tile, a, pixel, depth, w)
-#define multiply_pixels(tile, a, from, to, pixels, runs, packed, apart, channels, bias, \
-                        activation, out, stride_k) \
-    SELECT(multiply_pixels, tile)(tile, a, from, to, pixels, runs, packed, apart, channels, bias, \
-                                  activation, out, stride_k)
+#define multiply_pixels(x, tile, a, from, to, pixels, runs, packed, apart, channels, bias,    \
+                        activation, out, stride_k)                                            \
+    SELECT_READ(multiply_pixels, x)((void *)(tile), (void *)(a), from, to, pixels, runs,      \
+                                    (void *)(packed), apart, channels, (void *)(bias),        \
+                                    activation, (void *)(out), stride_k)
 #endif
 
 #undef PIXELS
@@ -252,45 +253,30 @@ LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t chan
     }
 }
 
-/* Have the cache lines of a tile's outputs brought while it is computed. */
-INLINE void NAME(fetch_outputs)(REAL *out, const int64_t *pixel, int64_t pixels, int64_t channels,
-                                int64_t stride_k)
-{
-    if (stride_k == 1)
-        for (int64_t m = 0; m < pixels; m++)
-            for (int64_t k = 0; k < channels; k += WIDTH)
-                __builtin_prefetch(out + pixel[m] + k, 1);
-    else
-        for (int64_t k = 0; k < channels; k++) {
-            __builtin_prefetch(out + pixel[0] + k * stride_k, 1);
-            __builtin_prefetch(out + pixel[pixels - 1] + k * stride_k, 1);
-        }
-}
+#define STORED DTYPE
+#define OUTPUT REAL
+#define STORE_TILE NAME
+#include "pixels.h"
+#undef STORED
+#undef OUTPUT
+#undef STORE_TILE
 
-/* out[to[m] + k * stride_k] = the products of pixel from[m] in `a` with the weight panels, which
- * are `panel` elements apart, then bias and activation, for m < pixels, k < channels.
- * `tile`: MOST_PIXELS x 2 panels of scratch. */
-LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, const int64_t *to,
-                                int64_t pixels, const Runs *runs, const REAL *packed, int64_t panel,
-                                int64_t channels, const REAL *bias, int64_t activation, REAL *out,
-                                int64_t stride_k)
-{
-    const int64_t tiles = (pixels + PIXELS - 1) / PIXELS;
-    const int64_t blocks = (channels + 2 * LANES - 1) / (2 * LANES);
-    /* Two vectors of weights stay in L1 or L2 while all pixels go by. Where all weights do, and an
-     * output pixel's channels are neighbours in memory, those are written in one go instead. */
-    const int pixels_first = stride_k == 1 && blocks * 2 * LANES / WIDTH * panel <= FEW_WEIGHTS;
-    for (int64_t n = 0; n < tiles * blocks; n++) {
-        const int64_t i = pixels_first ? n / blocks : n % tiles;
-        const int64_t k = 2 * LANES * (pixels_first ? n % blocks : n / tiles);
-        const int64_t first = i * pixels / tiles, count = (i + 1) * pixels / tiles - first;
-        const int64_t left = channels - k, width = left < 2 * LANES ? left : 2 * LANES;
-        const int64_t vectors = left > LANES ? 2 : 1;
-        REAL *at = out + k * stride_k;
-        NAME(fetch_outputs)(at, to + first, count, width, stride_k);
-        NAME(multiply_vectors)(tile, count, vectors, a, from + first, runs,
-                               packed + k / WIDTH * panel, LANES == WIDTH ? panel : LANES, 0);
-        NAME(store_tile)(tile, vectors * LANES, count, width, bias ? bias + k : bias, activation,
-                         at, to + first, stride_k);
-    }
-}
+#ifdef WITH_STORED
+#ifdef IS_SINGLE
+#define STORED f16
+#define STORED_TYPE float16
+#include "storage.h"
+#define STORED bf16
+#define STORED_TYPE bfloat16
+#define IS_BRAIN
+#include "storage.h"
+#undef IS_BRAIN
+#elif defined(IS_PAIRS)
+#define STORED i8
+#define STORED_TYPE int8_t
+#include "storage.h"
+#define STORED u8
+#define STORED_TYPE uint8_t
+#include "storage.h"
+#endif
+#endif

@@ -42,13 +42,15 @@
     memcpy(place, next, sizeof next);
 
 #define copy_transposed(to, to_stride, from, stride_i, stride_j, rows, columns) \
-    SELECT(copy_transposed, to)(to, to_stride, from, stride_i, stride_j, rows, columns)
-#define pack_taps(to, from, stride_k, rows, channels, taps) \
-    SELECT(pack_taps, to)(to, from, stride_k, rows, channels, taps)
+    SELECT_READ(copy_transposed, from)((void *)(to), to_stride, from, stride_i, stride_j, rows, columns)
+#define pack_taps(to, from, stride_k, rows, channels, taps, all) \
+    SELECT_READ(pack_taps, from)((void *)(to), from, stride_k, rows, channels, taps, all)
+#define pack_columns(to, from, stride_k, stride_c, rows, channels) \
+    SELECT_READ(pack_columns, from)((void *)(to), from, stride_k, stride_c, rows, channels)
 #define pack_rows(to, from, stride_c, rows, channels) \
-    SELECT(pack_rows, to)(to, from, stride_c, rows, channels)
+    SELECT_READ(pack_rows, from)((void *)(to), from, stride_c, rows, channels)
 #define pack_spread(to, from, stride_k, stride_c, rows, channels, tap_at, span) \
-    SELECT(pack_spread, to)(to, from, stride_k, stride_c, rows, channels, tap_at, span)
+    SELECT(pack_spread, from)((void *)(to), from, stride_k, stride_c, rows, channels, tap_at, span)
 #endif
 
 #if HAS_AVX512
@@ -56,9 +58,11 @@
 INLINE void NAME(store_apart)(REAL *to, VECTOR vector, int64_t count)
 {
     const uint64_t mask = 0x55555555 & (((uint64_t)1 << 2 * count) - 1);
-    INTRINSIC(mask_storeu)(to, mask & ((1u << LANES) - 1), NAME(twice_low)(vector));
+    INTRINSIC(mask_storeu)
+    (to, mask & ((1u << LANES) - 1), AS_INTRINSIC(NAME(twice_low)(vector)));
     if (2 * count > LANES)
-        INTRINSIC(mask_storeu)(to + LANES, mask >> LANES, NAME(twice_high)(vector));
+        INTRINSIC(mask_storeu)
+        (to + LANES, mask >> LANES, AS_INTRINSIC(NAME(twice_high)(vector)));
 }
 #endif
 
@@ -162,6 +166,14 @@ LOOP void NAME(copy_transposed)(REAL *restrict to, int64_t to_stride, const REAL
                 to[i * to_stride + j] = from[i * stride_i + j * stride_j];
 }
 
+/* to[c][k] = from[k * stride_k + c * stride_c] for k < rows, c < channels; the other k of a panel stay
+ * as they are. */
+LOOP void NAME(pack_columns)(REAL *restrict to, const REAL *restrict from, int64_t stride_k,
+                             int64_t stride_c, int64_t rows, int64_t channels)
+{
+    NAME(copy_transposed)(to, WIDTH, from, stride_c, stride_k, channels, rows);
+}
+
 /* Where the transposed columns of a block go: the next one to `to` + tap * channels + c. */
 typedef struct {
     int64_t c, tap;
@@ -190,10 +202,11 @@ INLINE NAME(Column) NAME(pack_block)(REAL *restrict to, const REAL *restrict fro
     return at;
 }
 
-/* to[tap][c][k] = from[k * stride_k + c * taps + tap] for k < rows, zeros for the others of a panel
- * of WIDTH: weights whose taps and channels lie side by side, as in (K, C, R, S). */
+/* to[tap][c][k] = from[k * stride_k + c * taps + tap] for k < rows, c < channels, zeros for the others
+ * of a panel of WIDTH: weights whose taps and channels lie side by side, as in (K, C, R, S). A tap
+ * has `all` channels. */
 LOOP void NAME(pack_taps)(REAL *restrict to, const REAL *restrict from, int64_t stride_k,
-                          int64_t rows, int64_t channels, int64_t taps)
+                          int64_t rows, int64_t channels, int64_t taps, int64_t all)
 {
     const int64_t length = channels * taps;
     for (int64_t k = 0; k < WIDTH; k += BLOCK) {
@@ -201,11 +214,11 @@ LOOP void NAME(pack_taps)(REAL *restrict to, const REAL *restrict from, int64_t 
         NAME(Column) at = {0, 0};
         for (int64_t j = 0; j < length; j += BLOCK)
             if (height >= BLOCK && length - j >= BLOCK)
-                at = NAME(pack_block)(to + k, from + k * stride_k + j, stride_k, BLOCK, BLOCK,
-                                      channels, taps, at);
+                at = NAME(pack_block)(to + k, from + k * stride_k + j, stride_k, BLOCK, BLOCK, all,
+                                      taps, at);
             else
                 at = NAME(pack_block)(to + k, from + k * stride_k + j, stride_k, height,
-                                      length - j < BLOCK ? length - j : BLOCK, channels, taps, at);
+                                      length - j < BLOCK ? length - j : BLOCK, all, taps, at);
     }
 }
 

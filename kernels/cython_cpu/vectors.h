@@ -18,10 +18,18 @@ INLINE VECTOR NAME(splat)(REAL value)
 }
 
 /* sum + x * y, rounded once wherever the instruction set can. Written as an expression, GCC 13 and
- * later would split it in two on purpose ("avoid FMA chains"). */
+ * later would split it in two on purpose ("avoid FMA chains"). Of pairs both products are added. */
 INLINE VECTOR NAME(multiply_add)(VECTOR x, VECTOR y, VECTOR sum)
 {
-#if HAS_AVX2 && !defined(IS_INTEGER)
+#ifdef IS_PAIRS
+#if HAS_AVX512
+    return sum + (VECTOR)_mm512_madd_epi16((__m512i)x, (__m512i)y);
+#elif HAS_AVX2
+    return sum + (VECTOR)_mm256_madd_epi16((__m256i)x, (__m256i)y);
+#else
+    return sum + (x >> 16) * (y >> 16) + (x << 16 >> 16) * (y << 16 >> 16);
+#endif
+#elif HAS_AVX2 && !defined(IS_INTEGER)
     return INTRINSIC(fmadd)(x, y, sum);
 #else
     return sum + x * y;
