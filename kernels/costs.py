@@ -183,7 +183,8 @@ def rows(geometry: Any, problem: ConvProblem) -> float:
 def converting(geometry: Any) -> float:
     """Whole arrays converted in front of a row, and the result behind it."""
     operands = geometry.operands("fprop")
-    return sum(math.prod(operand.shape) for operand in operands) * CONVERT
+    elements: int = sum(math.prod(operand.shape) for operand in operands)
+    return elements * CONVERT
 
 
 def _products(problem: ConvProblem) -> int:

@@ -204,9 +204,7 @@ POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
 #: Where two rows cost the same the earlier one runs.
 KERNELS: tuple[Kernel, ...] = (
-    Kernel(
-        "fprop", TILED_OWN, "cython_cpu", "cython_cpu._tiled:fprop", stored=(*HALVES, *BYTES)
-    ),
+    Kernel("fprop", TILED_OWN, "cython_cpu", "cython_cpu._tiled:fprop", stored=(*HALVES, *BYTES)),
     Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
     Kernel("fprop", ROWS, "cython_cpu", "cython_cpu._direct:fprop"),
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),

@@ -2,9 +2,9 @@
 
 float16 and bfloat16 are storage: computed in float32, rounded once. Integers of up to 16 bits are
 computed in float32 or float64 as long as every partial sum is exact there (most fast kernels take
-nothing else), else in int64, which wraps around like NumPy's. Rows that read float16, bfloat16, int8
-or uint8 as they are stored convert them by themselves, integers of 8 bits to pairs of int16, whose
-products a processor adds up in int32.
+nothing else), else in int64, which wraps around like NumPy's. Rows that read float16, bfloat16,
+int8 or uint8 as they are stored convert them by themselves, integers of 8 bits to pairs of int16,
+whose products a processor adds up in int32.
 """
 
 from __future__ import annotations

@@ -25,9 +25,11 @@ def launched_conv(
     call: PreparedConv, arrays: tuple[Array, Array, Array | None, Array | None]
 ) -> Callable[..., Array]:
     """A prepared call's launcher, if its row has one that can take such arrays, else the call."""
+    first, second, bias, out = arrays
+    if bias is not None and out is None and bias.dtype == call.reads != call.computing:
+        return _with_bias(call, arrays)
     geometry, delivery = call.geometry, call.delivery
     compiled = _launchable(call.running.function)
-    first, second, bias, out = arrays
     if compiled is None or not delivery.plain:
         return call
     result = np.empty(delivery.shape, delivery.result) if out is None else out
@@ -59,6 +61,21 @@ def launched_conv(
         _launcher(call, otherwise, given_to, part.views(*views), part.problem) for part in parts
     ]
     return launchers[0] if len(parts) == 1 else _after_each_other(call, launchers)
+
+
+def _with_bias(
+    call: PreparedConv, arrays: tuple[Array, Array, Array | None, Array | None]
+) -> Callable[..., Array]:
+    """A launcher for the bias in what the row computes in, to which it is converted, or the call."""
+    first, second, bias, _ = arrays
+    assert bias is not None
+    dtype = call.computing
+    launcher = launched_conv(call, (first, second, bias.astype(dtype), None))
+
+    def launch(first: Array, second: Any, bias: Array, out: None) -> Array:
+        return launcher(first, second, bias.astype(dtype), out)
+
+    return call if launcher is call else launch
 
 
 class _Refused(Exception):

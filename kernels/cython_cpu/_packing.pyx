@@ -71,7 +71,8 @@ cdef void pack_panel(
     cdef const stored* tap
     weight += (panel // panels * problem.k + k) * strides.k
     if (
-        strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
+        (strides.s == 1 or problem.s == 1) and (strides.r == problem.s or problem.r == 1)
+        and (strides.t == problem.s * problem.r or problem.t == 1)
         and strides.c == taps and (floating or taps <= TAPS_LENGTH)
     ):
         pack_taps(packed, weight, strides.k, channels, problem.c, taps, all_c)

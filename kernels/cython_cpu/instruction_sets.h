@@ -25,8 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stored.h"
-
 #define LOOP __attribute__((unused)) TARGET static
 #define INLINE __attribute__((always_inline, unused)) TARGET static inline
 #define JOIN_(function, dtype, set) function##_##dtype##_##set
@@ -51,22 +49,22 @@
 VECTOR_TYPES(16)
 VECTOR_TYPES(32)
 VECTOR_TYPES(64)
-/* As many elements of a stored dtype as a vector of `bytes` has float or int32 ones, or twice. */
-#define STORED_TYPES(bytes)                                                    \
+#ifdef WITH_STORED
+#include "stored.h"
+/* As many elements of a stored dtype as a vector of `bytes` has float or int32 ones. */
+#define STORED_TYPES(bytes)                                                      \
     typedef uint16_t vector_u16_##bytes __attribute__((vector_size(bytes / 2))); \
-    typedef int16_t vector_i16_##bytes __attribute__((vector_size(bytes)));      \
     typedef int8_t vector_i8_##bytes __attribute__((vector_size(bytes / 4)));    \
-    typedef uint8_t vector_u8_##bytes __attribute__((vector_size(bytes / 4)));   \
-    typedef int8_t twice_i8_##bytes __attribute__((vector_size(bytes / 2)));     \
-    typedef uint8_t twice_u8_##bytes __attribute__((vector_size(bytes / 2)));
+    typedef uint8_t vector_u8_##bytes __attribute__((vector_size(bytes / 4)));
 STORED_TYPES(32)
 STORED_TYPES(64)
+#endif
 #define OF_BYTES_(type, bytes) type##_##bytes
 #define OF_BYTES(type, bytes) OF_BYTES_(type, bytes)
 #define JOIN_WORDS_(first, second) first##second
 #define JOIN_WORDS(first, second) JOIN_WORDS_(first, second)
 
-enum { BASELINE, AVX2, AVX512 };
+enum { BASELINE, AVX2, AVX512, AVX512_VNNI };
 
 #define VECTOR_BYTES 32
 #define HALF_BYTES 16
@@ -74,6 +72,7 @@ enum { BASELINE, AVX2, AVX512 };
 #define TARGET
 #define HAS_AVX2 0
 #define HAS_AVX512 0
+#define HAS_VNNI 0
 #include "dtypes.h"
 #undef SET
 #undef TARGET
@@ -100,17 +99,28 @@ enum { BASELINE, AVX2, AVX512 };
 #define VECTOR_BYTES 64
 #define HALF_BYTES 32
 #define SET avx512
-#define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c")))
+#define AVX512_TARGET "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c"
+#define TARGET __attribute__((target(AVX512_TARGET)))
 #define HAS_AVX512 1
 #define INTRINSIC(name) JOIN_WORDS(_mm512_##name##_, SUFFIX)
 #define INTEGERS __m512i
 #include "dtypes.h"
 #undef SET
 #undef TARGET
+#ifdef WITH_STORED
+/* An instruction for pairs alone. */
+#undef HAS_VNNI
+#define SET vnni
+#define TARGET __attribute__((target("avx512vnni," AVX512_TARGET)))
+#define HAS_VNNI 1
+#include "pairs.h"
+#undef SET
+#undef TARGET
+#endif
 #undef INTRINSIC
 #undef INTEGERS
 #define SELECT_DTYPE(function, dtype)                                    \
-    (instruction_set == AVX512 ? function##_##dtype##_avx512             \
+    (instruction_set >= AVX512 ? function##_##dtype##_avx512             \
      : instruction_set == AVX2 ? function##_##dtype##_avx2               \
                                : function##_##dtype##_baseline)
 #else
@@ -138,10 +148,10 @@ __attribute__((constructor)) static void choose_instruction_set(void)
     if (instruction_set == AVX2 && __builtin_cpu_supports("avx512f")
         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512dq"))
-        instruction_set = AVX512;
+        instruction_set = __builtin_cpu_supports("avx512vnni") ? AVX512_VNNI : AVX512;
     if (wanted && strcmp(wanted, "baseline") == 0)
         instruction_set = BASELINE;
-    if (wanted && strcmp(wanted, "avx2") == 0 && instruction_set == AVX512)
+    if (wanted && strcmp(wanted, "avx2") == 0 && instruction_set > AVX2)
         instruction_set = AVX2;
 }
 
@@ -150,7 +160,7 @@ __attribute__((constructor)) static void choose_instruction_set(void)
 static const int instruction_set = BASELINE;
 #endif
 
-#define INSTRUCTION_SET ((const char *const[]){"baseline", "avx2", "avx512"}[instruction_set])
+#define INSTRUCTION_SET ((const char *const[]){"baseline", "avx2", "avx512", "avx512"}[instruction_set])
 
 #ifdef WITH_INT64
 #define SELECT_INT64(function) , int64_t: SELECT_DTYPE(function, i64)
@@ -170,8 +180,14 @@ static const int instruction_set = BASELINE;
         double: SELECT_DTYPE(function, f64), \
         float16: SELECT_DTYPE(function, f16), \
         bfloat16: SELECT_DTYPE(function, bf16), \
-        int8_t: SELECT_DTYPE(function, i8), \
-        uint8_t: SELECT_DTYPE(function, u8))
+        int8_t: SELECT_PAIRS(function, i8), \
+        uint8_t: SELECT_PAIRS(function, u8))
+#if defined(WITH_AVX512) && (defined(__x86_64__) || defined(__i386__))
+#define SELECT_PAIRS(function, dtype) \
+    (instruction_set == AVX512_VNNI ? function##_##dtype##_vnni : SELECT_DTYPE(function, dtype))
+#else
+#define SELECT_PAIRS SELECT_DTYPE
+#endif
 #else
 #define SELECT_READ SELECT
 #endif

@@ -272,11 +272,15 @@ LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t chan
 #include "storage.h"
 #undef IS_BRAIN
 #elif defined(IS_PAIRS)
+#define RAW_AS(begin, end) JOIN_WORDS(JOIN_WORDS(begin, epi8), end)
 #define STORED i8
 #define STORED_TYPE int8_t
 #include "storage.h"
+#undef RAW_AS
+#define RAW_AS(begin, end) JOIN_WORDS(JOIN_WORDS(begin, epu8), end)
 #define STORED u8
 #define STORED_TYPE uint8_t
 #include "storage.h"
+#undef RAW_AS
 #endif
 #endif

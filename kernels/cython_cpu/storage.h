@@ -7,6 +7,28 @@
  * any other. Included for float and for pairs, once per dtype STORED and instruction set.
  */
 #ifndef PIECE_LENGTH
+/* Copy 0 to `most` bytes, a constant up to 32, in at most two moves that overlap. */
+static inline void copy_bytes(void *to, const void *from, int64_t bytes, const int64_t most)
+{
+    char *target = to;
+    const char *source = from;
+#define MOVES_OF(size)                                               \
+    if (most >= size && bytes >= size) {                             \
+        char first[size], last[size];                                \
+        memcpy(first, source, size);                                 \
+        memcpy(last, source + bytes - size, size);                   \
+        memcpy(target, first, size);                                 \
+        memcpy(target + bytes - size, last, size);                   \
+        return;                                                      \
+    }
+    MOVES_OF(16)
+    MOVES_OF(8)
+    MOVES_OF(4)
+    MOVES_OF(2)
+    MOVES_OF(1)
+#undef MOVES_OF
+}
+
 /* Elements of a piece's row, and of one that has whole channels of a weight. */
 #define PIECE_LENGTH 64
 #define TAPS_LENGTH 256
@@ -39,8 +61,26 @@ INLINE RAW OF(raw_first)(const STORED_TYPE *from, int64_t count)
     return (RAW)_mm256_maskz_loadu_epi16((1u << count) - 1, from);
 #else
     RAW raw = {0};
-    copy_bytes(&raw, from, count * sizeof *from);
+    copy_bytes(&raw, from, count * sizeof *from, sizeof raw);
     return raw;
+#endif
+}
+
+/* As integers of 32 bits. GCC makes __builtin_convertvector of bytes a chain of scalars. */
+INLINE MASK OF(integers)(RAW raw)
+{
+#if HAS_AVX512 && defined(IS_PAIRS)
+    return (MASK)RAW_AS(_mm512_cvt, _epi32)((__m128i)raw);
+#elif HAS_AVX512
+    return (MASK)_mm512_cvtepu16_epi32((__m256i)raw);
+#elif HAS_AVX2 && defined(IS_PAIRS)
+    int64_t bytes;
+    memcpy(&bytes, &raw, sizeof bytes);
+    return (MASK)RAW_AS(_mm256_cvt, _epi32)(_mm_set_epi64x(0, bytes));
+#elif HAS_AVX2
+    return (MASK)_mm256_cvtepu16_epi32((__m128i)raw);
+#else
+    return __builtin_convertvector(raw, MASK);
 #endif
 }
 
@@ -48,13 +88,13 @@ INLINE RAW OF(raw_first)(const STORED_TYPE *from, int64_t count)
 INLINE VECTOR OF(expand)(RAW raw)
 {
 #ifdef IS_BRAIN
-    return (VECTOR)(__builtin_convertvector(raw, MASK) << 16);
+    return (VECTOR)(OF(integers)(raw) << 16);
 #elif HAS_AVX512
     return _mm512_cvtph_ps((__m256i)raw);
 #elif HAS_AVX2
     return _mm256_cvtph_ps((__m128i)raw);
 #else
-    const MASK bits = __builtin_convertvector(raw, MASK);
+    const MASK bits = OF(integers)(raw);
     const MASK sign = (bits & 0x8000) << 16, magnitude = bits & 0x7fff;
     const VECTOR small = __builtin_convertvector(magnitude, VECTOR) * 0x1p-24f;
     /* Infinity and NaN have the greatest exponent here as there. */
@@ -86,7 +126,14 @@ INLINE RAW OF(round)(VECTOR y)
     const MASK finite = (tiny & small) | (~tiny & normal);
     const MASK narrow = (large & (0x7c00 | quiet)) | (~large & finite);
 #endif
+#if HAS_AVX512
+    return (RAW)_mm512_cvtepi32_epi16((__m512i)(sign | narrow));
+#elif HAS_AVX2
+    const __m256i both = _mm256_packus_epi32((__m256i)(sign | narrow), _mm256_setzero_si256());
+    return (RAW)_mm256_castsi256_si128(_mm256_permute4x64_epi64(both, 8));
+#else
     return __builtin_convertvector(sign | narrow, RAW);
+#endif
 #endif
 }
 
@@ -102,7 +149,7 @@ INLINE void OF(narrow)(STORED_TYPE *to, const REAL *from, int64_t count)
 #if HAS_AVX512
         _mm256_mask_storeu_epi16(to, (1u << count) - 1, (__m256i)rounded);
 #else
-        copy_bytes(to, &rounded, count * sizeof *to);
+        copy_bytes(to, &rounded, count * sizeof *to, sizeof rounded);
 #endif
     }
 }
@@ -137,8 +184,7 @@ LOOP void OF(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t channe
 INLINE VECTOR OF(joined)(RAW raw, RAW other)
 {
 #ifdef IS_PAIRS
-    return (__builtin_convertvector(raw, VECTOR) & 0xffff)
-        | __builtin_convertvector(other, VECTOR) << 16;
+    return (OF(integers)(raw) & 0xffff) | OF(integers)(other) << 16;
 #else
     return OF(expand)(raw);
 #endif
@@ -170,7 +216,7 @@ INLINE void OF(widen)(REAL *to, const STORED_TYPE *from, const STORED_TYPE *othe
 #if HAS_AVX512
             NAME(store_first)(to + i, last, left);
 #else
-            copy_bytes(to + i, &last, left * sizeof *to);
+            copy_bytes(to + i, &last, left * sizeof *to, sizeof last);
 #endif
         }
         return;
@@ -179,10 +225,18 @@ INLINE void OF(widen)(REAL *to, const STORED_TYPE *from, const STORED_TYPE *othe
     /* Channels that lie side by side are pairs as they are. */
     if (stride == 2 && other == from + 1)
         for (; i + LANES <= count; i += LANES) {
-            OF_BYTES(JOIN_WORDS(twice_, STORED), VECTOR_BYTES) raw;
-            memcpy(&raw, from + 2 * i, sizeof raw);
-            NAME(store)(to + i, (VECTOR)__builtin_convertvector(
-                                    raw, OF_BYTES(vector_i16, VECTOR_BYTES)));
+#if HAS_AVX512
+            const __m256i raw = _mm256_loadu_si256((const void *)(from + 2 * i));
+            NAME(store)(to + i, (VECTOR)RAW_AS(_mm512_cvt, _epi16)(raw));
+#elif HAS_AVX2
+            const __m128i raw = _mm_loadu_si128((const void *)(from + 2 * i));
+            NAME(store)(to + i, (VECTOR)RAW_AS(_mm256_cvt, _epi16)(raw));
+#else
+            int16_t wide[2 * LANES];
+            for (int lane = 0; lane < 2 * LANES; lane++)
+                wide[lane] = from[2 * i + lane];
+            memcpy(to + i, wide, sizeof wide);
+#endif
         }
 #endif
     for (; i < count; i++)
@@ -236,6 +290,10 @@ LOOP void OF(pack_taps)(REAL *restrict to, const STORED_TYPE *restrict from, int
         many = all - c < most ? all - c : most;
         for (int64_t k = 0; k < rows; k++) {
             const STORED_TYPE *row = from + k * stride_k + c * EACH * taps;
+            /* The next ones, or the next panel's first. */
+            fetch(c + many < all ? row + many * EACH * taps
+                                 : from + (k + WIDTH) * stride_k,
+                  TAPS_LENGTH * EACH * sizeof *row);
 #ifdef IS_PAIRS
             for (int64_t i = 0; i < many; i++, row += 2 * taps)
                 OF(widen)(piece[k] + i * taps, row, 2 * (c + i) + 1 < channels ? row + taps : NULL,

@@ -22,7 +22,9 @@ INLINE VECTOR NAME(splat)(REAL value)
 INLINE VECTOR NAME(multiply_add)(VECTOR x, VECTOR y, VECTOR sum)
 {
 #ifdef IS_PAIRS
-#if HAS_AVX512
+#if HAS_VNNI
+    return (VECTOR)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)x, (__m512i)y);
+#elif HAS_AVX512
     return sum + (VECTOR)_mm512_madd_epi16((__m512i)x, (__m512i)y);
 #elif HAS_AVX2
     return sum + (VECTOR)_mm256_madd_epi16((__m256i)x, (__m256i)y);
