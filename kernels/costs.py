@@ -70,8 +70,9 @@ REFERENCE_STEP = 1.0
 #: A row of the direct dgrad of pairs of columns: its start, a multiply-add of a vector.
 PAIR_START = 15.0
 PAIR_STEP = 0.18
-#: An element of an input or a result converted by NumPy, array by array.
-CONVERT = 0.5
+#: An element of an input or a result converted by NumPy, array by array; of float16, one by one.
+CONVERT = 0.15
+CONVERT_FLOAT16 = 2.2
 #: BLAS: a float32 multiply-add, a column element written and read, an image.
 BLAS_STEP = 0.025
 BLAS_COLUMN = 2.0
@@ -184,7 +185,7 @@ def converting(geometry: Any) -> float:
     """Whole arrays converted in front of a row, and the result behind it."""
     operands = geometry.operands("fprop")
     elements: int = sum(math.prod(operand.shape) for operand in operands)
-    return elements * CONVERT
+    return elements * (CONVERT_FLOAT16 if geometry.stored.name == "float16" else CONVERT)
 
 
 def _products(problem: ConvProblem) -> int:

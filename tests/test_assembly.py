@@ -160,6 +160,32 @@ def test_cython_tiles_of_avx512(suffix: str) -> None:
     assert found == set(range(4, MOST_PIXELS + 1))
 
 
+@pytest.mark.parametrize(
+    ("multiply", "register", "sizes"),
+    [
+        ("vpdpwssd", "zmm", range(4, MOST_PIXELS + 1)),
+        ("vpmaddwd", "zmm", range(4, MOST_PIXELS + 1)),
+        ("vpmaddwd", "ymm", range(4, TILE_PIXELS + 1)),
+    ],
+)
+def test_cython_tiles_of_pairs(multiply: str, register: str, sizes: range) -> None:
+    """For every number of pixels a loop of two vectors of int8's weights: a broadcast per pixel,
+    two multiply-adds, and an addition each where the instruction doesn't add; nothing in memory."""
+    found = set()
+    for body in inner_loops(listing_of("tiled")):
+        products = count(body, rf"{multiply}\b.*{register}")
+        if count(body, rf"vmovdqu.*,%{register}") != 2 or products < 8:
+            continue
+        pixels, rest = divmod(products, 2)
+        assert rest == 0, body
+        assert count(body, "vpaddd") == (products if multiply == "vpmaddwd" else 0), body
+        assert count(body, "vpbroadcastd") == pixels, body
+        assert count(body, r"\bv\w+ .*[re][sb]p\b") == 0, f"sums are spilled: {body}"
+        assert count(body, rf"vmov\w+ +%{register}\w+,.*\(") == 0, f"a store: {body}"
+        found.add(pixels)
+    assert found == set(sizes)
+
+
 @pytest.mark.parametrize("suffix", ["ps", "pd"])
 @pytest.mark.parametrize(("register", "channels"), [("zmm", 8), ("ymm", 4)])
 def test_gemm(register: str, channels: int, suffix: str) -> None:

@@ -12,6 +12,7 @@ import mmap
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import pytest
 from cnnfast import ConvGeometry, PoolGeometry, kernels
 from cnnfast.kernels import reference
 from cnnfast.kernels.registry import ENGINES, engine_missing, load_row
+from cnnfast.kernels.storage import computing_dtype, result_dtype
 
 Array = np.ndarray[Any, Any]
 
@@ -110,6 +112,7 @@ def check(engine: str, seed: int) -> None:
             memory = GuardedMemory(at_end)
             check_conv(engine, memory, family, geometry, (first, second, bias), expected, last)
     for at_end in (False, True):
+        check_stored(engine, GuardedMemory(at_end), geometry, abs(x), abs(weight), last)
         check_pooling(engine, GuardedMemory(at_end), x, last)
 
 
@@ -138,6 +141,34 @@ def check_conv(
         views = geometry.canonical(one, two, out, family)
         load_row(row)(*views[:2], added, views[2], geometry.problem, scratch, code, 1)
         np.testing.assert_array_equal(out, expected, f"{family} {row.name}")
+
+
+def check_stored(
+    engine: str, memory: GuardedMemory, geometry: ConvGeometry, x: Array, weight: Array, last: bool
+) -> None:
+    """The rows that read dtypes as they are stored; the weight in two orders."""
+    exact, none = np.empty(geometry.out_shape), np.empty(0)
+    one, two, three = geometry.canonical(x, weight, exact)
+    reference.fprop(one, two, none, three, geometry.problem, np.empty(0, np.uint8), 0, 1)
+    rows = [row for row in kernels.KERNELS if row.engine == engine and row.family == "fprop"]
+    for row, dtype, turned in (
+        (fprop, np.dtype(name), turned)
+        for fprop in rows
+        for name in fprop.stored
+        if name != "bfloat16"
+        for turned in (False, True)
+    ):
+        given = replace(geometry, stored=dtype)
+        result = result_dtype(dtype)
+        first, second = (
+            memory.like(array.astype(dtype), how) for array, how in ((x, last), (weight, turned))
+        )
+        out = memory.like(np.full(exact.shape, 7, result), last)
+        bytes_needed = -(-row.scratch_bytes(given) // 64) * 64
+        scratch = memory.array(np.full(bytes_needed, 255, np.uint8))
+        views, bias = given.canonical(first, second, out), np.empty(0, computing_dtype(dtype))
+        load_row(row)(*views[:2], bias, views[2], given.problem, scratch, 0, 1)
+        np.testing.assert_array_equal(out, exact.astype(result), f"{row.name} {dtype}")
 
 
 def check_pooling(engine: str, memory: GuardedMemory, x: Array, last: bool) -> None:

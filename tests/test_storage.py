@@ -285,7 +285,7 @@ def test_an_odd_channel_is_half_a_pair() -> None:
     assert in_elements(problem, np.dtype(np.float16)).c == 3
 
 
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
+@pytest.mark.parametrize("instruction_set", ["baseline", "avx2", "avx512"])
 def test_other_instruction_sets(instruction_set: str) -> None:
     """The same tests where kernels use an older processor's instructions."""
     if "CNNFAST_INSTRUCTION_SET" in os.environ:

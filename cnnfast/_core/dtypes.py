@@ -5,6 +5,11 @@ computed in float32 or float64 as long as every partial sum is exact there (most
 nothing else), else in int64, which wraps around like NumPy's. Rows that read float16, bfloat16,
 int8 or uint8 as they are stored convert them by themselves, integers of 8 bits to pairs of int16,
 whose products a processor adds up in int32.
+
+int16 has no such way: the sum of two products takes all of 32 bits (and wraps around where each
+factor is -2**15), so it must be widened before it is added. That is a multiply-add, three shifts
+and two additions for 32 products, where float64 takes four fused multiply-adds: 36 against 29
+products a nanosecond measured with AVX-512 on Zen 4, and AVX2 lacks the arithmetic shift.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def launched_conv(
 def _with_bias(
     call: PreparedConv, arrays: tuple[Array, Array, Array | None, Array | None]
 ) -> Callable[..., Array]:
-    """A launcher for the bias in what the row computes in, to which it is converted, or the call."""
+    """A launcher for the bias converted to what the row computes in, or the call itself."""
     first, second, bias, _ = arrays
     assert bias is not None
     dtype = call.computing

@@ -10,12 +10,13 @@
  *   LOOP      begins a function           NAME(f)  its name, with dtype and instruction set added
  *   INLINE    begins a helper of one      SUFFIX   ends the names of the dtype's intrinsics
  *   IS_INTEGER           defined if the dtype is an integer, IS_SINGLE for float, IS_PAIRS for pairs
- *   HAS_AVX2, HAS_AVX512 1 where those instructions may be used, else 0
+ *   HAS_AVX2, HAS_AVX512, HAS_VNNI       1 where those instructions may be used, else 0
  * A vector has 32 bytes. Loops that take vectors of any size say WITH_AVX512 and are compiled for
  * vectors of 64 bytes as well.
  * No -march flag is involved: the compiler may use an instruction set inside the functions that say
  * so and nowhere else. Off x86 the baseline is all there is (NEON on aarch64).
- * The environment variable CNNFAST_INSTRUCTION_SET keeps to "baseline" or "avx2", for tests.
+ * The environment variable CNNFAST_INSTRUCTION_SET keeps to "baseline", "avx2" or "avx512" (without
+ * VNNI), for tests.
  */
 #ifndef CNNFAST_INSTRUCTION_SETS_H
 #define CNNFAST_INSTRUCTION_SETS_H
@@ -153,6 +154,8 @@ __attribute__((constructor)) static void choose_instruction_set(void)
         instruction_set = BASELINE;
     if (wanted && strcmp(wanted, "avx2") == 0 && instruction_set > AVX2)
         instruction_set = AVX2;
+    if (wanted && strcmp(wanted, "avx512") == 0 && instruction_set > AVX512)
+        instruction_set = AVX512;
 }
 
 #else

@@ -5,8 +5,8 @@
  * reduction: with AVX-512 up to 14 pixels x two weight panels, 28 of 32 registers; without it up to
  * 6 pixels x one panel, 12 of 16. A step costs a broadcast per pixel, two loads, and the
  * multiply-adds: the machine's FMA peak while the operands come from L1 or L2. How many pixels is
- * a constant of each instance, so that tiles of 11 pixels waste nothing. Included once per dtype
- * and instruction set (instruction_sets.h).
+ * a constant of each instance, so that tiles of 11 pixels waste nothing. A step of pairs has two
+ * channels. Included once per dtype and instruction set (instruction_sets.h).
  */
 #ifndef MOST_PIXELS
 #define MOST_PIXELS 14
