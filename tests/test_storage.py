@@ -33,6 +33,8 @@ STORED = [
     for dtype in row.stored
 ]
 BACKENDS = suite.parameters(ROWS)
+#: The tests of what instructions compute.
+WITH_BITS = "same_bits or any_strides or half or sums"
 
 
 def random(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Array:
@@ -291,8 +293,9 @@ def test_other_instruction_sets(instruction_set: str) -> None:
     if "CNNFAST_INSTRUCTION_SET" in os.environ:
         pytest.skip("this is one of those runs")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
+        [sys.executable, "-m", "pytest", "-qx", "-k", WITH_BITS, __file__],
         env={**os.environ, "CNNFAST_INSTRUCTION_SET": instruction_set},
+        cwd=os.path.dirname(__file__),
         capture_output=True,
         text=True,
         check=False,
