@@ -158,6 +158,14 @@ class Code:
         self.vector = ir.VectorType(element, self.lanes)
         self.whole = isinstance(element, ir.IntType)
 
+    def of_bits(self) -> Code:
+        """The same place, for integers as wide as the elements."""
+        return Code(self.context, self.builder, ir.IntType(8 * self.itemsize))
+
+    def from_bits(self, vector: Value) -> Value:
+        """A vector of integers as one of elements."""
+        return Value(self, self.builder.bitcast(vector.value, self.vector))
+
     def of(self, value: Any) -> Value:
         """An LLVM value, or a Python integer as an int64."""
         if isinstance(value, Value):
@@ -259,6 +267,13 @@ class Code:
         loaded = _vector.load_masked(self.builder, self.vector, place.value, mask.value)
         return Value(self, loaded)
 
+    def vload_few(self, place: Value, count: int) -> Value:
+        """The first ``count`` elements; what follows in the vector is anything."""
+        few = ir.VectorType(self.real, count)
+        loaded = _vector.load_vector(self.builder, few, place.value)
+        lanes = [*range(count), *[count] * (self.lanes - count)]
+        return Value(self, _vector.shuffle(self.builder, loaded, loaded, lanes))
+
     def vload_apart(self, place: Value, stride: Operand) -> Value:
         """Elements ``stride`` apart, one after the other."""
         result = ir.Constant(self.vector, ir.Undefined)
@@ -274,6 +289,10 @@ class Code:
         else:
             _vector.store_first(self.builder, value.value, place.value, self.of(count).value)
 
+    def vstream(self, value: Value, place: Value) -> None:
+        """Write a vector past the caches, to an address that it is aligned to."""
+        _vector.stream_vector(self.builder, value.value, place.value)
+
     def vstore_apart(self, value: Value, place: Value, stride: Operand, count: Operand) -> None:
         """Write the first ``count`` lanes ``stride`` apart."""
         with self.range(0, count) as lane:
@@ -283,6 +302,10 @@ class Code:
     def shuffle(self, low: Value, high: Value, lanes: Sequence[int]) -> Value:
         """The chosen lanes of two vectors side by side."""
         return Value(self, _vector.shuffle(self.builder, low.value, high.value, list(lanes)))
+
+    def following(self, low: Value, high: Value, first: int) -> Value:
+        """The vector that begins with a lane of ``low`` and goes on in ``high``."""
+        return self.shuffle(low, high, range(first, first + self.lanes))
 
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """``a * b + c``, rounded once wherever the machine can."""

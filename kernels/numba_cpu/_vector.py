@@ -92,6 +92,14 @@ def store_vector(builder: Any, value: Any, address: Any) -> None:
     )
 
 
+def stream_vector(builder: Any, value: Any, address: Any) -> None:
+    """Store a vector past the caches, at an address aligned to all of it."""
+    size = value.type.count * element_bytes(value.type.element)
+    place = builder.bitcast(address, value.type.as_pointer())
+    once = builder.module.add_metadata([INT32(1)])
+    builder.store(value, place, align=size).set_metadata("nontemporal", once)
+
+
 def load_masked(
     builder: Any, vector: ir.VectorType, address: Any, mask: Any, other: Any = None
 ) -> Any:
@@ -200,6 +208,8 @@ def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def element_bytes(element: ir.Type) -> int:
+    if isinstance(element, ir.IntType):
+        return int(element.width) // 8
     return 4 if isinstance(element, ir.FloatType) else 8
 
 
