@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..blocking import TILE_BYTES
-from ._direct_copy import mask_of
 from ._direct_stores import Target, all_activated
 from ._emit import Code, Value, Variable
 
@@ -50,20 +49,34 @@ class Columns(NamedTuple):
     x_w: Value
 
 
+class Border(NamedTuple):
+    """What is read where a block may be outside of the input: a vector of zeros in place of a
+    column, and of the others these channels, a mask."""
+
+    zeros: Value
+    chosen: Value
+
+
+def _border_of(code: Code, lanes: Value) -> Border:
+    zeros = code.buffer(code.real, code.lanes)
+    code.vstore(code.splat(code.number(0)), zeros)
+    return Border(zeros, code.first(lanes))
+
+
 def _load_pixel(
-    code: Code, x: Value, columns: Columns, column: Value, chosen: Value | None
+    code: Code, x: Value, columns: Columns, column: Value, border: Border | None
 ) -> Value:
-    """A pixel's channels; those of the bits ``chosen``, zeros for a column outside."""
+    """A pixel's channels, zeros for a column outside."""
     place = x + column * columns.x_w
-    if chosen is None:
+    if border is None:
         return code.vload(place)
     inside = code.inside(columns.at + column, columns.size)
-    return code.vload_masked(place, mask_of(code, code.choose(inside, chosen, 0)))
+    return code.vload_masked(code.choose(inside, place, border.zeros), border.chosen)
 
 
 def _add_pixels(
     code: Code, taps: int, stride: int, sums: list[Variable], x: Value, w: Value, columns: Columns,
-    chosen: Value | None,
+    border: Border | None,
 ) -> None:  # fmt: skip
     """One row of taps; ``taps`` and ``stride`` are 0 for any."""
     w_tap = CHANNEL_VECTORS * code.lanes
@@ -76,11 +89,11 @@ def _add_pixels(
             factor = code.vload(w + s * w_tap)
             for q in range(MOST_PIXELS):
                 column = columns.stride * q + s * columns.dilation
-                add(q, factor, _load_pixel(code, x, columns, column, chosen))
+                add(q, factor, _load_pixel(code, x, columns, column, border))
         return
     factors = [code.vload(w + s * w_tap) for s in range(taps)]
     for j in range((MOST_PIXELS - 1) * stride + taps):
-        value = _load_pixel(code, x, columns, code.of(j), chosen)
+        value = _load_pixel(code, x, columns, code.of(j), border)
         for q in range(MOST_PIXELS):
             if 0 <= j - q * stride < taps:
                 add(q, factors[j - q * stride], value)
@@ -94,8 +107,7 @@ def _sum_row(
     the channels of the row's first pixel. A block is checked if a part of it is outside."""
     added, zero = code.vload(bias), code.splat(code.number(0))
     reach = columns.stride * (MOST_PIXELS - 1) + (columns.taps - 1) * columns.dilation
-    chosen = Value(code, code.builder.shl(code.of(1).value, lanes.value)) - 1
-    all_lanes = lanes.equals(code.lanes)
+    border, all_lanes = _border_of(code, lanes), lanes.equals(code.lanes)
     with code.range(0, pixels, MOST_PIXELS) as first:
         skipped = first * columns.stride
         part = columns._replace(at=columns.at + skipped)
@@ -113,7 +125,7 @@ def _sum_row(
                 with then:
                     _add_pixels(code, *given, part, None)
                 with otherwise:
-                    _add_pixels(code, *given, checked, chosen)
+                    _add_pixels(code, *given, checked, border)
         finished = all_activated(code, [total.get() + added for total in sums], target.activation)
         for q, y in enumerate(finished):
             with code.when(pixels - first > q):
@@ -127,15 +139,14 @@ def _sum_row(
 
 def _add_two_rows(
     code: Code, stride: int, sums: Sequence[list[Variable]], x: Value, factors: list[Value],
-    rows: Rows, columns: Columns, checked: bool,
+    rows: Rows, columns: Columns, border: Border | None,
 ) -> None:  # fmt: skip
     """Two rows below each other with 3 x 3 taps, the weights in registers as well."""
-    everything = code.of(2**code.lanes - 1) if checked else None
     for r in range(3 + stride):
         size = code.choose(code.inside(rows.at_h + r, rows.h), columns.size, 0)
         row, line = x + rows.x_r * r, columns._replace(size=size)
         for j in range((MOST_PIXELS - 1) * stride + 3):
-            value = _load_pixel(code, row, line, code.of(j), everything)
+            value = _load_pixel(code, row, line, code.of(j), border)
             for p, totals in enumerate(sums):
                 for q, total in enumerate(totals):
                     if 0 <= j - q * stride < 3 and 0 <= r - p * stride < 3:
@@ -150,6 +161,7 @@ def _sum_two_rows(
     """All lanes of MOST_PIXELS pixels and more."""
     added, zero = code.vload(bias), code.splat(code.number(0))
     factors = [code.vload(w + tap * CHANNEL_VECTORS * code.lanes) for tap in range(9)]
+    border = _border_of(code, code.of(code.lanes))
     in_rows = (rows.at_h >= 0) & (rows.at_h + (3 + stride) <= rows.h)
     with code.range(0, pixels, MOST_PIXELS) as first:
         # The last block has as many pixels as all: some come out twice, the same.
@@ -161,9 +173,9 @@ def _sum_two_rows(
         given = sums, x + q * stride * columns.x_w, factors, rows, part
         with code.either(whole) as (then, otherwise):
             with then:
-                _add_two_rows(code, stride, *given, False)
+                _add_two_rows(code, stride, *given, None)
             with otherwise:
-                _add_two_rows(code, stride, *given, True)
+                _add_two_rows(code, stride, *given, border)
         finished = [total.get() + added for totals in sums for total in totals]
         for i, y in enumerate(all_activated(code, finished, target.activation)):
             p, pixel = divmod(i, MOST_PIXELS)

@@ -57,6 +57,22 @@ def _load_row(code: Code, x: Value, at: Value, size: Value) -> Value:
     return value.get()
 
 
+def _copy_apart(code: Code, to: Value, x: Value, at: Value, copy: Copy) -> None:
+    """Copy a phase of a row, columns at, at + stride_w, ..., an element at a time."""
+    stride, first, end = copy.stride_w, code.var(0), code.var(copy.pitch)
+    with code.when(at < 0):
+        first.set(code.least((stride - at - 1) // stride, copy.pitch))
+    with code.when(at + (copy.pitch - 1) * stride >= copy.w):
+        behind = (code.greatest(copy.w - at, 0) + stride - 1) // stride
+        end.set(code.greatest(code.least(behind, copy.pitch), first.get()))
+    with code.range(0, first.get()) as j:
+        code.store(code.number(0), to + j)
+    with code.range(first.get(), end.get(), scalar=True) as j:
+        code.store(code.load(x + (at + j * stride) * copy.x_w), to + j)
+    with code.range(end.get(), copy.pitch) as j:
+        code.store(code.number(0), to + j)
+
+
 def _copy_row(code: Code, to: Value, x: Value, copy: Copy) -> None:
     """Copy a row of the input: column j of phase f is column at_w + j * stride_w + f. Up to a
     vector more than ``pitch`` is written."""
@@ -69,12 +85,8 @@ def _copy_row(code: Code, to: Value, x: Value, copy: Copy) -> None:
         code.vstore(code.shuffle(*pair, range(0, 2 * lanes, 2)), to + j)
         with code.when(copy.phases_w.equals(2)):
             code.vstore(code.shuffle(*pair, range(1, 2 * lanes, 2)), to + (copy.plane + j))
-    apart = ~near | (copy.stride_w > 2)
-    with code.when(apart), code.range(0, copy.phases_w) as f, code.range(0, copy.pitch) as j:
-        at, value = copy.at_w + j * copy.stride_w + f, code.var(code.number(0))
-        with code.when(code.inside(at, copy.w)):
-            value.set(code.load(x + at * copy.x_w))
-        code.store(value.get(), to + (f * copy.plane + j))
+    with code.when(~near | (copy.stride_w > 2)), code.range(0, copy.phases_w) as f:
+        _copy_apart(code, to + f * copy.plane, x, copy.at_w + f, copy)
 
 
 def _clear(code: Code, to: Value, copy: Copy, count: Value) -> None:

@@ -52,20 +52,34 @@ class Task(NamedTuple):
     target: Value
 
 
+def _split(code: Code, number: Value, count: Value) -> tuple[Value, Value]:
+    """Quotient and remainder. Divisions take longer than a look whether there is a choice."""
+    whole, part = code.var(number), code.var(0)
+    with code.when(count > 1):
+        whole.set(number // count)
+        part.set(number % count)
+    return whole.get(), part.get()
+
+
 def task_of(code: Code, operands: Operands, task: Value) -> Task:
     """The block of a task."""
     problem, cut, x, out = operands.problem, operands.cut, operands.x, operands.out
-    rest, q = task // cut.column_blocks, task % cut.column_blocks * cut.columns
-    rest, p = rest // cut.row_blocks, rest % cut.row_blocks * cut.rows
-    rest, o = rest // problem.o, rest % problem.o
-    rest, k = rest // cut.k_blocks, rest % cut.k_blocks * cut.channels
-    n, g = rest // problem.g, rest % problem.g
-    channel = g * problem.k + k
+    task, q = _split(code, task, cut.column_blocks)
+    task, p = _split(code, task, cut.row_blocks)
+    task, o = _split(code, task, problem.o)
+    task, k = _split(code, task, cut.k_blocks)
+    n, g = code.var(0), code.var(task)
+    with code.when(problem.n > 1):
+        n.set(task // problem.g)
+        g.set(task % problem.g)
+    k, p, q = k * cut.channels, p * cut.rows, q * cut.columns
+    image = n.get() * x.n + g.get() * problem.c * x.c
+    channel = g.get() * problem.k + k
+    first = n.get() * out.n + channel * out.c + o * out.d + p * out.h + q * out.w
     return Task(
-        g, k, code.least(k + cut.channels, problem.k), o, p, q,
+        g.get(), k, code.least(k + cut.channels, problem.k), o, p, q,
         code.least(cut.rows, problem.p - p), code.least(cut.columns, problem.q - q),
-        x.data + (n * x.n + g * problem.c * x.c),
-        out.data + (n * out.n + channel * out.c + o * out.d + p * out.h + q * out.w),
+        x.data + image, out.data + first,
     )  # fmt: skip
 
 
@@ -136,8 +150,12 @@ def _gather_weights(
     taps = code.range(0, problem.t), code.range(0, problem.r), code.range(0, problem.s)
     with taps[0] as t, taps[1] as r, taps[2] as s, code.range(0, problem.c) as c:
         from_ = weight + (t * strides.d + r * strides.h + s * strides.w + c * strides.c)
-        with code.range(0, channels) as k:
-            code.store(code.load(from_ + k * strides.n), to.get() + k)
+        with code.either(channels.equals(DIRECT_CHANNELS)) as (full, some):
+            with full:
+                for i in range(DIRECT_CHANNELS):
+                    code.store(code.load(from_ + strides.n * i), to.get() + i)
+            with some, code.range(0, channels, scalar=True) as k:
+                code.store(code.load(from_ + k * strides.n), to.get() + k)
         with code.range(channels, room) as k:
             code.store(code.number(0), to.get() + k)
         to.set(to.get() + room)

