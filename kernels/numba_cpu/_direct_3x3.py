@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..blocking import TILE_BYTES
 from ._direct_copy import edge_bits, mask_of
-from ._direct_stores import Target, store_row
+from ._direct_stores import Target, apply_function, clamped
 from ._emit import Code, Value, Variable
 
 #: Output rows of a block, and vectors of one where rows lie 4 KiB apart.
@@ -83,52 +83,27 @@ def _add_block(
                         line[v].set(code.multiply_add(factor, value, line[v].get()))
 
 
-def _store_kept(
-    code: Code, out: Value, target: Target, kept: Value, columns: Value, rows: Value
-) -> None:
-    """Write a vector of each row that isn't stored as it is."""
-    with code.range(0, rows) as p:
-        added = code.splat(code.number(0 if code.whole else -0.0))
-        arguments = target.q, kept + p * code.lanes, added, columns, target.activation
-        store_row(code, out + p * target.p, *arguments)
-
-
 def _store_block(
-    code: Code, out: Value, target: Target, sums: list[list[Value]], left: Value, kept: Value
+    code: Code, out: Value, target: Target, sums: list[list[Value]], left: Value
 ) -> None:
-    """Write a block, the first ``left`` columns of its last vector."""
+    """Write a block, the first ``left`` columns of its only vector, or all of several."""
     lanes, vectors = code.lanes, len(sums[0])
-    plain = target.activation.equals(0) & target.q.equals(1)
-    with code.either(plain) as (then, otherwise):
+    places = [
+        (out + (target.p * p + v * lanes), y)
+        for p, line in enumerate(sums)
+        for v, y in enumerate(line)
+    ]
+    condition = left >= lanes if vectors == 1 else target.streaming.equals(0)
+    with code.either(condition) as (plain, otherwise):
+        with plain:
+            for place, y in places:
+                code.vstore(y, place)
         with otherwise:
-            for v in range(vectors):
-                for p, line in enumerate(sums):
-                    code.vstore(line[v], kept + p * lanes)
-                place, count = out + target.q * (v * lanes), code.least(left, lanes)
-                arguments = place, target, kept, count, code.of(len(sums))
-                code.function("store_kept", _store_kept, arguments)
-        with then:
-            places = [
-                (out + (target.p * p + v * lanes), line[v])
-                for p, line in enumerate(sums)
-                for v in range(vectors)
-            ]
-            if vectors == 1:
-                with code.either(left >= lanes) as (whole, some):
-                    with whole:
-                        for place, value in places:
-                            code.vstore(value, place)
-                    with some:
-                        for place, value in places:
-                            code.vstore(value, place, left)
-            else:
-                with code.either(target.streaming.equals(1)) as (past, through):
-                    with past:
-                        for place, value in places:
-                            code.vstream(value, place)
-                    with through:
-                        for place, value in places:
-                            code.vstore(value, place)
+            for place, y in places:
+                if vectors == 1:
+                    code.vstore(y, place, left)
+                else:
+                    code.vstream(y, place)
 
 
 def _sum_plane(
@@ -142,7 +117,7 @@ def _sum_plane(
     factors = [
         code.splat(code.load(weights.data + (weights.r * r + weights.s * s))) for r, s in taps
     ]
-    added, kept = code.splat(code.load(weights.bias)), code.buffer(code.real, together * lanes)
+    added = code.splat(code.load(weights.bias))
     edges_at, edges = code.var(-1), [code.var(0) for _ in range(3)]
     # Of the loads of _load_taps.
     apart = 1 if stride == 1 and lanes * code.itemsize < TILE_BYTES else lanes
@@ -171,16 +146,18 @@ def _sum_plane(
                             edges_at.set(q)
                         chosen = [edge.get() for edge in edges]
                         _add_block(code, sums, lines, q * stride, factors, stride, chosen)
-            finished = [[total.get() + added for total in line] for line in sums]
-            place = out + (p * target.p + q * target.q)
-            _store_block(code, place, target, finished, end - q, kept)
+            finished = [
+                clamped(code, [total.get() + added for total in line], target.activation)
+                for line in sums
+            ]
+            _store_block(code, out + (p * target.p + q), target, finished, end - q)
 
 
 def sum_3x3(
     code: Code, out: Value, target: Target, x: Value, weights: Weights, plane: Plane, rows: Value,
     columns: Value,
 ) -> None:  # fmt: skip
-    """``rows`` output rows of ``columns`` columns."""
+    """``rows`` output rows of ``columns`` columns, which lie side by side."""
     lanes, given = code.lanes, (out, target, x, weights, plane, rows)
     begin, end, at_w = code.var(0), code.var(0), plane.at_w
     wide_rows = 4 if lanes * code.itemsize == TILE_BYTES else 2
@@ -206,3 +183,5 @@ def sum_3x3(
                     left = *given, code.of(0), begin.get()
                     code.function("plane", _sum_plane, left, *constants)
                 code.function("plane", _sum_plane, (*given, end.get(), columns), *constants)
+    with code.when(target.activation > 2), code.range(0, rows) as p:
+        apply_function(code, out + p * target.p, columns, target.activation)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..blocking import TILE_BYTES
-from ._direct_stores import Target, all_activated
+from ._direct_stores import Target, apply_function, clamped
 from ._emit import Code, Value, Variable
 
 MOST_PIXELS = 7
@@ -126,7 +126,7 @@ def _sum_row(
                     _add_pixels(code, *given, part, None)
                 with otherwise:
                     _add_pixels(code, *given, checked, border)
-        finished = all_activated(code, [total.get() + added for total in sums], target.activation)
+        finished = clamped(code, [total.get() + added for total in sums], target.activation)
         for q, y in enumerate(finished):
             with code.when(pixels - first > q):
                 place = out + (first + q) * target.q
@@ -177,7 +177,7 @@ def _sum_two_rows(
             with otherwise:
                 _add_two_rows(code, stride, *given, border)
         finished = [total.get() + added for totals in sums for total in totals]
-        for i, y in enumerate(all_activated(code, finished, target.activation)):
+        for i, y in enumerate(clamped(code, finished, target.activation)):
             p, pixel = divmod(i, MOST_PIXELS)
             code.vstore(y, out + (target.p * p + (q + pixel) * target.q))
 
@@ -217,3 +217,6 @@ def sum_channels(
             with code.when(right):
                 code.function("pixels", _sum_row, (*arguments, left), taps, stride)
             done = done | right
+    with code.when(target.activation > 2), code.range(0, count) as p, code.range(0, pixels) as q:
+        place = out + (p * target.p + q * target.q)
+        apply_function(code, place, channels, target.activation)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from ._emit import Code, Value
+from ._emit import Code, Operand, Value
 from ._vector import INT64
 
 
@@ -21,48 +21,36 @@ class Target(NamedTuple):
     streaming: Value
 
 
-def activated(code: Code, y: Value, activation: Value) -> Value:
-    """Sums after their activation: a code, where NaN stays NaN, or the address of a function that
-    changes values in place."""
-    changed = code.var(y)
+def apply_function(code: Code, values: Value, count: Operand, activation: Value) -> None:
+    """Change values by the function at an address."""
+    kind = ir.FunctionType(ir.VoidType(), [code.real.as_pointer(), INT64]).as_pointer()
+    function = code.builder.inttoptr(activation.value, kind)
+    code.builder.call(function, [values.value, code.of(count).value])
+
+
+def clamped(code: Code, sums: list[Value], activation: Value) -> list[Value]:
+    """Sums after an activation that is a code, where NaN stays NaN; for others as they are."""
+    changed = [code.var(y) for y in sums]
     with code.when(activation.differs(0)):
         low, high = (-(2**63), 2**63 - 1) if code.whole else (float("-inf"), float("inf"))
         least = code.choose(activation <= 2, code.number(0), code.number(low))
         most = code.choose(activation.equals(2), code.number(6), code.number(high))
         low_lanes, high_lanes = code.splat(least), code.splat(most)
-        y = code.choose(y < low_lanes, low_lanes, y)
-        changed.set(code.choose(y > high_lanes, high_lanes, y))
-        with code.when(activation > 2):
-            values = code.buffer(code.real, code.lanes)
-            code.vstore(y, values)
-            kind = ir.FunctionType(ir.VoidType(), [code.real.as_pointer(), INT64]).as_pointer()
-            function = code.builder.inttoptr(activation.value, kind)
-            code.builder.call(function, [values.value, INT64(code.lanes)])
-            changed.set(code.vload(values))
-    return changed.get()
-
-
-def all_activated(code: Code, sums: list[Value], activation: Value) -> list[Value]:
-    """The same of many, for which the code of one serves."""
-    changed = [code.var(y) for y in sums]
-    with code.when(activation.differs(0)):
-        kept = code.buffer(code.real, len(sums) * code.lanes)
-        for i, y in enumerate(sums):
-            code.vstore(y, kept + i * code.lanes)
-        with code.range(0, len(sums) * code.lanes, code.lanes) as at:
-            code.vstore(activated(code, code.vload(kept + at), activation), kept + at)
-        for i, variable in enumerate(changed):
-            variable.set(code.vload(kept + i * code.lanes))
+        for variable, y in zip(changed, sums, strict=True):
+            y = code.choose(y < low_lanes, low_lanes, y)
+            variable.set(code.choose(y > high_lanes, high_lanes, y))
     return [variable.get() for variable in changed]
 
 
-def store_some(code: Code, value: Value, place: Value, left: Value) -> None:
-    """Write a vector, or what is left of one."""
-    with code.either(left >= code.lanes) as (then, otherwise):
-        with then:
-            code.vstore(value, place)
-        with otherwise:
-            code.vstore(value, place, left)
+def _activated(code: Code, y: Value, activation: Value) -> Value:
+    """A vector of sums after any activation, a code or the address of a function."""
+    changed = code.var(clamped(code, [y], activation)[0])
+    with code.when(activation > 2):
+        kept = code.buffer(code.real, code.lanes)
+        code.vstore(y, kept)
+        apply_function(code, kept, code.lanes, activation)
+        changed.set(code.vload(kept))
+    return changed.get()
 
 
 def store_row(
@@ -71,10 +59,13 @@ def store_row(
 ) -> None:  # fmt: skip
     """Write ``columns`` finished sums; a vector of them may be read."""
     with code.range(0, columns, code.lanes) as q:
-        y = activated(code, code.vload(sums + q) + added, activation)
+        y = _activated(code, code.vload(sums + q) + added, activation)
         left = columns - q
         with code.either(stride.equals(1)) as (then, otherwise):
-            with then:
-                store_some(code, y, out + q, left)
+            with then, code.either(left >= code.lanes) as (whole, some):
+                with whole:
+                    code.vstore(y, out + q)
+                with some:
+                    code.vstore(y, out + q, left)
             with otherwise:
                 code.vstore_apart(y, out + q * stride, stride, code.least(left, code.lanes))

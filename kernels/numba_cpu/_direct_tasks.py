@@ -91,12 +91,14 @@ def along_channels(operands: Operands) -> Value:
 
 
 def in_place(operands: Operands) -> Value:
-    """Whether planes are read in place: one channel with 3 x 3 taps."""
+    """Whether planes are read in place, and written a row at a time: one channel with 3 x 3
+    taps."""
     problem = operands.problem
     taps = problem.t.equals(1) & problem.r.equals(3) & problem.s.equals(3)
     near = problem.dilation_h.equals(1) & problem.dilation_w.equals(1)
     strides = problem.stride_h.equals(problem.stride_w) & (problem.stride_h <= 2)
-    return problem.c.equals(1) & operands.x.w.equals(1) & taps & near & strides
+    contiguous = operands.x.w.equals(1) & operands.out.w.equals(1)
+    return problem.c.equals(1) & contiguous & taps & near & strides
 
 
 def _steps_of(code: Code, operands: Operands) -> Value:
@@ -167,12 +169,12 @@ def _target(operands: Operands, streaming: Value) -> Target:
 
 
 def _streams(code: Code, operands: Operands, task: Task) -> Value:
-    """1 where whole vectors of a plane go past the caches."""
+    """1 where whole vectors of a plane go past the caches, unless a function changes them then."""
     problem, out, line = operands.problem, operands.out, LINE_BYTES // code.itemsize
     place = Value(code, code.builder.ptrtoint(task.target.value, INT64))
     large = problem.p * problem.q >= STREAMED_BYTES // code.itemsize
     whole = (out.h % line).equals(0) & (out.c % line).equals(0) & (place % LINE_BYTES).equals(0)
-    return code.choose(large & out.w.equals(1) & whole, 1, 0)
+    return code.choose(large & whole & (operands.activation <= 2), 1, 0)
 
 
 def run_plane_task(code: Code, operands: Operands, task: Task) -> None:
