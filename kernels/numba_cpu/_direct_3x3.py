@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..blocking import TILE_BYTES
-from ._direct_copy import edge_bits, mask_of
+from ._direct_copy import inside_bits, mask_of
 from ._direct_stores import Target, apply_function, clamped
 from ._emit import Code, Value, Variable
 
@@ -40,6 +40,20 @@ class Weights(NamedTuple):
     bias: Value
 
 
+def _edge_of(code: Code, at: Value, size: Value) -> Value:
+    """Which of a vector's columns are inside of a row, to be kept: bits, or, where LLVM would make
+    masks of them again and again, numbers, negative ones inside."""
+    bits = inside_bits(code, at, size)
+    if code.lanes * code.itemsize == TILE_BYTES:
+        return bits
+    numbers = code.builder.sext(mask_of(code, bits).value, code.of_bits().vector)
+    return Value(code, numbers)
+
+
+def _mask_of(code: Code, edge: Value) -> Value:
+    return mask_of(code, edge) if code.lanes * code.itemsize == TILE_BYTES else edge < 0
+
+
 def _load_taps(code: Code, place: Value, stride: int, edges: list[Value] | None) -> list[Value]:
     """What the three taps of a row meet. A load that crosses a cache line takes as long as two, an
     AVX-512 shuffle runs beside the multiply-adds; of numbers that aren't integers LLVM makes
@@ -49,7 +63,7 @@ def _load_taps(code: Code, place: Value, stride: int, edges: list[Value] | None)
     def load(part: int, at: int) -> Value:
         if edges is None:
             return bits.vload(place + at)
-        return bits.vload_masked(place + at, mask_of(code, edges[part]))
+        return bits.vload_masked(place + at, _mask_of(code, edges[part]))
 
     def few(part: int, at: int, count: int) -> Value:
         return load(part, at) if edges is not None else bits.vload_few(place + at, count)
@@ -118,7 +132,8 @@ def _sum_plane(
         code.splat(code.load(weights.data + (weights.r * r + weights.s * s))) for r, s in taps
     ]
     added = code.splat(code.load(weights.bias))
-    edges_at, edges = code.var(-1), [code.var(0) for _ in range(3)]
+    outside = _edge_of(code, code.of(0), code.of(0))
+    edges_at, edges = code.var(-1), [code.var(outside) for _ in range(3)]
     # Of the loads of _load_taps.
     apart = 1 if stride == 1 and lanes * code.itemsize < TILE_BYTES else lanes
     with code.range(0, rows, together) as first:
@@ -142,7 +157,7 @@ def _sum_plane(
                     with otherwise:
                         with code.when(edges_at.get().differs(q)):
                             for s, edge in enumerate(edges):
-                                edge.set(edge_bits(code, at + s * apart, plane.w))
+                                edge.set(_edge_of(code, at + s * apart, plane.w))
                             edges_at.set(q)
                         chosen = [edge.get() for edge in edges]
                         _add_block(code, sums, lines, q * stride, factors, stride, chosen)

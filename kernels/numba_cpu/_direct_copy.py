@@ -31,7 +31,7 @@ class Copy(NamedTuple):
     w: Value
 
 
-def edge_bits(code: Code, at: Value, size: Value) -> Value:
+def inside_bits(code: Code, at: Value, size: Value) -> Value:
     """Which of a vector's columns are inside of a row, as bits; its first is column ``at``."""
     bits = []
     for number in (at * -1, size - at):
@@ -53,7 +53,7 @@ def _load_row(code: Code, x: Value, at: Value, size: Value) -> Value:
         with whole:
             value.set(code.vload(x + at))
         with edge:
-            value.set(code.vload_masked(x + at, mask_of(code, edge_bits(code, at, size))))
+            value.set(code.vload_masked(x + at, mask_of(code, inside_bits(code, at, size))))
     return value.get()
 
 
