@@ -138,16 +138,6 @@ class Variable:
         self.code.builder.store(given, self.place)
 
 
-class Fields:
-    """A named tuple of integers in memory (``Code.record``)."""
-
-    def __init__(self, code: Code, kind: Any, place: Value) -> None:
-        self.code, self.kind, self.place = code, kind, place
-
-    def __getattr__(self, name: str) -> Value:
-        return self.code.load(self.place + self.kind._fields.index(name))
-
-
 class Code:
     """Where code is written: a function of a module, for arrays of an element type."""
 
@@ -228,17 +218,6 @@ class Code:
     def inside(self, index: Value, size: Value) -> Value:
         """Whether an index is one of 0 to size - 1."""
         return Value(self, self.builder.icmp_unsigned("<", index.value, size.value))
-
-    def mask(self, condition: Value) -> Value:
-        """A condition in every lane."""
-        return self.splat(condition)
-
-    def record(self, values: Any) -> Value:
-        """A named tuple of integers in memory, on the function's stack."""
-        place = self.buffer(INT64, len(values))
-        for i, value in enumerate(values):
-            self.store(value, place + i)
-        return place
 
     def load(self, place: Value) -> Value:
         """An element."""
