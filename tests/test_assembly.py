@@ -47,13 +47,14 @@ def count(body: list[str], pattern: str) -> int:
 
 
 def assert_micro_kernel(listing: str, suffix: str, stack: str) -> None:
-    """Some inner loop does whole steps of the register tile, and touches nothing on the stack."""
+    """Some inner loop does whole steps of the register tile, and touches nothing on the stack but the
+    masks of its loads."""
     loops = [b for b in inner_loops(listing) if count(b, rf"vfmadd\w+{suffix}\b.*ymm") >= STEP]
     assert loops, "no inner loop has the register tile's multiply-adds"
     for body in loops:
         steps, rest = divmod(count(body, r"vfmadd"), STEP)
         assert rest == 0, body
-        assert count(body, stack) == 0, f"sums are spilled: {body}"
+        assert count(body, stack) <= count(body, "vmaskmov"), f"sums are spilled: {body}"
         assert count(body, r"vmov[au]p[sd].*,\s*(0x)?[-\w]*\(") == 0, f"a store: {body}"
         assert count(body, r"vbroadcast|vmovddup") <= steps * TILE_PIXELS
 

@@ -13,10 +13,15 @@ cdef extern from *:
         int resume, finish
         int64_t activation
 
+    ctypedef struct Runs:
+        int64_t t, r, s, length
+        int64_t step_t, step_r, step_s, step
+
     int64_t lanes_of(const void* pointer) noexcept nogil
+    bint has_masks(const void* pointer) noexcept nogil
     void multiply_strip(
         void* to, int64_t to_stride, const void* sums, int64_t sums_stride, const void* columns,
-        int64_t step, int64_t depth, const void* w, const void* bias, Stage stage,
+        const Runs* runs, const uint64_t* inside, const void* w, const void* bias, Stage stage,
         int64_t channels, int64_t vectors
     ) noexcept nogil
     void multiply_rest(
