@@ -37,9 +37,9 @@ PACK_WEIGHT = 0.18
 PACK_OWN = 0.12
 PACK_HALO = 0.13
 #: im2col: a multiply-add of vectors of 64 bytes; GEMM_ROWS out-channels x a vector of pixels begun
-#: and stored, and what half of them cost; a vector of a column copied, a stretch of a tap's pixels begun, an element of a
-#: column and of the output transposed; pixels that fill no vector with two panels, begun and
-#: stored.
+#: and stored, and the share of both for half as many; a vector of a column copied, a stretch of a
+#: tap's pixels begun, an element of a column and of the output transposed; pixels that fill no
+#: vector with two panels, begun and stored.
 GEMM_ROWS = 8
 GEMM_STEP = 0.29
 GEMM_BLOCK = 26.0

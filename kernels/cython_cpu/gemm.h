@@ -151,14 +151,15 @@ LOOP void NAME(multiply_strip)(REAL *to, int64_t to_stride, const REAL *sums,
         BLOCK_OF(rows, 2, masked);    \
     else                              \
         BLOCK_OF(rows, 1, masked)
-            if (channels - k > 4 && inside) {
-                BLOCKS(ROWS, 1);
-            } else if (channels - k > 4) {
-                BLOCKS(ROWS, 0);
-            } else if (inside) {
+            const int half = ROWS > 4 && channels - k <= 4;
+            if (half && inside) {
                 BLOCKS(4, 1);
-            } else {
+            } else if (half) {
                 BLOCKS(4, 0);
+            } else if (inside) {
+                BLOCKS(ROWS, 1);
+            } else {
+                BLOCKS(ROWS, 0);
             }
 #undef BLOCKS
 #undef BLOCK_OF

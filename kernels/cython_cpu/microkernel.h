@@ -294,3 +294,5 @@ LOOP void NAME(multiply_pixels)(REAL *tile, const REAL *a, const int64_t *from, 
                          at, to + first, stride_k);
     }
 }
+
+#include "unpacked.h"
