@@ -48,6 +48,7 @@ def test_c_constants_are_those_of_blocking() -> None:
     assert defined("_tiled.pyx", "CACHE_SETS_BYTES") == blocking.CACHE_SETS_BYTES
     assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
     assert defined("_im2col.pyx", "GEMM_TAPS") == costs.GEMM_TAPS
+    assert defined("gemm.h", "define GEMM_TAPS") == costs.GEMM_TAPS
     assert defined("_im2col.pyx", "GEMM_STRIPS") == blocking.GEMM_STRIPS
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
     assert defined("direct_rows.h", "define SHARED_ROWS") == blocking_rows.SHARED_ROWS

@@ -20,12 +20,11 @@ Source: Goto and van de Geijn 2008.
 
 from cython cimport floating
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._gemm cimport (
-    Runs, Stage, clear_rows, copy_inside, copy_rows, copy_transposed, has_masks, lanes_of,
-    multiply_rest, multiply_strip, prefetch_rows, spread_rows,
+    Runs, Stage, clear_rows, copy_inside, copy_rows, copy_transposed, find_inside, has_masks,
+    lanes_of, multiply_rest, multiply_strip, prefetch_rows, spread_rows,
 )
 from cnnfast.kernels.cython_cpu._problem cimport (
     ConvProblem, GemmCut, InputStrides, OutputStrides, next_tasks,
@@ -42,7 +41,7 @@ cdef enum:
     REST_PANELS = 2
     #: Pixels that fill no vector, at most.
     MOST_REST = 15
-    #: As in ``costs`` and ``blocking``.
+    #: As in ``gemm.h``, ``costs`` and ``blocking``.
     GEMM_TAPS = 128
     GEMM_STRIPS = 8
 
@@ -79,45 +78,6 @@ cdef bint is_run(const ConvProblem* problem, const InputStrides* x_strides) noex
         problem.o, problem.p, problem.q, problem.stride_d * x_strides.d,
         problem.stride_h * x_strides.h, problem.stride_w * x_strides.w,
     )
-
-
-cdef void find_inside(
-    const ConvProblem* problem, const int64_t* taps, int64_t first, int64_t pixels,
-    uint64_t* inside,
-) noexcept nogil:
-    """By tap, which pixels of a strip that begins at ``first`` read inside the input: a bit each."""
-    cdef int64_t q = first % problem.q, p = first // problem.q % problem.p
-    cdef int64_t o = first // (problem.q * problem.p)
-    cdef int64_t h = problem.t, w = problem.t + problem.r, end = w + problem.s
-    cdef int64_t at = 0, length, t, r, s, i
-    cdef uint64_t axis[GEMM_TAPS + 2]
-    cdef uint64_t ones = ~(<uint64_t> 0), stretch
-    memset(axis, 0, end * sizeof(uint64_t))
-    while at < pixels:
-        length = min(problem.q - q, pixels - at)
-        stretch = ones >> (64 - length) << at
-        for i in range(h):
-            if taps[2 * i] <= o < taps[2 * i + 1]:
-                axis[i] |= stretch
-        for i in range(h, w):
-            if taps[2 * i] <= p < taps[2 * i + 1]:
-                axis[i] |= stretch
-        for i in range(w, end):
-            t = max(taps[2 * i] - q, 0)
-            s = min(taps[2 * i + 1] - q, length)
-            if t < s:
-                axis[i] |= ones >> (64 - (s - t)) << (at + t)
-        at += length
-        q = 0
-        p += 1
-        if p == problem.p:
-            p = 0
-            o += 1
-    for t in range(h):
-        for r in range(h, w):
-            for s in range(w, end):
-                inside[0] = axis[t] & axis[r] & axis[s]
-                inside += 1
 
 
 cdef void pack_tap(
@@ -373,7 +333,10 @@ cdef void tile(
             strip.rest = 0
             strip.inside = inside
             if masked[0] != pixel_block:
-                find_inside(problem, taps, strip.first, strip.pixels, inside)
+                find_inside(
+                    inside, taps, problem.t, problem.r, problem.s, problem.p, problem.q,
+                    strip.first, strip.pixels,
+                )
             inside += GEMM_TAPS
         strip.next_pixels = min(plane - strip.first - strip.pixels, 3 * cut.width)
         for m in range(strip.rest):

@@ -20,6 +20,40 @@ typedef struct {
     int64_t activation;
 } Stage;
 
+/* Taps, at most, whose columns are read in place. */
+#define GEMM_TAPS 128
+
+/* By tap, which pixels of a strip of an o x p x q plane read inside the input: a bit each. `taps`:
+ * the outputs first .. end - 1 of an axis that do, for t, then r, then s. */
+static inline void find_inside(uint64_t *inside, const int64_t *taps, int64_t t, int64_t r,
+                               int64_t s, int64_t p, int64_t q, int64_t first, int64_t pixels)
+{
+    uint64_t axis[GEMM_TAPS + 2] = {0};
+    int64_t column = first % q, row = first / q % p, plane = first / q / p;
+    for (int64_t at = 0, length; at < pixels; at += length, column = 0) {
+        length = q - column < pixels - at ? q - column : pixels - at;
+        for (int64_t i = 0; i < t + r + s; i++) {
+            int64_t begin = taps[2 * i], end = taps[2 * i + 1];
+            if (i < t + r) {
+                const int64_t line = i < t ? plane : row, all = begin <= line && line < end;
+                begin = 0;
+                end = all ? length : 0;
+            } else {
+                begin = begin - column > 0 ? begin - column : 0;
+                end = end - column < length ? end - column : length;
+            }
+            if (begin < end)
+                axis[i] |= ~(uint64_t)0 >> (64 - (end - begin)) << (at + begin);
+        }
+        if (column + length == q && ++row == p) {
+            row = 0;
+            plane++;
+        }
+    }
+    for (int64_t i = 0; i < t * r * s; i++)
+        inside[i] = axis[i / (r * s)] & axis[t + i / s % r] & axis[t + r + i % s];
+}
+
 #define lanes_of(pointer) SELECT(lanes_of, pointer)()
 #define has_masks(pointer) SELECT(has_masks, pointer)()
 #define multiply_strip(to, to_stride, sums, sums_stride, columns, runs, inside, w, bias, stage,  \
