@@ -178,7 +178,9 @@ def test_gemm(register: str, channels: int, suffix: str) -> None:
     for body in loops:
         assert count(body, r"vfmadd") == 3 * channels
         assert count(body, r"vbroadcast|vmovddup") == channels
-        assert count(body, r"[re][sb]p\b") <= count(body, "vmaskmov"), f"sums are spilled: {body}"
+        # A stride may lie on the stack, and AVX2's masks.
+        spilled = count(body, r"\bv\w+\s.*[re][sb]p\b")
+        assert spilled <= count(body, "vmaskmov"), f"sums are spilled: {body}"
 
 
 #: A tile of the wgrad row: weights x panels of 64 bytes.
