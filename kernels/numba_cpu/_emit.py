@@ -289,9 +289,18 @@ class Code:
         operands = (value.value for value in (a, b, c))
         return Value(self, _vector.multiply_add_values(self.builder, *operands))
 
-    def prefetch(self, place: Value, to_write: bool = False) -> None:
-        """Fetch the cache line of an address."""
-        _vector.prefetch(self.builder, place.value, to_write)
+    def larger(self, former: Value, value: Value) -> Value:
+        """The larger ones: ``value`` where it is NaN, ``former`` where it is or the two are equal."""
+        greatest = _vector.maximum(self.context, self.builder, value.value, former.value)
+        if greatest is None:
+            greatest = self.choose(value > former, value, former).value
+        if self.whole:
+            return Value(self, greatest)
+        return self.choose(value.is_nan(), value, Value(self, greatest))
+
+    def prefetch(self, place: Value, to_write: bool = False, near: bool = True) -> None:
+        """Fetch the cache line of an address, into the second cache if not ``near``."""
+        _vector.prefetch(self.builder, place.value, to_write, near)
 
     def buffer(self, kind: ir.Type, count: int) -> Value:
         """Room for some elements on the function's stack."""

@@ -13,10 +13,10 @@ from ._pool_folds import (
     keep_columns,
     part_from,
     room_of,
-    slide_row,
     start_of,
     starts_of,
 )
+from ._pool_slide import SLIDE_TAPS, slide_rows
 from ._pool_windows import (
     Pooling,
     Tasks,
@@ -24,6 +24,7 @@ from ._pool_windows import (
     divisor_of,
     place_of,
     row_of,
+    rows_alike,
     taps_of,
     window_of,
 )
@@ -191,7 +192,8 @@ def fold_tasks(
         out = place_of(pooling.out, row)
         last = pooling.last.equals(1)
         channels = code.choose(last, code.least(problem.c - row.c, end - here), 1)
-        tasks.move(channels)
+        slides = (pooling.slides > 0) & (window.d * window.h <= SLIDE_TAPS)
+        rows = code.var(1)
         with code.either(window.d.equals(0) | window.h.equals(0)) as (empty, some):
             with empty:
                 _clear_row(code, mean, out, pooling, window, channels)
@@ -199,15 +201,17 @@ def fold_tasks(
                 with then:
                     arguments = (x, out, kept, pooling, window, channels)
                     code.function("channels", _fold_channels, arguments, mean)
-                with otherwise, code.either(pooling.slides > 0) as (slides, any_row):
-                    with slides:
-                        slide_row(code, mean, x, out, pooling, window)
+                with otherwise, code.either(slides) as (sliding, any_row):
+                    with sliding:
+                        rows.set(rows_alike(code, pooling, row, end - here))
+                        slide_rows(code, mean, x, out, pooling, window, rows.get())
                     with any_row, code.either(few & (end - here >= lanes)) as (short, one):
                         with short:
                             code.function("rows", _fold_rows, (kept, pooling, here), mean)
-                            tasks.jump(lanes - 1)
+                            rows.set(code.of(lanes))
                         with one:
                             q = code.var(0)
                             with code.loop_while(lambda: q.get() < problem.q):
                                 arguments = (x, out, kept, pooling, window, q.get())
                                 q.set(fold_stretch(code, mean, *arguments))
+        tasks.move(rows.get() * channels, rows.get())
