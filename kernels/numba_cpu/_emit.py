@@ -158,6 +158,13 @@ class Code:
         self.vector = ir.VectorType(element, self.lanes)
         self.whole = isinstance(element, ir.IntType)
 
+    def halved(self) -> Code:
+        """The same with vectors that are half as wide."""
+        half = Code(self.context, self.builder, self.real)
+        half.lanes //= 2
+        half.vector = ir.VectorType(self.real, half.lanes)
+        return half
+
     def of(self, value: Any) -> Value:
         """An LLVM value, or a Python integer as an int64."""
         if isinstance(value, Value):

@@ -5,9 +5,12 @@ The arrays and the order of the sums are those of ``_pool_folds``.
 
 from __future__ import annotations
 
-from ._emit import Code, Value
+from typing import NamedTuple
+
+from ._emit import Code, Value, Variable
 from ._pool_folds import (
     divided,
+    each_tap,
     fold,
     fold_stretch,
     keep_columns,
@@ -19,6 +22,7 @@ from ._pool_folds import (
 from ._pool_slide import SLIDE_TAPS, slide_rows
 from ._pool_windows import (
     Pooling,
+    Row,
     Tasks,
     Window,
     divisor_of,
@@ -31,34 +35,173 @@ from ._pool_windows import (
 from ._vector import INT64
 
 
-def _fold_rows(code: Code, mean: bool, kept: Value, pooling: Pooling, task: Value) -> None:
-    """Reduce a vector of rows of few windows side by side, from a task on."""
-    lanes, pitch, problem = code.lanes, pooling.problem.w, pooling.problem
-    places, extents = (code.buffer(INT64, lanes) for _ in range(2))
-    with code.range(0, lanes) as lane:
-        row = row_of(code, pooling, task + lane)
-        window, x, _, _ = window_of(code, pooling, row)
-        code.store(place_of(pooling.out._replace(data=code.of(0)), row), places + lane)
-        code.store(window.extent, extents + lane)
-        to = kept + lane * pitch
+class _Rows(NamedTuple):
+    """Rows side by side, a vector's number: where they are read and written, the extents of their
+    windows along d and h, whether these are one (``alike``), and whether results of a column lie
+    side by side (``dense``)."""
+
+    sources: Value
+    places: Value
+    extents: Value
+    alike: Variable
+    dense: Value
+
+
+def _find_planes(code: Code, pooling: Pooling, rows: _Rows, row: Row) -> None:
+    """Planes of one row each from ``row`` on."""
+    problem, x, out = pooling.problem, pooling.x, pooling.out
+    window, source, _, _ = window_of(code, pooling, row)
+    c, source_at, place_at = code.var(row.c), code.var(source), code.var(place_of(out, row))
+    with code.range(0, code.lanes) as lane:
+        code.store(source_at.get(), rows.sources + lane)
+        code.store(place_at.get(), rows.places + lane)
+        code.store(window.extent, rows.extents + lane)
+        c.set(c.get() + 1)
+        image = c.get().equals(problem.c)
+        c.set(code.choose(image, 0, c.get()))
+        source_at.set(source_at.get() + code.choose(image, x.n - x.c * (problem.c - 1), x.c))
+        place_at.set(place_at.get() + code.choose(image, out.n - out.c * (problem.c - 1), out.c))
+
+
+def _find_rows(
+    code: Code, mean: bool, kept: Value, pitch: Value, pooling: Pooling, rows: _Rows, begin: Value
+) -> None:
+    """The same of rows of any planes from task ``begin`` on, whose columns are reduced and kept
+    as well."""
+    tasks = Tasks(code, pooling, begin)
+    with code.range(0, code.lanes) as lane:
+        window, x, _, _ = window_of(code, pooling, tasks.row)
+        code.store(place_of(pooling.out, tasks.row), rows.places + lane)
+        code.store(window.extent, rows.extents + lane)
+        with code.when(window.extent.differs(code.load(rows.extents))):
+            rows.alike.set(code.of(0))
+        to, width = kept + lane * pitch, pooling.problem.w
         with code.either(window.d.equals(0) | window.h.equals(0)) as (then, otherwise):
-            with then, code.range(0, pitch) as w:
+            with then, code.range(0, width) as w:
                 code.store(start_of(code, mean), to + w)
             with otherwise:
-                keep_columns(code, mean, to, x, pooling.x.w, window, pitch)
+                keep_columns(code, mean, to, x, pooling.x.w, window, width)
+        tasks.move(code.of(1))
+
+
+def _fold_group(
+    code: Code, mean: bool, sources: list[Value], window: Window, w: Value, count: Value
+) -> list[Value]:
+    """Columns w ... of rows of one window along d and h, side by side, which hides how long an
+    operation takes."""
+    sums = [code.var(code.vload(source + w, count)) for source in sources]
+
+    def add(offset: Value) -> None:
+        for total, source in zip(sums, sources, strict=True):
+            value = code.vload(source + (w + offset), count)
+            total.set(fold(code, mean, total.get(), value))
+
+    each_tap(code, window, add)
+    return [total.get() for total in sums]
+
+
+def _part(code: Code, vectors: list[Value]) -> list[Value]:
+    """From vectors of as many rows' columns the vectors of each column: every round parts even
+    columns from odd ones. Of half as many, each holds the columns of two rows."""
+    evens, odds = (range(i, 2 * code.lanes, 2) for i in range(2))
+    for _ in range(len(vectors).bit_length() - 1):
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+        vectors = [code.shuffle(*pair, which) for which in (evens, odds) for pair in pairs]
+    return vectors
+
+
+def _keep_narrow(
+    code: Code, mean: bool, columns: Value, sources: Value, window: Window, width: Value
+) -> None:
+    """The columns of whole planes of no more than half a vector's, in registers."""
+    half, vectors = code.halved(), []
+    for group in range(0, code.lanes, 8):
+        lanes = range(group, min(group + 8, code.lanes))
+        places = [code.load(sources + lane) for lane in lanes]
+        vectors += _fold_group(half, mean, places, window, code.of(0), width)
+    pairs = zip(vectors[::2], vectors[1::2], strict=True)
+    both = [code.shuffle(*pair, range(code.lanes)) for pair in pairs]
+    for i, column in enumerate(_part(code, both)):
+        code.vstore(column, columns + i * code.lanes)
+
+
+def _keep_planes(
+    code: Code, mean: bool, kept: Value, pitch: Value, sources: Value, window: Window, width: Value
+) -> None:
+    """The columns of whole planes of more."""
+    lanes = code.lanes
+    with code.range(0, lanes, 4) as lane, code.range(0, width, lanes) as w:
+        places = [code.load(sources + (lane + i)) for i in range(4)]
+        count = code.least(width - w, lanes)
+        for i, total in enumerate(_fold_group(code, mean, places, window, w, count)):
+            code.vstore(total, kept + (lane + i) * pitch + w)
+
+
+def _part_columns(code: Code, columns: Value, kept: Value, pitch: Value) -> None:
+    """The vectors of each column from rows of kept ones, ``pitch`` apart."""
+    with code.range(0, pitch, code.lanes) as w:
+        rows = [code.vload(kept + w + pitch * lane) for lane in range(code.lanes)]
+        for i, column in enumerate(_part(code, rows)):
+            code.vstore(column, columns + (w + i) * code.lanes)
+
+
+def _fold_vectors(
+    code: Code, mean: bool, columns: Value, rows: _Rows, pooling: Pooling
+) -> None:
+    """The windows of rows from the vectors of their columns."""
+    problem, lanes = pooling.problem, code.lanes
+    values = code.buffer(code.real, lanes)
+    first, alike = code.load(rows.places), rows.alike.get().equals(1)
     with code.range(0, problem.q) as q:
-        in_w = pooling.in_w + q * 3
+        in_w, at = pooling.in_w + q * 3, q * pooling.out.w
         result = code.var(starts_of(code, mean))
         with code.range(code.load(in_w), code.load(in_w + 1), problem.dilation_w) as w:
-            column = code.vload_apart(kept + w, pitch)
-            result.set(fold(code, mean, result.get(), column))
-        code.vstore(result.get(), kept + pitch * lanes)
-        with code.range(0, lanes) as lane:
-            value = code.load(kept + pitch * lanes + lane)
-            if mean:
-                extent = code.load(extents + lane)
-                value = divided(code, value, divisor_of(code, pooling, extent, q))
-            code.store(value, pooling.out.data + code.load(places + lane) + q * pooling.out.w)
+            result.set(fold(code, mean, result.get(), code.vload(columns + w * lanes)))
+        if mean:
+            with code.when(alike):
+                divisor = divisor_of(code, pooling, code.load(rows.extents), q)
+                result.set(divided(code, result.get(), divisor))
+        with code.either(rows.dense) as (dense, apart):
+            with dense:
+                code.vstore(result.get(), first + at)
+            with apart:
+                code.vstore(result.get(), values)
+                with code.range(0, lanes) as lane:
+                    value = code.var(code.load(values + lane))
+                    if mean:
+                        with code.when(~alike):
+                            extent = code.load(rows.extents + lane)
+                            divisor = divisor_of(code, pooling, extent, q)
+                            value.set(divided(code, value.get(), divisor))
+                    code.store(value.get(), code.load(rows.places + lane) + at)
+
+
+def _fold_rows(code: Code, mean: bool, kept: Value, pooling: Pooling, task: Value) -> None:
+    """Reduce a vector of rows of few windows side by side, from a task on."""
+    lanes, problem, width = code.lanes, pooling.problem, pooling.problem.w
+    row = row_of(code, pooling, task)
+    places = [code.buffer(code.real.as_pointer(), lanes) for _ in range(2)]
+    planes = (problem.o * problem.p).equals(1)
+    dense = planes & (row.c + lanes <= problem.c) & pooling.out.c.equals(1)
+    rows = _Rows(*places, code.buffer(INT64, lanes), code.var(1), dense)
+    pitch = (width + (lanes - 1)) // lanes * lanes
+    columns = kept + pitch * lanes
+    with code.either(planes & pooling.x.w.equals(1)) as (whole, others):
+        with whole:
+            window, _, _, _ = window_of(code, pooling, row)
+            _find_planes(code, pooling, rows, row)
+            with code.either(width <= lanes // 2) as (narrow, wide):
+                with narrow:
+                    _keep_narrow(code, mean, columns, rows.sources, window, width)
+                with wide:
+                    _keep_planes(code, mean, kept, pitch, rows.sources, window, width)
+                    _part_columns(code, columns, kept, pitch)
+        with others:
+            window, _, _, _ = window_of(code, pooling, row)
+            code.store(window.extent, rows.extents)
+            _find_rows(code, mean, kept, pitch, pooling, rows, task)
+            _part_columns(code, columns, kept, pitch)
+    _fold_vectors(code, mean, columns, rows, pooling)
 
 
 def _fold_pixels(
@@ -184,7 +327,7 @@ def fold_tasks(
 ) -> None:
     """Tasks begin .. end-1."""
     problem, lanes = pooling.problem, code.lanes
-    few = (problem.q < lanes) & (problem.w * lanes <= room_of(code))
+    few = (problem.q < lanes) & (problem.w <= room_of(code) // (2 * lanes) - lanes)
     tasks = Tasks(code, pooling, begin)
     with code.loop_while(lambda: tasks.task.get() < end):
         here, row = tasks.task.get(), tasks.row
