@@ -249,11 +249,14 @@ class Code:
         kind = ir.VectorType(scalar.value.type, self.lanes)
         return Value(self, _vector.splat(self.builder, kind, scalar.value))
 
+    def numbers(self) -> Value:
+        """The lanes' numbers, as a vector of int64."""
+        kind = ir.VectorType(INT64, self.lanes)
+        return Value(self, ir.Constant(kind, list(range(self.lanes))))
+
     def first(self, count: Operand) -> Value:
         """A mask of the first lanes."""
-        indices = ir.VectorType(INT64, self.lanes)
-        numbers = ir.Constant(indices, list(range(self.lanes)))
-        return Value(self, numbers) < self.splat(self.of(count))
+        return self.numbers() < self.splat(self.of(count))
 
     def vload(self, place: Value, count: Operand = None) -> Value:
         """Neighbours; of ``count`` lanes the first ones, and zeros, which aren't read."""
@@ -328,6 +331,10 @@ class Code:
             kinds = [value.value.type for value in flat]
             function = _vector.own_function(module, full, kinds)
             builder = ir.IRBuilder(function.append_basic_block())
+            # Room on the stack is made before all else, where its place is known beforehand.
+            first = function.append_basic_block()
+            builder.branch(first)
+            builder.position_at_end(first)
             code = Code(self.context, builder, self.real)
             given = _rebuild(iter(Value(code, value) for value in function.args), shape)
             body(code, *constants, *given)

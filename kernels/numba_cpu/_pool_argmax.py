@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from ._emit import Code, Value
 from ._pool_folds import start_of, starts_of
-from ._pool_windows import Pooling, Tasks, Window, place_of, taps_of, window_of
+from ._pool_windows import Pooling, Tasks, Window, place_of, row_of, taps_of, window_of
 from ._vector import INT64
 from ._views import View
 
@@ -185,10 +185,11 @@ def _find_pixels(
 def find_tasks(code: Code, indices: View, pooling: Pooling, begin: Value, end: Value) -> None:
     """Tasks begin .. end-1."""
     problem, last = pooling.problem, pooling.last.equals(1)
-    tasks = Tasks(code, pooling, begin)
+    tasks = Tasks(code, pooling, begin, row_of(code, pooling, begin))
     with code.loop_while(lambda: tasks.task.get() < end):
         here, row = tasks.task.get(), tasks.row
-        window, x, d, h = window_of(code, pooling, row)
+        window, offset, d, h = window_of(code, pooling, row)
+        x = pooling.x.data + offset
         plane = problem.h * problem.w
         places = Places(
             problem.dilation_d * plane, problem.dilation_h * problem.w,

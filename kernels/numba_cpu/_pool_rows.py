@@ -26,6 +26,7 @@ from ._pool_windows import (
     Tasks,
     Window,
     divisor_of,
+    offset_of,
     place_of,
     row_of,
     rows_alike,
@@ -36,9 +37,9 @@ from ._vector import INT64
 
 
 class _Rows(NamedTuple):
-    """Rows side by side, a vector's number: where they are read and written, the extents of their
-    windows along d and h, whether these are one (``alike``), and whether results of a column lie
-    side by side (``dense``)."""
+    """Rows side by side, a vector's number: where they are read and written, counted from the first
+    elements; the extents of their windows along d and h, of which the first one is all if
+    ``alike``; and whether results of a column lie side by side (``dense``)."""
 
     sources: Value
     places: Value
@@ -47,31 +48,37 @@ class _Rows(NamedTuple):
     dense: Value
 
 
-def _find_planes(code: Code, pooling: Pooling, rows: _Rows, row: Row) -> None:
-    """Planes of one row each from ``row`` on."""
-    problem, x, out = pooling.problem, pooling.x, pooling.out
-    window, source, _, _ = window_of(code, pooling, row)
-    c, source_at, place_at = code.var(row.c), code.var(source), code.var(place_of(out, row))
-    with code.range(0, code.lanes) as lane:
-        code.store(source_at.get(), rows.sources + lane)
-        code.store(place_at.get(), rows.places + lane)
-        code.store(window.extent, rows.extents + lane)
-        c.set(c.get() + 1)
-        image = c.get().equals(problem.c)
-        c.set(code.choose(image, 0, c.get()))
-        source_at.set(source_at.get() + code.choose(image, x.n - x.c * (problem.c - 1), x.c))
-        place_at.set(place_at.get() + code.choose(image, out.n - out.c * (problem.c - 1), out.c))
+def _find_planes(
+    code: Code, pooling: Pooling, rows: _Rows, row: Row, source: Value, place: Value
+) -> None:
+    """Planes of one row each from ``row`` on, which is read and written there."""
+    problem, lanes = pooling.problem, code.lanes
+    steps = ((rows.sources, source, pooling.x), (rows.places, place, pooling.out))
+    with code.either(row.c + lanes <= problem.c) as (one_image, several):
+        with one_image:
+            for to, first, array in steps:
+                code.vstore(code.splat(first) + code.numbers() * code.splat(array.c), to)
+        with several:
+            c, at = code.var(row.c), [code.var(source), code.var(place)]
+            with code.range(0, lanes) as lane:
+                c.set(c.get() + 1)
+                image = c.get().equals(problem.c)
+                c.set(code.choose(image, 0, c.get()))
+                for here, (to, _, array) in zip(at, steps, strict=True):
+                    code.store(here.get(), to + lane)
+                    next_image = array.n - array.c * (problem.c - 1)
+                    here.set(here.get() + code.choose(image, next_image, array.c))
 
 
 def _find_rows(
-    code: Code, mean: bool, kept: Value, pitch: Value, pooling: Pooling, rows: _Rows, begin: Value
+    code: Code, mean: bool, kept: Value, pitch: Value, pooling: Pooling, rows: _Rows, row: Row
 ) -> None:
-    """The same of rows of any planes from task ``begin`` on, whose columns are reduced and kept
-    as well."""
-    tasks = Tasks(code, pooling, begin)
+    """The same of rows of any planes, whose columns are reduced and kept as well."""
+    tasks = Tasks(code, pooling, code.of(0), row)
     with code.range(0, code.lanes) as lane:
-        window, x, _, _ = window_of(code, pooling, tasks.row)
-        code.store(place_of(pooling.out, tasks.row), rows.places + lane)
+        window, offset, _, _ = window_of(code, pooling, tasks.row)
+        x = pooling.x.data + offset
+        code.store(offset_of(pooling.out, tasks.row), rows.places + lane)
         code.store(window.extent, rows.extents + lane)
         with code.when(window.extent.differs(code.load(rows.extents))):
             rows.alike.set(code.of(0))
@@ -111,13 +118,13 @@ def _part(code: Code, vectors: list[Value]) -> list[Value]:
 
 
 def _keep_narrow(
-    code: Code, mean: bool, columns: Value, sources: Value, window: Window, width: Value
+    code: Code, mean: bool, columns: Value, x: Value, sources: Value, window: Window, width: Value
 ) -> None:
     """The columns of whole planes of no more than half a vector's, in registers."""
     half, vectors = code.halved(), []
     for group in range(0, code.lanes, 8):
         lanes = range(group, min(group + 8, code.lanes))
-        places = [code.load(sources + lane) for lane in lanes]
+        places = [x + code.load(sources + lane) for lane in lanes]
         vectors += _fold_group(half, mean, places, window, code.of(0), width)
     pairs = zip(vectors[::2], vectors[1::2], strict=True)
     both = [code.shuffle(*pair, range(code.lanes)) for pair in pairs]
@@ -126,12 +133,13 @@ def _keep_narrow(
 
 
 def _keep_planes(
-    code: Code, mean: bool, kept: Value, pitch: Value, sources: Value, window: Window, width: Value
-) -> None:
+    code: Code, mean: bool, kept: Value, pitch: Value, x: Value, sources: Value, window: Window,
+    width: Value,
+) -> None:  # fmt: skip
     """The columns of whole planes of more."""
     lanes = code.lanes
     with code.range(0, lanes, 4) as lane, code.range(0, width, lanes) as w:
-        places = [code.load(sources + (lane + i)) for i in range(4)]
+        places = [x + code.load(sources + (lane + i)) for i in range(4)]
         count = code.least(width - w, lanes)
         for i, total in enumerate(_fold_group(code, mean, places, window, w, count)):
             code.vstore(total, kept + (lane + i) * pitch + w)
@@ -145,13 +153,11 @@ def _part_columns(code: Code, columns: Value, kept: Value, pitch: Value) -> None
             code.vstore(column, columns + (w + i) * code.lanes)
 
 
-def _fold_vectors(
-    code: Code, mean: bool, columns: Value, rows: _Rows, pooling: Pooling
-) -> None:
+def _fold_vectors(code: Code, mean: bool, columns: Value, rows: _Rows, pooling: Pooling) -> None:
     """The windows of rows from the vectors of their columns."""
     problem, lanes = pooling.problem, code.lanes
     values = code.buffer(code.real, lanes)
-    first, alike = code.load(rows.places), rows.alike.get().equals(1)
+    out, alike = pooling.out.data, rows.alike.get().equals(1)
     with code.range(0, problem.q) as q:
         in_w, at = pooling.in_w + q * 3, q * pooling.out.w
         result = code.var(starts_of(code, mean))
@@ -163,7 +169,7 @@ def _fold_vectors(
                 result.set(divided(code, result.get(), divisor))
         with code.either(rows.dense) as (dense, apart):
             with dense:
-                code.vstore(result.get(), first + at)
+                code.vstore(result.get(), out + (code.load(rows.places) + at))
             with apart:
                 code.vstore(result.get(), values)
                 with code.range(0, lanes) as lane:
@@ -173,33 +179,33 @@ def _fold_vectors(
                             extent = code.load(rows.extents + lane)
                             divisor = divisor_of(code, pooling, extent, q)
                             value.set(divided(code, value.get(), divisor))
-                    code.store(value.get(), code.load(rows.places + lane) + at)
+                    code.store(value.get(), out + (code.load(rows.places + lane) + at))
 
 
-def _fold_rows(code: Code, mean: bool, kept: Value, pooling: Pooling, task: Value) -> None:
-    """Reduce a vector of rows of few windows side by side, from a task on."""
+def _fold_rows(code: Code, mean: bool, kept: Value, pooling: Pooling, row: Row) -> None:
+    """Reduce a vector of rows of few windows side by side, from ``row`` on."""
     lanes, problem, width = code.lanes, pooling.problem, pooling.problem.w
-    row = row_of(code, pooling, task)
-    places = [code.buffer(code.real.as_pointer(), lanes) for _ in range(2)]
+    buffers = [code.buffer(INT64, lanes) for _ in range(3)]
     planes = (problem.o * problem.p).equals(1)
     dense = planes & (row.c + lanes <= problem.c) & pooling.out.c.equals(1)
-    rows = _Rows(*places, code.buffer(INT64, lanes), code.var(1), dense)
+    rows = _Rows(*buffers, code.var(1), dense)
     pitch = (width + (lanes - 1)) // lanes * lanes
     columns = kept + pitch * lanes
+    window, source, _, _ = window_of(code, pooling, row)
+    code.store(window.extent, rows.extents)
     with code.either(planes & pooling.x.w.equals(1)) as (whole, others):
         with whole:
-            window, _, _, _ = window_of(code, pooling, row)
-            _find_planes(code, pooling, rows, row)
+            place = offset_of(pooling.out, row)
+            _find_planes(code, pooling, rows, row, source, place)
+            arguments = pooling.x.data, rows.sources, window, width
             with code.either(width <= lanes // 2) as (narrow, wide):
                 with narrow:
-                    _keep_narrow(code, mean, columns, rows.sources, window, width)
+                    _keep_narrow(code, mean, columns, *arguments)
                 with wide:
-                    _keep_planes(code, mean, kept, pitch, rows.sources, window, width)
+                    _keep_planes(code, mean, kept, pitch, *arguments)
                     _part_columns(code, columns, kept, pitch)
         with others:
-            window, _, _, _ = window_of(code, pooling, row)
-            code.store(window.extent, rows.extents)
-            _find_rows(code, mean, kept, pitch, pooling, rows, task)
+            _find_rows(code, mean, kept, pitch, pooling, rows, row)
             _part_columns(code, columns, kept, pitch)
     _fold_vectors(code, mean, columns, rows, pooling)
 
@@ -328,10 +334,11 @@ def fold_tasks(
     """Tasks begin .. end-1."""
     problem, lanes = pooling.problem, code.lanes
     few = (problem.q < lanes) & (problem.w <= room_of(code) // (2 * lanes) - lanes)
-    tasks = Tasks(code, pooling, begin)
+    tasks = Tasks(code, pooling, begin, row_of(code, pooling, begin))
     with code.loop_while(lambda: tasks.task.get() < end):
         here, row = tasks.task.get(), tasks.row
-        window, x, _, _ = window_of(code, pooling, row)
+        window, offset, _, _ = window_of(code, pooling, row)
+        x = pooling.x.data + offset
         out = place_of(pooling.out, row)
         last = pooling.last.equals(1)
         channels = code.choose(last, code.least(problem.c - row.c, end - here), 1)
@@ -350,7 +357,7 @@ def fold_tasks(
                         slide_rows(code, mean, x, out, pooling, window, rows.get())
                     with any_row, code.either(few & (end - here >= lanes)) as (short, one):
                         with short:
-                            code.function("rows", _fold_rows, (kept, pooling, here), mean)
+                            code.function("rows", _fold_rows, (kept, pooling, row), mean)
                             rows.set(code.of(lanes))
                         with one:
                             q = code.var(0)

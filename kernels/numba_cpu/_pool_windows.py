@@ -64,7 +64,11 @@ class Row(NamedTuple):
 
 def taps_of(code: Code, window: Value, dilation: Value) -> Value:
     """How many taps a window has along its axis."""
-    return (code.load(window + 1) - code.load(window) + dilation - 1) // dilation
+    span = code.load(window + 1) - code.load(window)
+    taps = code.var(span)
+    with code.when(dilation.differs(1)):
+        taps.set((span + dilation - 1) // dilation)
+    return taps.get()
 
 
 def _store_stretch(code: Code, windows: Value, count: Value, place: Value) -> None:
@@ -165,12 +169,12 @@ def row_of(code: Code, pooling: Pooling, task: Value) -> Row:
 
 
 class Tasks:
-    """A walk from one task to others behind it."""
+    """A walk from a task, whose row is given, to others behind it."""
 
-    def __init__(self, code: Code, pooling: Pooling, begin: Value) -> None:
+    def __init__(self, code: Code, pooling: Pooling, begin: Value, row: Row) -> None:
         self.code, self.pooling = code, pooling
         self.task = code.var(begin)
-        self.places = [code.var(place) for place in row_of(code, pooling, begin)]
+        self.places = [code.var(place) for place in row]
 
     @property
     def row(self) -> Row:
@@ -210,17 +214,23 @@ def rows_alike(code: Code, pooling: Pooling, row: Row, tasks: Value) -> Value:
     return code.choose(alone, 1, code.least(left, tasks))
 
 
+def offset_of(array: View, row: Row) -> Value:
+    """The same, counted from its first element."""
+    return row.n * array.n + row.c * array.c + row.o * array.d + row.p * array.h
+
+
 def place_of(array: View, row: Row) -> Value:
     """Where a row begins in an array of outputs."""
-    return array.data + (row.n * array.n + row.c * array.c + row.o * array.d + row.p * array.h)
+    return array.data + offset_of(array, row)
 
 
 def window_of(code: Code, pooling: Pooling, row: Row) -> tuple[Window, Value, Value, Value]:
-    """The windows of a row, where in x its column 0 is, and its first taps along d and h."""
+    """The windows of a row, where in x its column 0 is, counted from the first element, and its first
+    taps along d and h."""
     problem, x = pooling.problem, pooling.x
     in_d, in_h = pooling.windows + row.o * 3, pooling.windows + (problem.o + row.p) * 3
     d, h = code.load(in_d), code.load(in_h)
-    place = x.data + (row.n * x.n + row.c * x.c + d * x.d + h * x.h)
+    place = row.n * x.n + row.c * x.c + d * x.d + h * x.h
     window = Window(
         taps_of(code, in_d, problem.dilation_d),
         taps_of(code, in_h, problem.dilation_h),
