@@ -35,8 +35,8 @@ class Pooling(NamedTuple):
     Output columns ``first .. end-1`` have windows of ``taps`` taps and one extent, ``step`` apart;
     ``rows`` are the output rows of a slice of which the same is true.
     ``slides``: 1 + how far in front of the input's columns the first window begins, where all
-    windows are such ones, cut off at the borders, in memory without gaps; else 0. ``widest``: the
-    columns that the widest window spans. ``last``: 1 where channels lie side by side."""
+    windows are such ones, cut off at the borders, in memory without gaps; else 0. ``last``: 1
+    where channels lie side by side; ``widest``: the columns that the widest window spans then."""
 
     problem: Any
     x: View
@@ -146,7 +146,7 @@ def pooling_of(
     rows = _stretch_of(code, windows + problem.o * 3, problem.p)
     taps = taps_of(code, in_w + first * 3, problem.dilation_w)
     widest = code.var(0)
-    with code.range(0, problem.q) as q:
+    with code.when(together), code.range(0, problem.q) as q:
         span = code.load(in_w + q * 3 + 1) - code.load(in_w + q * 3)
         widest.set(code.greatest(widest.get(), span))
     slides = _slides_of(code, x, out, problem, in_w, first, step, taps)
