@@ -300,7 +300,7 @@ class Code:
         return Value(self, _vector.multiply_add_values(self.builder, *operands))
 
     def larger(self, former: Value, value: Value) -> Value:
-        """The larger ones: ``value`` where it is NaN, ``former`` where it is or the two are equal."""
+        """The larger ones: ``value`` where it is NaN, ``former`` where it is or both are equal."""
         greatest = _vector.maximum(self.context, self.builder, value.value, former.value)
         if greatest is None:
             greatest = self.choose(value > former, value, former).value

@@ -115,8 +115,8 @@ def _find_row(
     last = code.choose(wide | pooling.taps.equals(0), -1, pooling.end - lanes)
     q = code.var(0)
     with code.loop_while(lambda: q.get() < problem.q):
-        # The last vector of the stretch begins early enough to end with it: a window by itself takes
-        # longer than a vector of them.
+        # The last vector of the stretch begins early enough to end with it: a window by itself
+        # takes longer than a vector of them.
         late = (q.get() > last) & (q.get() < pooling.end) & (last >= pooling.first)
         here = code.choose(late, last, q.get())
         in_w = pooling.in_w + here * 3

@@ -97,8 +97,8 @@ def _store_stretch(code: Code, windows: Value, count: Value, place: Value) -> No
             for variable, value in zip(best, (begin, last.get(), step), strict=True):
                 variable.set(value)
         first.set(last.get())
-    for i, value in enumerate(best):
-        code.store(value.get(), place + i)
+    for i, part in enumerate(best):
+        code.store(part.get(), place + i)
 
 
 def _stretch_of(code: Code, windows: Value, count: Value) -> Stretch:
@@ -152,9 +152,8 @@ def pooling_of(
     slides = _slides_of(code, x, out, problem, in_w, first, step, taps)
     last = code.choose(together, 1, 0)
     return Pooling(
-        problem, x, out, windows, in_w, first, end, step, taps, rows, slides, widest.get(),
-        last,
-    )
+        problem, x, out, windows, in_w, first, end, step, taps, rows, slides, widest.get(), last
+    )  # fmt: skip
 
 
 def row_of(code: Code, pooling: Pooling, task: Value) -> Row:
@@ -182,8 +181,8 @@ class Tasks:
         return Row(*(place.get() for place in self.places))
 
     def move(self, tasks: Value, rows: Operand = 1) -> None:
-        """Go on to the row ``rows`` after this one, which is ``tasks`` further: of the same channel,
-        or of the first one where channels lie side by side."""
+        """Go on to the row ``rows`` after this one, which is ``tasks`` further: of the same
+        channel, or of the first one where channels lie side by side."""
         code, problem, last = self.code, self.pooling.problem, self.pooling.last.equals(1)
         n, c, o, p = self.places
         self.task.set(self.task.get() + tasks)
@@ -225,8 +224,8 @@ def place_of(array: View, row: Row) -> Value:
 
 
 def window_of(code: Code, pooling: Pooling, row: Row) -> tuple[Window, Value, Value, Value]:
-    """The windows of a row, where in x its column 0 is, counted from the first element, and its first
-    taps along d and h."""
+    """The windows of a row, where in x its column 0 is, counted from the first element, and its
+    first taps along d and h."""
     problem, x = pooling.problem, pooling.x
     in_d, in_h = pooling.windows + row.o * 3, pooling.windows + (problem.o + row.p) * 3
     d, h = code.load(in_d), code.load(in_h)
