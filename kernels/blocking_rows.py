@@ -89,15 +89,15 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     if takes_3x3(problem):
         # In place, where the cache holds what blocks of rows have in common.
         cached = max(cached, ROWS)
-    rows = rows_of(problem, lanes, column_blocks, cached, ROWS)
+    rows = _rows_of(problem, lanes, column_blocks, cached)
     row_blocks = ceil_div(problem.p, rows)
     strips = problem.n * problem.g * problem.o * column_blocks
-    channels = channels_of(problem, strips * row_blocks)
+    channels = _channels_of(problem, strips * row_blocks)
     k_blocks = ceil_div(problem.k, channels)
     plane = round_up((rows + (span_h - 1) // problem.stride_h) * pitch + rest, lanes)
     steps = reduction_length(problem) + problem.s * problem.c
     step_elements = round_up(steps * STEP_BYTES // itemsize, lanes)
-    weight_elements = weight_elements_of(problem, lanes)
+    weight_elements = _weight_elements_of(problem, lanes)
     zero_elements = problem.stride_w * round_up(columns, lanes) + 2 * lanes
     return RowsCut(
         channels=channels,
@@ -130,29 +130,27 @@ def _widest(problem: ConvProblem, itemsize: int) -> int:
     return max(min(fitting, MOST_COLUMNS), DIRECT_COLUMNS)
 
 
-def rows_of(
-    problem: ConvProblem, lanes: int, column_blocks: int, cached: int, multiple: int
-) -> int:
-    """Output rows of a task: ``cached`` at most, fewer for more tasks; by ``multiple``s."""
+def _rows_of(problem: ConvProblem, lanes: int, column_blocks: int, cached: int) -> int:
+    """Output rows of a task: ``cached`` at most, fewer for more tasks; by multiples of ROWS."""
     strips = problem.n * problem.g * problem.o * column_blocks
     if problem.c == problem.k == 1:
         # Where channels lie next to each other, one task of two vectors does all their groups.
         strips = ceil_div(strips, 2 * lanes)
-    finest = max(ceil_div(problem.p * strips, MIN_TASKS), multiple)
+    finest = max(ceil_div(problem.p * strips, MIN_TASKS), ROWS)
     rows = split_evenly(problem.p, max(min(cached, finest), 1))
-    if multiple <= rows < problem.p:
-        rows -= rows % multiple
+    if ROWS <= rows < problem.p:
+        rows -= rows % ROWS
     return rows
 
 
-def channels_of(problem: ConvProblem, places: int) -> int:
+def _channels_of(problem: ConvProblem, places: int) -> int:
     """Out-channels of a task, where there are as many ``places`` times blocks of them as tasks."""
     sets = ceil_div(problem.k, DIRECT_CHANNELS)
     wanted = ceil_div(MIN_TASKS, max(places, 1))
     return ceil_div(sets, min(wanted, sets)) * DIRECT_CHANNELS
 
 
-def weight_elements_of(problem: ConvProblem, lanes: int) -> int:
+def _weight_elements_of(problem: ConvProblem, lanes: int) -> int:
     """Weights of up to DIRECT_CHANNELS out-channels, or of two vectors of them."""
     side_by_side = 2 * lanes if problem.c == problem.k == 1 else min(problem.k, DIRECT_CHANNELS)
     return round_up(reduction_length(problem) * side_by_side, lanes)

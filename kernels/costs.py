@@ -50,7 +50,7 @@ OUTPUT_TRANSPOSED = 0.18
 GEMM_REST = 310.0
 #: A gathered element where memory isn't contiguous.
 GATHER = 0.5
-#: The direct row in Cython: a task begun; a weight gathered; a vector of 64 bytes copied; by
+#: The direct rows: a task begun; a weight gathered; a vector of 64 bytes copied; by
 #: out-channels side by side, a multiply-add of such a vector, and of one channel whose rows share
 #: loads; a vector of sums stored; depthwise layers in place, nine taps by the stride, and a
 #: multiply-add along channels.

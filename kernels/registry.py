@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import adjoints, blocking, blocking_blocks, blocking_gradients, blocking_rows, costs
+from . import adjoints, blocking, blocking_gradients, blocking_rows, costs
 from .drivers import cut_scratch_bytes
 
 F32_F64 = ("float32", "float64")
@@ -164,7 +164,6 @@ TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
 TILED_OWN = TILED._replace(cut=blocking.tiled_cut_own)
 IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
 ROWS = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
-DIRECT = Algorithm("direct", costs.rows, blocking_blocks.blocks_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
@@ -181,7 +180,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),
     Kernel("fprop", TILED, "numba_cpu", "numba_cpu.tiled:fprop"),
     Kernel("fprop", IM2COL, "numba_cpu", "numba_cpu.im2col:fprop"),
-    Kernel("fprop", DIRECT, "numba_cpu", "numba_cpu.direct:fprop", WITH_INT64),
+    Kernel("fprop", ROWS, "numba_cpu", "numba_cpu.direct:fprop", WITH_INT64),
     Kernel("fprop", LOOP, "numba_cpu", "numba_cpu.loop:fprop", WITH_INT64),
     Kernel(
         "fprop",
@@ -205,7 +204,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("dgrad", _dgrad(TILED, adjoints.in_tiles), "numba_cpu", "numba_cpu.tiled:dgrad"),
     Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "numba_cpu", "numba_cpu.im2col:dgrad"),
     Kernel(
-        "dgrad", _dgrad(DIRECT, adjoints.in_rows), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64
+        "dgrad", _dgrad(ROWS, adjoints.in_rows), "numba_cpu", "numba_cpu.direct:dgrad", WITH_INT64
     ),
     Kernel("dgrad", _dgrad(LOOP), "numba_cpu", "numba_cpu.loop:dgrad", WITH_INT64),
     Kernel(

@@ -74,7 +74,8 @@ def test_pooling(window: tuple[int, ...], layout: str, dtype: str) -> None:
                 assert_same_bits(*means)
 
 
-#: Input, weight and options: strips, rows that share their input, several channels, depthwise.
+#: Input, weight and options: planes in place, rows that share their input, several channels,
+#: depthwise, two rows of all lanes; rows 4 KiB apart, sums past the caches, columns far apart.
 LAYERS = (
     ((2, 3, 20, 33), (5, 3, 3, 3), {"padding": 1}),
     ((1, 1, 50, 130), (1, 1, 7, 7), {"padding": 3}),
@@ -83,6 +84,11 @@ LAYERS = (
     ((1, 40, 15, 15), (40, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 40}),
     ((2, 35, 12, 11), (35, 1, 4, 4), {"padding": 1, "stride": 3, "dilation": 2, "groups": 35}),
     ((1, 6, 30, 30), (12, 1, 3, 3), {"padding": 2, "dilation": 2, "groups": 6}),
+    ((2, 32, 14, 14), (32, 1, 3, 3), {"padding": 1, "groups": 32}),
+    ((1, 64, 15, 17), (64, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 64}),
+    ((1, 1, 13, 1024), (3, 1, 3, 3), {"padding": 1}),
+    ((1, 1, 2048, 2048), (1, 1, 3, 3), {"padding": 1}),
+    ((1, 2, 9, 300), (5, 2, 1, 40), {"stride": (1, 16), "padding": (0, 7)}),
 )
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnfast import ConvGeometry, PoolGeometry
-from cnnfast.kernels import blocking, blocking_blocks, blocking_rows, shapes
+from cnnfast.kernels import blocking, blocking_rows, shapes
 from cnnfast.kernels.problem import taps_of
 from cnnfast.kernels.registry import KERNELS
 
@@ -160,19 +160,16 @@ def test_cuts_cover_the_problem(h: Any, w: Any, groups: int, c: int, k: int, ite
     )  # fmt: skip
     problem = geometry.problem
     tiled, im2col = blocking.tiled_cut(problem, itemsize), blocking.gemm_cut(problem, itemsize)
-    cuts = blocking_rows.rows_cut(problem, itemsize), blocking_blocks.blocks_cut(problem, itemsize)
+    direct = blocking_rows.rows_cut(problem, itemsize)
     covers = [
         (tiled.rows, tiled.row_blocks, problem.p),
         (tiled.columns, tiled.column_blocks, problem.q),
         (tiled.panels * tiled.width, tiled.k_blocks, problem.k),
         (im2col.panels * im2col.width, im2col.k_blocks, problem.k),
+        (direct.channels, direct.k_blocks, problem.k),
+        (direct.rows, direct.row_blocks, problem.p),
+        (direct.columns, direct.column_blocks, problem.q),
     ]
-    for cut in cuts:
-        covers += [
-            (cut.channels, cut.k_blocks, problem.k),
-            (cut.rows, cut.row_blocks, problem.p),
-            (cut.columns, cut.column_blocks, problem.q),
-        ]
     for block, blocks, total in covers:
         assert block * (blocks - 1) < total <= block * blocks
     assert tiled.columns <= blocking.TILED_COLUMNS

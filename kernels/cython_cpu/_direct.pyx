@@ -35,7 +35,7 @@ cdef extern from *:
     #define LOOPS "direct.h"
     #include "instruction_sets.h"
     """
-    int64_t DIRECT_CHANNELS, SHARED_ROWS
+    int64_t DIRECT_CHANNELS, SHARED_ROWS, CHANNEL_VECTORS
 
     ctypedef struct Window:
         int64_t t, r
@@ -77,7 +77,7 @@ cdef extern from *:
         void* out, const Target* target, const void* x, const void* w, const void* bias,
         const Plane* plane, int64_t rows, int64_t columns
     ) noexcept nogil
-    int64_t channels_together(const void* x) noexcept nogil
+    int64_t lanes_of(const void* x) noexcept nogil
     void sum_channels(
         void* out, const Target* target, const void* x, const void* w, const void* bias,
         const Window* window, const Columns* columns, int64_t rows, int64_t pixels,
@@ -229,7 +229,7 @@ cdef void tile(
     )
     cdef bint in_place = (
         sharing and problem.k == 1 and call.x_strides.w == 1
-        and is_inside(problem, block, channels_together(x))
+        and is_inside(problem, block, lanes_of(x))
     )
     cdef Window window
     cdef Target target
@@ -281,7 +281,8 @@ cdef void channel_tile(
     cdef const RowsCut* cut = <const RowsCut*>call.cut
     cdef const InputStrides* x_strides = &call.x_strides
     cdef const WeightStrides* strides = &call.weight_strides
-    cdef int64_t together = channels_together(x), channels = min(together, problem.g - block.g)
+    cdef int64_t together = CHANNEL_VECTORS * lanes_of(x)
+    cdef int64_t channels = min(together, problem.g - block.g)
     cdef int64_t t, r, s, i
     cdef floating* tap = local + cut.step_elements
     cdef const floating* source

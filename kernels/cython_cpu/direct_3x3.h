@@ -106,6 +106,19 @@ LOOP __attribute__((noinline)) void NAME(store_kept)(REAL *out, const Target *ta
                         target->activation);
 }
 
+/* The activation of a code, where NaN stays NaN; for others as it is. */
+INLINE VECTOR NAME(clamp)(VECTOR y, int64_t activation)
+{
+    const VECTOR zero = {0}, most = zero + (activation == 2 ? 6 : INFINITY);
+#if HAS_AVX2
+    /* These give their second operand where one is NaN, or both are zeros. */
+    return INTRINSIC(min)(most, INTRINSIC(max)(zero, y));
+#else
+    y = NAME(choose)(y < zero, zero, y);
+    return NAME(choose)(y > most, most, y);
+#endif
+}
+
 /* Write a block, the first `left` columns of its last vector. */
 INLINE void NAME(store_3x3)(REAL *out, const Target *target,
                             VECTOR sum[MOST_ROWS_3X3][MOST_VECTORS], VECTOR added, int64_t left,
@@ -116,7 +129,15 @@ INLINE void NAME(store_3x3)(REAL *out, const Target *target,
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             sum[p][v] += added;
-    if (target->activation || target->q != 1) {
+    /* Through memory, as others, a depthwise layer with relu6 took 1.8 times as long. */
+    if (target->activation == 1 || target->activation == 2) {
+#pragma GCC unroll 7
+        for (int p = 0; p < rows; p++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                sum[p][v] = NAME(clamp)(sum[p][v], target->activation);
+    }
+    if (target->activation > 2 || target->q != 1) {
         REAL kept[MOST_ROWS_3X3 * LANES];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {

@@ -19,7 +19,7 @@ typedef struct {
         const REAL *bias, const Window *window, const Columns *columns, int64_t pixels,      \
         int64_t lanes
 
-#define channels_together(pointer) (CHANNEL_VECTORS * SELECT(lanes_of, pointer)())
+#define lanes_of(pointer) SELECT(lanes_of, pointer)()
 #define sum_channels(out, target, x, w, bias, window, columns, rows, pixels, channels) \
     SELECT(sum_channels, out)(out, target, x, w, bias, window, columns, rows, pixels, channels)
 #endif

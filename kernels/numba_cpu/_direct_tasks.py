@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..blocking import DIRECT_CHANNELS
-from ._direct_blocks import Window
-from ._direct_channels import CHANNEL_VECTORS, Columns, sum_channels
-from ._direct_plane import Copy, copy_rows, sum_plane
+from ..blocking_rows import SHARED_ROWS
+from ._direct_3x3 import Plane, Weights, sum_3x3
+from ._direct_channels import CHANNEL_VECTORS, Columns, Rows, sum_channels
+from ._direct_copy import Copy, copy_plane
+from ._direct_flat import Flat, sum_flat
+from ._direct_rows import Window, sum_shared
+from ._direct_stores import Target
 from ._emit import Code, Value
-from ._strips import ROWS, Strip, fits_strips, sum_strip
 from ._vector import INT64
 from ._views import View
+
+#: Planes that are stored past the caches: half of a 32 MiB L3. And what such stores write at once.
+STREAMED_BYTES = 16 << 20
+LINE_BYTES = 64
 
 
 class Operands(NamedTuple):
@@ -30,55 +37,104 @@ class Operands(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A block of output rows and columns of out-channels ``k`` up to ``k_last`` of a group."""
+    """A block of output rows and columns of out-channels ``k`` up to ``k_end`` of a group; where
+    the group's input and the block's first output are."""
 
-    n: Value
     g: Value
+    k: Value
+    k_end: Value
     o: Value
     p: Value
     q: Value
-    k: Value
-    k_last: Value
     rows: Value
     columns: Value
+    source: Value
+    target: Value
+
+
+def _split(code: Code, number: Value, count: Value) -> tuple[Value, Value]:
+    """Quotient and remainder. Divisions take longer than a look whether there is a choice."""
+    whole, part = code.var(number), code.var(0)
+    with code.when(count > 1):
+        whole.set(number // count)
+        part.set(number % count)
+    return whole.get(), part.get()
 
 
 def task_of(code: Code, operands: Operands, task: Value) -> Task:
     """The block of a task."""
-    problem, cut = operands.problem, operands.cut
-    rest, q = task // cut.column_blocks, task % cut.column_blocks * cut.columns
-    rest, p = rest // cut.row_blocks, rest % cut.row_blocks * cut.rows
-    rest, o = rest // problem.o, rest % problem.o
-    rest, k = rest // cut.k_blocks, rest % cut.k_blocks * cut.channels
+    problem, cut, x, out = operands.problem, operands.cut, operands.x, operands.out
+    task, q = _split(code, task, cut.column_blocks)
+    task, p = _split(code, task, cut.row_blocks)
+    task, o = _split(code, task, problem.o)
+    task, k = _split(code, task, cut.k_blocks)
+    n, g = code.var(0), code.var(task)
+    with code.when(problem.n > 1):
+        n.set(task // problem.g)
+        g.set(task % problem.g)
+    k, p, q = k * cut.channels, p * cut.rows, q * cut.columns
+    image = n.get() * x.n + g.get() * problem.c * x.c
+    channel = g.get() * problem.k + k
+    first = n.get() * out.n + channel * out.c + o * out.d + p * out.h + q * out.w
     return Task(
-        rest // problem.g, rest % problem.g, o, p, q, k,
-        code.least(k + cut.channels, problem.k), code.least(cut.rows, problem.p - p),
-        code.least(cut.columns, problem.q - q),
+        g.get(), k, code.least(k + cut.channels, problem.k), o, p, q,
+        code.least(cut.rows, problem.p - p), code.least(cut.columns, problem.q - q),
+        x.data + image, out.data + first,
     )  # fmt: skip
 
 
-def steps_of(code: Code, operands: Operands) -> Value:
-    """Where the scratch begins: offset in memory and column of every (s, c), in the input and in a
-    copy."""
-    place = code.builder.bitcast(operands.local.value, INT64.as_pointer())
-    return code.of(place)
+def along_channels(operands: Operands) -> Value:
+    """Whether vectors are channels: those of depthwise convolutions, next to each other."""
+    problem = operands.problem
+    depthwise = problem.c.equals(1) & problem.k.equals(1) & (problem.g > 1)
+    return depthwise & operands.x.c.equals(1) & operands.out.c.equals(1)
 
 
-def fill_steps(code: Code, operands: Operands) -> None:
-    """How far (s, c) is from column 0 of channel 0: first in the input, then in a copy."""
+def in_place(operands: Operands) -> Value:
+    """Whether planes are read in place, and written a row at a time: one channel with 3 x 3
+    taps."""
+    problem = operands.problem
+    taps = problem.t.equals(1) & problem.r.equals(3) & problem.s.equals(3)
+    near = problem.dilation_h.equals(1) & problem.dilation_w.equals(1)
+    strides = problem.stride_h.equals(problem.stride_w) & (problem.stride_h <= 2)
+    contiguous = operands.x.w.equals(1) & operands.out.w.equals(1)
+    return problem.c.equals(1) & contiguous & taps & near & strides
+
+
+def _steps_of(code: Code, operands: Operands) -> Value:
+    """Where the scratch begins: how far taps are from each other."""
+    return code.of(code.builder.bitcast(operands.local.value, INT64.as_pointer()))
+
+
+def prepare(code: Code, operands: Operands) -> None:
+    """Write what serves all tasks into the scratch: zeros; or how far taps (t, r, s, c) are from
+    the first output's place in a copy, then how far (s, c) are from the first tap's in the
+    input."""
     problem, cut = operands.problem, operands.cut
-    steps = steps_of(code, operands)
-    with code.range(0, problem.s) as s, code.range(0, problem.c) as c:
-        column, at = s * problem.dilation_w, steps + (s * problem.c + c) * 2
-        copied = at + problem.s * problem.c * 2
-        phase, behind = column % problem.stride_w, column // problem.stride_w
-        code.store(c * operands.x.c + column, at)
-        code.store((c * cut.phases + phase) * cut.pitch + behind, copied)
-        code.store(column, at + 1)
-        code.store(column, copied + 1)
+    planes = in_place(operands)
+    with code.when(planes & ~along_channels(operands)):
+        zeros = operands.local + (cut.step_elements + cut.weight_elements)
+        with code.range(0, cut.zero_elements) as i:
+            code.store(code.number(0), zeros + i)
+    with code.when(~planes & ~along_channels(operands)):
+        at = code.var(_steps_of(code, operands))
+
+        def put(step: Value) -> None:
+            code.store(step, at.get())
+            at.set(at.get() + 1)
+
+        with code.range(0, problem.t) as t, code.range(0, problem.r) as r:
+            h = r * problem.dilation_h
+            with code.range(0, problem.s) as s, code.range(0, problem.c) as c:
+                w = s * problem.dilation_w
+                phase = h % problem.stride_h * cut.phases_w + w % problem.stride_w
+                plane = (t * problem.c + c) * cut.phases_h * cut.phases_w + phase
+                put(plane * cut.plane + h // problem.stride_h * cut.pitch + w // problem.stride_w)
+        with code.range(0, problem.s) as s, code.range(0, problem.c) as c:
+            put(c * operands.x.c + s * problem.dilation_w * operands.x.w)
 
 
-def gather_biases(code: Code, operands: Operands, first: Value, count: Value, room: int) -> Value:
+def _biases(code: Code, operands: Operands, first: Value, count: Value, room: int) -> Value:
     """The biases from a channel on; y + -0.0 is y, whatever y is: no bias is -0.0."""
     gathered, none = code.buffer(code.real, room), code.number(0 if code.whole else -0.0)
     with code.range(0, room) as i:
@@ -88,199 +144,169 @@ def gather_biases(code: Code, operands: Operands, first: Value, count: Value, ro
     return gathered
 
 
-def gather_weights(
+def _gather_weights(
     code: Code, operands: Operands, weight: Value, gathered: Value, channels: Value, room: Value
-) -> Value:
-    """The weights of some out-channels as ``[t][r][s][c][k]``, each k with zeros up to ``room``; 1
-    if all are finite."""
-    problem, strides, zero = operands.problem, operands.weight, code.number(0)
-    sum_of_zeros = code.var(zero)
+) -> None:
+    """The weights of some out-channels as ``[t][r][s][c][k]``, each k with zeros up to ``room``."""
+    problem, strides, to = operands.problem, operands.weight, code.var(gathered)
     taps = code.range(0, problem.t), code.range(0, problem.r), code.range(0, problem.s)
     with taps[0] as t, taps[1] as r, taps[2] as s, code.range(0, problem.c) as c:
         from_ = weight + (t * strides.d + r * strides.h + s * strides.w + c * strides.c)
-        to = gathered + (((t * problem.r + r) * problem.s + s) * problem.c + c) * room
-        with code.range(0, channels) as k:
-            value = code.load(from_ + k * strides.n)
-            sum_of_zeros.set(sum_of_zeros.get() + value * 0)
-            code.store(value, to + k)
+        with code.either(channels.equals(DIRECT_CHANNELS)) as (full, some):
+            with full:
+                for i in range(DIRECT_CHANNELS):
+                    code.store(code.load(from_ + strides.n * i), to.get() + i)
+            with some, code.range(0, channels, scalar=True) as k:
+                code.store(code.load(from_ + k * strides.n), to.get() + k)
         with code.range(channels, room) as k:
-            code.store(zero, to + k)
-    return code.choose(sum_of_zeros.get().equals(0), 1, 0)
+            code.store(code.number(0), to.get() + k)
+        to.set(to.get() + room)
 
 
-def _window(
-    code: Code, operands: Operands, task: Task, apart: Value, x_h: Value, x_t: Value
-) -> Window:
-    """The window of a task's outputs, whose rows are ``apart`` from each other."""
-    problem, out = operands.problem, operands.out
-    stride = problem.stride_h * apart
-    return Window(
-        t=problem.t, r=problem.r, steps=problem.s * problem.c,
-        x_t=x_t, x_r=problem.dilation_h * x_h, x_p=stride * x_h,
-        at_d=task.o * problem.stride_d - problem.pad_d,
-        at_h=task.p * problem.stride_h - problem.pad_h,
-        at_w=task.q * problem.stride_w - problem.pad_w,
-        d=problem.d, h=problem.h, w=problem.w,
-        dilation_d=problem.dilation_d, dilation_h=problem.dilation_h, stride=stride,
-        k=out.c, p=apart * out.h, q=out.w, activation=operands.activation,
+def _target(operands: Operands, streaming: Value) -> Target:
+    out = operands.out
+    return Target(out.c, out.h, out.w, operands.activation, streaming)
+
+
+def _streams(code: Code, operands: Operands, task: Task) -> Value:
+    """1 where whole vectors of a plane go past the caches, unless a function changes them then."""
+    problem, out, line = operands.problem, operands.out, LINE_BYTES // code.itemsize
+    place = Value(code, code.builder.ptrtoint(task.target.value, INT64))
+    large = problem.p * problem.q >= STREAMED_BYTES // code.itemsize
+    whole = (out.h % line).equals(0) & (out.c % line).equals(0) & (place % LINE_BYTES).equals(0)
+    return code.choose(large & whole & (operands.activation <= 2), 1, 0)
+
+
+def run_plane_task(code: Code, operands: Operands, task: Task) -> None:
+    """A task of one channel with 3 x 3 taps, whose input is read in place; the copy's place is
+    zeros."""
+    problem, cut, x, weight = operands.problem, operands.cut, operands.x, operands.weight
+    d = task.o * problem.stride_d - problem.pad_d
+    in_plane = code.inside(d, problem.d)
+    plane = Plane(
+        x.h, task.p * problem.stride_h - problem.pad_h, task.q * problem.stride_w - problem.pad_w,
+        code.choose(in_plane, problem.h, 0), problem.w, problem.stride_h,
+        operands.local + (cut.step_elements + cut.weight_elements),
     )  # fmt: skip
+    source = task.source + code.choose(in_plane, d, 0) * x.d
+    target = _target(operands, _streams(code, operands, task))
+    with code.range(task.k, task.k_end) as k:
+        channel = task.g * problem.k + k
+        bias = _biases(code, operands, channel, code.of(1), 1)
+        weights = Weights(weight.data + channel * weight.n, weight.h, weight.w, bias)
+        place = task.target + (k - task.k) * operands.out.c
+        arguments = place, target, source, weights, plane, task.rows, task.columns
+        code.function("3x3", sum_3x3, arguments)
 
 
-def _places(operands: Operands, task: Task) -> tuple[Value, Value]:
-    """A task's image and group in the input, and its first output of out-channel 0."""
-    problem, x, out = operands.problem, operands.x, operands.out
-    source = x.data + (task.n * x.n + task.g * problem.c * x.c)
-    target = out.data + (
-        task.n * out.n + task.g * problem.k * out.c + task.o * out.d + task.p * out.h
-        + task.q * out.w
-    )  # fmt: skip
-    return source, target
-
-
-def _copy_halo(code: Code, operands: Operands, task: Task, x: Value, halo: Value) -> None:
-    """Copy what is under the task's rows, with the padding."""
-    problem, cut, strides = operands.problem, operands.cut, operands.x
+def _copy_input(code: Code, operands: Operands, task: Task, halo: Value) -> None:
+    """Copy what is under a task, with the padding."""
+    problem, cut, x = operands.problem, operands.cut, operands.x
     copy = Copy(
-        cut.pitch, cut.phases, problem.c,
+        cut.pitch, cut.plane, cut.rest, cut.phases_h, cut.phases_w, problem.c,
         (task.rows - 1) * problem.stride_h + (problem.r - 1) * problem.dilation_h + 1,
-        strides.c, strides.h, strides.w, problem.stride_w,
+        x.c, x.h, x.w, problem.stride_h, problem.stride_w,
         task.p * problem.stride_h - problem.pad_h, task.q * problem.stride_w - problem.pad_w,
         problem.h, problem.w,
     )  # fmt: skip
-    copy_at = code.record(copy)
     with code.range(0, problem.t) as t:
         d = task.o * problem.stride_d - problem.pad_d + t * problem.dilation_d
-        to = halo + t * cut.halo_rows * problem.c * cut.phases * cut.pitch
+        to = halo + t * problem.c * cut.phases_h * cut.phases_w * cut.plane
         inside = code.choose(code.inside(d, problem.d), 1, 0)
-        code.function("copy_rows", copy_rows, (to, x + d * strides.d, inside, copy_at))
+        code.function("copy_plane", copy_plane, (to, task.source + d * x.d, inside, copy))
+
+
+def _is_inside(code: Code, operands: Operands, task: Task) -> Value:
+    """Whether all that whole vectors of a task's columns read is inside of the input."""
+    problem, lanes = operands.problem, code.lanes
+    d = task.o * problem.stride_d - problem.pad_d
+    h, w = task.p - problem.pad_h, task.q - problem.pad_w
+    columns = (task.columns + lanes - 1) // lanes * lanes
+    before = (d >= 0) & (h >= 0) & (w >= 0)
+    in_d = d + (problem.t - 1) * problem.dilation_d < problem.d
+    in_h = h + task.rows + problem.r - 2 < problem.h
+    return (
+        before & in_d & in_h & (w + columns - 1 + (problem.s - 1) * problem.dilation_w < problem.w)
+    )
 
 
 def run_task(code: Code, operands: Operands, task: Task) -> None:
-    """One task of vectors along columns."""
-    problem, cut, x = operands.problem, operands.cut, operands.x
-    # Output rows that see the same input rows are `apart`.
-    apart = code.choose(problem.stride_h.equals(1), problem.dilation_h, 1)
-    steps = steps_of(code, operands)
-    count = problem.s * problem.c
+    """A task over a copy, or, where rows share loads and no padding is near, in place."""
+    problem, cut, x, out = operands.problem, operands.cut, operands.x, operands.out
+    steps, count = _steps_of(code, operands), problem.s * problem.c
+    taps = problem.t * problem.r * count
     gathered = operands.local + cut.step_elements
-    edges = steps + count * 4
     halo = gathered + cut.weight_elements
-    source, target = _places(operands, task)
-    in_place = x.w.equals(1) & problem.stride_w.equals(1)
-    copied = code.var(0)
-    k = code.var(task.k)
-    with code.loop_while(lambda: k.get() < task.k_last):
-        here = k.get()
-        channels = code.least(task.k_last - here, DIRECT_CHANNELS)
-        channel = task.g * problem.k + here
+    apart = problem.stride_h.equals(1) & problem.stride_w.equals(1) & problem.dilation_h.equals(1)
+    sharing = apart & (problem.r >= SHARED_ROWS) & (task.rows >= SHARED_ROWS)
+    direct = sharing & problem.k.equals(1) & x.w.equals(1) & _is_inside(code, operands, task)
+    with code.when(~direct):
+        _copy_input(code, operands, task, halo)
+    corner = task.source + (
+        (task.o * problem.stride_d - problem.pad_d) * x.d + (task.p - problem.pad_h) * x.h
+        + (task.q - problem.pad_w)
+    )  # fmt: skip
+    first = code.choose(direct, corner, halo)
+    window = Window(
+        problem.t, problem.r, count, steps + code.choose(direct, taps, 0),
+        code.choose(direct, problem.dilation_d * x.d,
+                    problem.c * cut.phases_h * cut.phases_w * cut.plane),
+        code.choose(direct, x.h, cut.pitch),
+    )  # fmt: skip
+    target = _target(operands, code.of(0))
+    flat = Flat(taps, steps, task.rows, task.columns, cut.pitch)
+    with code.range(task.k, task.k_end, DIRECT_CHANNELS) as k:
+        channels, channel = code.least(task.k_end - k, DIRECT_CHANNELS), task.g * problem.k + k
         weight = operands.weight.data + channel * operands.weight.n
-        finite = gather_weights(code, operands, weight, gathered, channels, channels)
-        bias = gather_biases(code, operands, channel, channels, DIRECT_CHANNELS)
-        # Rows in the padding are skipped in place, but an infinite weight meets their zeros.
-        direct = in_place & finite.equals(1)
-        with code.when(~direct & copied.get().equals(0)):
-            _copy_halo(code, operands, task, source, halo)
-            copied.set(code.of(1))
-        copy_h = problem.c * cut.phases * cut.pitch
-        x_h = code.choose(direct, x.h, copy_h)
-        x_t = code.choose(direct, problem.dilation_d * x.d, cut.halo_rows * copy_h)
-        window = _window(code, operands, task, apart, x_h, x_t)
-        corner = source + (window.at_d * x.d + window.at_h * x.h + window.at_w * x.w)
-        first = Value(code, code.builder.select(direct.value, corner.value, halo.value))
-        with code.range(0, code.least(apart, task.rows)) as phase:
-            part = window._replace(at_h=window.at_h + phase * problem.stride_h)
-            arguments = (
-                target + (here * operands.out.c + phase * operands.out.h),
-                first + phase * problem.stride_h * x_h, gathered, bias, code.record(part),
-                steps + code.choose(direct, 0, count * 2), edges, channels,
-                (task.rows - phase + apart - 1) // apart, task.columns,
-                code.choose(direct, 1, 0),
-            )  # fmt: skip
-            code.function("plane", sum_plane, arguments)
-        k.set(here + channels)
-
-
-def run_strips(code: Code, operands: Operands, task: Task) -> Value:
-    """One task of one channel, strips of output rows; 0 if the weights aren't all finite, for rows
-    in the padding are skipped."""
-    problem, x, out, weight = operands.problem, operands.x, operands.out, operands.weight
-    source, target = _places(operands, task)
-    d = task.o * problem.stride_d - problem.pad_d
-    # A plane in the padding has no rows to read.
-    height = code.choose(code.inside(d, problem.d), problem.h, 0)
-    done = code.var(1)
-    with code.range(task.k, task.k_last) as k:
-        channel = task.g * problem.k + k
-        taps, zeros = weight.data + channel * weight.n, code.var(code.number(0))
-        with code.range(0, problem.r) as r, code.range(0, problem.s) as s:
-            value = code.load(taps + (r * weight.h + s * weight.w))
-            zeros.set(zeros.get() + value * 0)
-        with code.when(zeros.get().differs(0) | zeros.get().is_nan()):
-            done.set(code.of(0))
-        rows, columns = code.range(0, task.rows, ROWS), code.range(0, task.columns, code.lanes)
-        with rows as row, columns as column:
-            # The last vector overlaps the one before and sums the same values again.
-            q = code.greatest(code.least(column, task.columns - code.lanes), 0)
-            h = (task.p + row) * problem.stride_h - problem.pad_h
-            w = (task.q + q) * problem.stride_w - problem.pad_w
-            strip = Strip(
-                problem.dilation_w, source + (d * x.d + h * x.h + w), x.h, h, height, w, problem.w,
-                taps, weight.h, weight.w, target + (k * out.c + row * out.h + q), out.h,
-                code.least(task.rows - row, ROWS), task.columns - q, operands.bias + channel,
-                operands.biased.equals(1), operands.activation,
-            )  # fmt: skip
-            sum_strip(code, problem.r, problem.stride_h, strip)
-    return done.get()
-
-
-def run_tasks(code: Code, operands: Operands, begin: Value, end: Value) -> None:
-    """Tasks begin .. end-1."""
-    fill_steps(code, operands)
-    channels = along_channels(operands)
-    strips = code.of(1).equals(0)
-    if not code.whole:
-        strips = fits_strips(operands.problem, operands.x, operands.out)
-    with code.range(begin, end) as number:
-        task = task_of(code, operands, number)
-        with code.either(channels) as (then, otherwise):
-            with then:
-                run_channel_task(code, operands, task)
-            with otherwise:
-                done = code.var(0)
-                if not code.whole:
-                    with code.when(strips):
-                        done.set(run_strips(code, operands, task))
-                with code.when(done.get().equals(0)):
-                    run_task(code, operands, task)
-
-
-def along_channels(operands: Operands) -> Value:
-    """Whether vectors are channels: those of depthwise convolutions, next to each other."""
-    problem = operands.problem
-    depthwise = problem.c.equals(1) & problem.k.equals(1)
-    return depthwise & operands.x.c.equals(1) & operands.out.c.equals(1)
+        _gather_weights(code, operands, weight, gathered, channels, channels)
+        bias = _biases(code, operands, channel, channels, DIRECT_CHANNELS)
+        given = task.target + (k - task.k) * out.c, target, first, gathered, bias
+        with code.either(channels.equals(1) & sharing) as (shared, apart_):
+            with shared:
+                code.function("shared", sum_shared, (*given, window, task.rows, task.columns))
+            with apart_:
+                code.function("flat", sum_flat, (*given, flat, channels))
 
 
 def run_channel_task(code: Code, operands: Operands, task: Task) -> None:
-    """One task of vectors along channels: the first group's of a vector does all of it, the others
-    do nothing, so that the tasks are the same for every layout."""
+    """A task of vectors along channels: the first group's of some vectors does all of it, the
+    others do nothing, so that the tasks are the same for every layout."""
     problem, x = operands.problem, operands.x
     together = CHANNEL_VECTORS * code.lanes
     with code.when((task.g % together).equals(0)):
         channels = code.least(problem.g - task.g, together)
         gathered = operands.local + operands.cut.step_elements
         weight = operands.weight.data + task.g * operands.weight.n
-        gather_weights(code, operands, weight, gathered, channels, code.of(together))
-        bias = gather_biases(code, operands, task.g, channels, together)
-        x_t = problem.dilation_d * x.d
-        window = _window(code, operands, task, code.of(1), x.h, x_t)
-        columns = Columns(
-            problem.s, problem.dilation_w, problem.stride_w, problem.w, x.w
+        _gather_weights(code, operands, weight, gathered, channels, code.of(together))
+        bias = _biases(code, operands, task.g, channels, together)
+        rows = Rows(
+            problem.t, problem.r,
+            problem.dilation_d * x.d, problem.dilation_h * x.h, problem.stride_h * x.h,
+            task.o * problem.stride_d - problem.pad_d, task.p * problem.stride_h - problem.pad_h,
+            problem.d, problem.h, problem.dilation_d, problem.dilation_h, problem.stride_h,
         )  # fmt: skip
-        source, target = _places(operands, task)
-        corner = source + (window.at_d * x.d + window.at_h * x.h + window.at_w * x.w)
+        columns = Columns(
+            problem.s, problem.dilation_w, problem.stride_w,
+            task.q * problem.stride_w - problem.pad_w, problem.w, x.w,
+        )  # fmt: skip
+        corner = task.source + (rows.at_d * x.d + rows.at_h * x.h + columns.at * x.w)
         arguments = (
-            target, corner, gathered, bias, code.record(window), code.record(columns), task.rows,
-            task.columns, channels,
+            task.target, _target(operands, code.of(0)), corner, gathered, bias, rows, columns,
+            task.rows, task.columns, channels,
         )  # fmt: skip
         code.function("channels", sum_channels, arguments)
+
+
+def run_tasks(code: Code, operands: Operands, begin: Value, end: Value) -> None:
+    """Tasks begin .. end-1."""
+    channels, planes = along_channels(operands), in_place(operands)
+    with code.range(begin, end) as number:
+        task = task_of(code, operands, number)
+        with code.either(channels) as (then, otherwise):
+            with then:
+                run_channel_task(code, operands, task)
+            with otherwise, code.either(planes) as (plane, copy):
+                with plane:
+                    run_plane_task(code, operands, task)
+                with copy:
+                    run_task(code, operands, task)

@@ -47,8 +47,9 @@ def widest_vector(context: Any, array: types.Array) -> ir.VectorType:
 
 
 @contextmanager
-def loop(builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
-    """A loop that LLVM doesn't unroll: its body is long enough, and compiled once."""
+def loop(builder: Any, begin: Any, end: Any, step: Any, scalar: bool = False) -> Iterator[Any]:
+    """A loop that LLVM doesn't unroll: its body is long enough, and compiled once; if ``scalar``,
+    one that it makes no vectors of either."""
     before = builder.block
     head, body = builder.append_basic_block("head"), builder.append_basic_block("body")
     after = builder.append_basic_block("after")
@@ -60,7 +61,11 @@ def loop(builder: Any, begin: Any, end: Any, step: Any) -> Iterator[Any]:
     builder.position_at_end(body)
     yield index
     index.add_incoming(builder.add(index, step), builder.block)
-    kept = builder.module.add_metadata([builder.module.add_metadata(["llvm.loop.unroll.disable"])])
+    hints = [builder.module.add_metadata(["llvm.loop.unroll.disable"])]
+    if scalar:
+        no = ir.Constant(ir.IntType(1), 0)
+        hints.append(builder.module.add_metadata(["llvm.loop.vectorize.enable", no]))
+    kept = builder.module.add_metadata(hints)
     if kept.operands[0] is not kept:
         # What LLVM knows a loop by begins with itself.
         kept.operands = (kept, *kept.operands)
@@ -90,6 +95,14 @@ def store_vector(builder: Any, value: Any, address: Any) -> None:
         builder.bitcast(address, value.type.as_pointer()),
         align=element_bytes(value.type.element),
     )
+
+
+def stream_vector(builder: Any, value: Any, address: Any) -> None:
+    """Store a vector past the caches, at an address aligned to all of it."""
+    size = value.type.count * element_bytes(value.type.element)
+    place = builder.bitcast(address, value.type.as_pointer())
+    once = builder.module.add_metadata([INT32(1)])
+    builder.store(value, place, align=size).set_metadata("nontemporal", once)
 
 
 def load_masked(
@@ -225,6 +238,8 @@ def multiply_add_values(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def element_bytes(element: ir.Type) -> int:
+    if isinstance(element, ir.IntType):
+        return int(element.width) // 8
     return 4 if isinstance(element, ir.FloatType) else 8
 
 
