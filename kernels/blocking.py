@@ -57,6 +57,7 @@ DIRECT_COLUMNS = 512
 class GemmCut(NamedTuple):
     """Task = (n, g, block of ``pixels`` of the flat o x p x q plane, block of ``panels`` panels).
 
+    In Cython blocks of pixels come first.
     A panel is ``width`` out-channels; a block is taken in strips of at most ``strip`` pixels. Local
     scratch: ``depth x strip`` columns, then the sums of the strip for the task's panels.
     """

@@ -38,17 +38,20 @@ PACK_WEIGHT = 0.18
 PACK_OWN = 0.12
 PACK_HALO = 0.13
 #: im2col: a multiply-add of vectors of 64 bytes; GEMM_ROWS out-channels x a vector of pixels begun
-#: and stored; a vector of a column copied, a stretch of a tap's pixels begun, an element of a
-#: column and of the output transposed; pixels that fill no vector with two panels, begun and
-#: stored.
+#: and stored, and the share of both for half as many; a vector of a column copied, a stretch of a
+#: tap's pixels begun, an element of a column and of the output transposed; pixels that fill no
+#: vector with two panels, begun and stored.
 GEMM_ROWS = 8
 GEMM_STEP = 0.29
 GEMM_BLOCK = 26.0
+GEMM_HALF = 0.6
 COLUMN_VECTOR = 0.65
 COLUMN_RUN = 8.6
 COLUMN_TRANSPOSED = 0.2
 OUTPUT_TRANSPOSED = 0.18
 GEMM_REST = 310.0
+#: Taps that im2col reads in place, at most.
+GEMM_TAPS = 128
 #: A gathered element where memory isn't contiguous.
 GATHER = 0.5
 #: The direct rows: a task begun; a weight gathered; a vector of 64 bytes copied; by
@@ -140,6 +143,23 @@ def im2col(geometry: Any, problem: ConvProblem) -> float:
         image += problem.k * plane * OUTPUT_TRANSPOSED
     elif taps > 1 or plane < problem.d * problem.h * problem.w:
         image += cut.k_blocks * length * (vectors + stretches) * COLUMN_VECTOR + begun
+    return problem.n * problem.g * image + _packing(geometry, problem)
+
+
+def im2col_in_place(geometry: Any, problem: ConvProblem) -> float:
+    """The same where the loads of a run of memory leave the padding out instead of a copy."""
+    taps = problem.t * problem.r * problem.s
+    run = problem.output == problem.size and problem.stride == (1, 1, 1)
+    if not run or taps > GEMM_TAPS or geometry.input.stride_of("W") != 1:
+        return im2col(geometry, problem)
+    cut, length = gemm_cut(problem, geometry.dtype.itemsize), reduction_length(problem)
+    vectors, rest = divmod(problem.o * problem.p * problem.q, cut.width)
+    full, half = divmod(ceil_div(problem.k, GEMM_ROWS // 2), 2)
+    blocks = vectors * (full + half * GEMM_HALF)
+    image = blocks * (GEMM_ROWS * length * GEMM_STEP + GEMM_BLOCK)
+    if rest:
+        pairs = ceil_div(problem.k, 2 * cut.width)
+        image += pairs * (2 * max(rest, TILED_LEAST) * length * GEMM_STEP + GEMM_REST)
     return problem.n * problem.g * image + _packing(geometry, problem)
 
 

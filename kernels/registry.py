@@ -192,6 +192,7 @@ def _wgrad(method: Algorithm) -> Algorithm:
 TILED = Algorithm("tiled", costs.tiled, blocking.tiled_cut, packs=True)
 TILED_OWN = TILED._replace(cut=blocking.tiled_cut_own)
 IM2COL = Algorithm("im2col", costs.im2col, blocking.gemm_cut, packs=True)
+IM2COL_IN_PLACE = IM2COL._replace(cost=costs.im2col_in_place)
 ROWS = Algorithm("direct", costs.rows, blocking_rows.rows_cut)
 LOOP = Algorithm("loop", costs.loop, blocking.plain_cut)
 BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
@@ -204,7 +205,7 @@ POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 #: Where two rows cost the same the earlier one runs.
 KERNELS: tuple[Kernel, ...] = (
     Kernel("fprop", TILED_OWN, "cython_cpu", "cython_cpu._tiled:fprop", stored=(*HALVES, *BYTES)),
-    Kernel("fprop", IM2COL, "cython_cpu", "cython_cpu._im2col:fprop"),
+    Kernel("fprop", IM2COL_IN_PLACE, "cython_cpu", "cython_cpu._im2col:fprop"),
     Kernel("fprop", ROWS, "cython_cpu", "cython_cpu._direct:fprop"),
     Kernel("fprop", LOOP, "cython_cpu", "cython_cpu._loop:fprop", WITH_INT64),
     Kernel("fprop", TILED, "numba_cpu", "numba_cpu.tiled:fprop"),
@@ -222,7 +223,12 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("fprop", REFERENCE, "numpy_cpu", "reference:fprop", WITH_INT64, fallback=2),
     Kernel("dgrad", _dgrad(TILED_OWN, adjoints.in_tiles), "cython_cpu", "cython_cpu._tiled:dgrad"),
-    Kernel("dgrad", _dgrad(IM2COL, adjoints.in_panels), "cython_cpu", "cython_cpu._im2col:dgrad"),
+    Kernel(
+        "dgrad",
+        _dgrad(IM2COL_IN_PLACE, adjoints.in_panels),
+        "cython_cpu",
+        "cython_cpu._im2col:dgrad",
+    ),
     Kernel(
         "dgrad",
         _in_pairs(_dgrad(ROWS, adjoints.in_rows)),

@@ -47,13 +47,14 @@ def count(body: list[str], pattern: str) -> int:
 
 
 def assert_micro_kernel(listing: str, suffix: str, stack: str) -> None:
-    """Some inner loop does whole steps of the register tile, and touches nothing on the stack."""
+    """Some inner loop does whole steps of the register tile, and touches nothing on the stack but
+    masks of loads."""
     loops = [b for b in inner_loops(listing) if count(b, rf"vfmadd\w+{suffix}\b.*ymm") >= STEP]
     assert loops, "no inner loop has the register tile's multiply-adds"
     for body in loops:
         steps, rest = divmod(count(body, r"vfmadd"), STEP)
         assert rest == 0, body
-        assert count(body, stack) == 0, f"sums are spilled: {body}"
+        assert count(body, stack) <= count(body, "vmaskmov"), f"sums are spilled: {body}"
         assert count(body, r"vmov[au]p[sd].*,\s*(0x)?[-\w]*\(") == 0, f"a store: {body}"
         assert count(body, r"vbroadcast|vmovddup") <= steps * TILE_PIXELS
 
@@ -189,8 +190,9 @@ def test_cython_tiles_of_pairs(multiply: str, register: str, sizes: range) -> No
 @pytest.mark.parametrize("suffix", ["ps", "pd"])
 @pytest.mark.parametrize(("register", "channels"), [("zmm", 8), ("ymm", 4)])
 def test_gemm(register: str, channels: int, suffix: str) -> None:
-    """Out-channels x 3 vectors of pixels: nothing but 3 loads, a broadcast weight per channel, and
-    the multiply-adds; an inner loop of two loads is the other micro-kernel."""
+    """Out-channels x 3 vectors of pixels: nothing but 3 loads, with and without masks, a broadcast
+    weight per channel, and the multiply-adds; an inner loop of two loads is the other
+    micro-kernel."""
     multiply = rf"vfmadd\w+{suffix}\b.*{register}"
     load = rf"vmov\w+\s.*\(.*,%{register}"
     loops = [
@@ -198,11 +200,13 @@ def test_gemm(register: str, channels: int, suffix: str) -> None:
         for body in inner_loops(listing_of("im2col"))
         if count(body, multiply) == 3 * channels and count(body, load) == 3
     ]
-    assert len(loops) == 1
-    (body,) = loops
-    assert count(body, r"vfmadd") == 3 * channels
-    assert count(body, r"vbroadcast|vmovddup") == channels
-    assert count(body, r"[re][sb]p\b") == 0, f"sums are spilled: {body}"
+    assert len(loops) == 2
+    for body in loops:
+        assert count(body, r"vfmadd") == 3 * channels
+        assert count(body, r"vbroadcast|vmovddup") == channels
+        # A stride may lie on the stack, and AVX2's masks.
+        spilled = count(body, r"\bv\w+\s.*[re][sb]p\b")
+        assert spilled <= count(body, "vmaskmov"), f"sums are spilled: {body}"
 
 
 #: A tile of the wgrad row: weights x panels of 64 bytes.

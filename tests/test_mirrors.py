@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnfast.kernels import blocking, blocking_gradients, blocking_rows, parallel, problem
+from cnnfast.kernels import blocking, blocking_gradients, blocking_rows, costs, parallel, problem
 
 #: The sources of this checkout: an installed package has no .pyx files.
 HERE = Path(__file__).resolve().parents[1] / "kernels" / "cython_cpu"
@@ -47,6 +47,9 @@ def test_c_constants_are_those_of_blocking() -> None:
     assert defined("_microkernel.pxd", "MOST_PIXELS") == blocking.MOST_PIXELS
     assert defined("_tiled.pyx", "CACHE_SETS_BYTES") == blocking.CACHE_SETS_BYTES
     assert blocking.TILE_BYTES == 64, "WIDTH of microkernel.h, in bytes"
+    assert defined("_im2col.pyx", "GEMM_TAPS") == costs.GEMM_TAPS
+    assert defined("gemm.h", "define GEMM_TAPS") == costs.GEMM_TAPS
+    assert defined("_im2col.pyx", "GEMM_STRIPS") == blocking.GEMM_STRIPS
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
     assert defined("direct_rows.h", "define SHARED_ROWS") == blocking_rows.SHARED_ROWS
     assert defined("dgrad_direct.h", "define MOST_CHANNELS") == blocking.DIRECT_CHANNELS

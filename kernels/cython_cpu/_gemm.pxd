@@ -13,10 +13,19 @@ cdef extern from *:
         int resume, finish
         int64_t activation
 
+    ctypedef struct Runs:
+        int64_t t, r, s, length
+        int64_t step_t, step_r, step_s, step
+
     int64_t lanes_of(const void* pointer) noexcept nogil
+    void find_inside(
+        uint64_t* inside, const int64_t* taps, int64_t t, int64_t r, int64_t s, int64_t p,
+        int64_t q, int64_t first, int64_t pixels
+    ) noexcept nogil
+    bint has_masks(const void* pointer) noexcept nogil
     void multiply_strip(
         void* to, int64_t to_stride, const void* sums, int64_t sums_stride, const void* columns,
-        int64_t step, int64_t depth, const void* w, const void* bias, Stage stage,
+        const Runs* runs, const uint64_t* inside, const void* w, const void* bias, Stage stage,
         int64_t channels, int64_t vectors
     ) noexcept nogil
     void multiply_rest(

@@ -35,6 +35,12 @@ cdef extern from *:
         int64_t pixels, const Runs* runs, const void* packed, int64_t panel, int64_t channels,
         const void* bias, int64_t activation, void* out, int64_t stride_k
     ) noexcept nogil
+    int64_t most_unpacked(const void* tile) noexcept nogil
+    void multiply_unpacked(
+        void* tile, const void* a, const int64_t* source, const int64_t* to, int64_t pixels,
+        int64_t length, const void* w, int64_t apart, int64_t channels, const void* bias,
+        int64_t activation, void* out, int64_t stride_k
+    ) noexcept nogil
     void copy_transposed(
         void* to, int64_t to_stride, const void* source, int64_t stride_i, int64_t stride_j,
         int64_t rows, int64_t columns

@@ -17,7 +17,9 @@ Accumulates in its dtype, in the order t, r, s, c. Task = (n, g, o, block of row
 block of panels). Assumes a validated ConvGeometry; raises nothing.
 Why: each input element is copied once, not once per tap as in im2col, and channels last makes the
 taps of a kernel row one run of memory; pixels are gathered across row ends, so that rows of 14 or 7
-fill their tiles. An input that is channels last already and needs no padding isn't copied at all.
+fill their tiles. An input that is channels last already and needs no padding isn't copied at all,
+and where few pixels (a fully connected layer's rows) meet weights that nothing else reads, those
+aren't packed either: at batch 1 they come from memory at its speed.
 Source: Georganas et al. 2020 (batch-reduce GEMM); Dukhan 2019 (indirection).
 """
 
@@ -26,7 +28,7 @@ from libc.string cimport memset
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall, address
 from cnnfast.kernels.cython_cpu._microkernel cimport (
-    MOST_PIXELS, Runs, copy_transposed, fetch, multiply_pixels,
+    MOST_PIXELS, Runs, copy_transposed, fetch, most_unpacked, multiply_pixels, multiply_unpacked,
 )
 from cnnfast.kernels.cython_cpu._packing cimport pack_panel
 from cnnfast.kernels.cython_cpu._problem cimport (
@@ -212,6 +214,17 @@ cdef void tile(
         place.n * out_strides.n + k * out_strides.k + place.o * out_strides.o
         + place.p * out_strides.p + place.q * out_strides.q
     )
+    if stored is float or stored is double:
+        if (
+            packs and m <= most_unpacked(x) and problem.t * problem.r * problem.s == 1
+            and weight_strides.c == 1
+        ):
+            multiply_unpacked(
+                <stored*>sums, a, from_pixel, to_pixel, m, problem.c,
+                <const stored*>weight + k * weight_strides.k, weight_strides.k, channels,
+                <const stored*>bias + k if bias else NULL, activation, out, out_strides.k,
+            )
+            return
     if packs:
         packed, together = own, 2
     while done < channels:

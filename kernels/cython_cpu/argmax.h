@@ -44,18 +44,33 @@ INLINE REAL NAME(find_one)(const REAL *x, const Pooling *pooling, const Window *
     return best;
 }
 
-/* Write the first `lanes` indices: `first`, and `step` more from one to the next, and `found`. */
+/* Write the first `lanes` indices: `first`, and `step` more from one to the next, and `found`.
+ * (Left to itself GCC takes a vector apart, element by element.) */
 INLINE void NAME(store_indices)(int64_t *to, int64_t stride, int64_t first, int64_t step,
                                 MASK found, int64_t lanes)
 {
-    LANE element[LANES];
-    memcpy(element, &found, sizeof element);
-    if (stride == 1 && lanes == LANES)
-        for (int lane = 0; lane < LANES; lane++)
-            to[lane] = first + lane * step + element[lane];
-    else
-        for (int64_t lane = 0; lane < lanes; lane++)
-            to[lane * stride] = first + lane * step + element[lane];
+    typedef OF_BYTES(mask_f64, VECTOR_BYTES) Indices;
+    enum { PARTS = LANES * 8 / VECTOR_BYTES, COUNT = LANES / PARTS };
+    Indices index[PARTS], lane;
+    for (int i = 0; i < COUNT; i++)
+        lane[i] = i;
+    lane = lane * step + first;
+#if LANES * 8 > VECTOR_BYTES
+    HALF_MASK half[PARTS];
+    memcpy(half, &found, sizeof half);
+    for (int part = 0; part < PARTS; part++)
+        index[part] = __builtin_convertvector(half[part], Indices) + lane + part * COUNT * step;
+#else
+    index[0] = found + lane;
+#endif
+    if (stride == 1) {
+        memcpy(to, index, lanes == LANES ? sizeof index : lanes * sizeof *to);
+        return;
+    }
+    int64_t element[LANES];
+    memcpy(element, index, sizeof element);
+    for (int64_t i = 0; i < lanes; i++)
+        to[i * stride] = element[i];
 }
 
 /* A row of one channel. */

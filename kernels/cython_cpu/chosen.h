@@ -19,6 +19,19 @@ INLINE CHOICE NAME(choose_between)(int64_t low, int64_t high, int64_t first)
 #endif
 }
 
+/* The lanes whose bits are set. */
+INLINE CHOICE NAME(choose_bits)(uint64_t bits)
+{
+#if HAS_AVX512
+    return bits & ((1u << LANES) - 1);
+#else
+    MASK bit;
+    for (int i = 0; i < LANES; i++)
+        bit[i] = (LANE)1 << i;
+    return (bit & (LANE)bits) == bit;
+#endif
+}
+
 /* The elements from[i * stride] for the chosen lanes i; zeros for others, unread. */
 INLINE VECTOR NAME(load_chosen)(const REAL *from, int64_t stride, CHOICE chosen)
 {

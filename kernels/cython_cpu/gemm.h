@@ -20,10 +20,45 @@ typedef struct {
     int64_t activation;
 } Stage;
 
+/* Taps, at most, whose columns are read in place. */
+#define GEMM_TAPS 128
+
+/* By tap, which pixels of a strip of an o x p x q plane read inside the input: a bit each. `taps`:
+ * the outputs first .. end - 1 of an axis that do, for t, then r, then s. */
+static inline void find_inside(uint64_t *inside, const int64_t *taps, int64_t t, int64_t r,
+                               int64_t s, int64_t p, int64_t q, int64_t first, int64_t pixels)
+{
+    uint64_t axis[GEMM_TAPS + 2] = {0};
+    int64_t column = first % q, row = first / q % p, plane = first / q / p;
+    for (int64_t at = 0, length; at < pixels; at += length, column = 0) {
+        length = q - column < pixels - at ? q - column : pixels - at;
+        for (int64_t i = 0; i < t + r + s; i++) {
+            int64_t begin = taps[2 * i], end = taps[2 * i + 1];
+            if (i < t + r) {
+                const int64_t line = i < t ? plane : row, all = begin <= line && line < end;
+                begin = 0;
+                end = all ? length : 0;
+            } else {
+                begin = begin - column > 0 ? begin - column : 0;
+                end = end - column < length ? end - column : length;
+            }
+            if (begin < end)
+                axis[i] |= ~(uint64_t)0 >> (64 - (end - begin)) << (at + begin);
+        }
+        if (column + length == q && ++row == p) {
+            row = 0;
+            plane++;
+        }
+    }
+    for (int64_t i = 0; i < t * r * s; i++)
+        inside[i] = axis[i / (r * s)] & axis[t + i / s % r] & axis[t + r + i % s];
+}
+
 #define lanes_of(pointer) SELECT(lanes_of, pointer)()
-#define multiply_strip(to, to_stride, sums, sums_stride, columns, step, depth, w, bias, stage,  \
-                       channels, vectors)                                                      \
-    SELECT(multiply_strip, to)(to, to_stride, sums, sums_stride, columns, step, depth, w, bias, \
+#define has_masks(pointer) SELECT(has_masks, pointer)()
+#define multiply_strip(to, to_stride, sums, sums_stride, columns, runs, inside, w, bias, stage,  \
+                       channels, vectors)                                                       \
+    SELECT(multiply_strip, to)(to, to_stride, sums, sums_stride, columns, runs, inside, w, bias, \
                                stage, channels, vectors)
 #define multiply_rest(sums, columns, step, depth, w, apart, bias, stage, channels, pixels, out, \
                       pixel, stride_k)                                                         \
@@ -41,10 +76,11 @@ typedef struct {
     SELECT(prefetch_rows, from)(from, stride, rows, count)
 #endif
 
+#include "chosen.h"
 #include "microkernel.h"
 
 #undef ROWS
-/* 24 of 32 registers hold sums, or 12 of 16. */
+/* 24 of 32 registers hold sums, or 12 of 16. Four rows of AVX-512 run at nine tenths of its peak. */
 #define ROWS (HAS_AVX512 ? 8 : 4)
 
 LOOP int64_t NAME(lanes_of)(void)
@@ -52,12 +88,20 @@ LOOP int64_t NAME(lanes_of)(void)
     return LANES;
 }
 
-/* ROWS out-channels x `vectors` vectors of pixels: to[j][m] = sum of columns[i][m] * w[i][j] over
- * the steps i. Only the first `channels` of them are stored. */
+/* Whether lanes can be left unread at the cost of a load. */
+LOOP int NAME(has_masks)(void)
+{
+    return HAS_AVX2;
+}
+
+/* `rows` out-channels x `vectors` vectors of pixels: to[j][m] = sum of columns[i][m] * w[i][j] over
+ * the steps i of the runs. Only the first `channels` of them are stored. If `masked`, pixel m reads
+ * a tap's columns only where bit `first` + m of its `inside` is set, else zeros. */
 INLINE void NAME(multiply_block)(REAL *to, int64_t to_stride, const REAL *sums,
-                                 int64_t sums_stride, const REAL *columns, int64_t step,
-                                 int64_t depth, const REAL *w, const REAL *bias, Stage stage,
-                                 int64_t channels, const int vectors)
+                                 int64_t sums_stride, const REAL *columns, const Runs *runs,
+                                 const uint64_t *inside, int64_t first, const REAL *w,
+                                 const REAL *bias, Stage stage, int64_t channels,
+                                 const int rows, const int vectors, const int masked)
 {
     VECTOR sum[ROWS][MOST_VECTORS];
     /* A function is called once for a row and not for every vector. */
@@ -65,35 +109,46 @@ INLINE void NAME(multiply_block)(REAL *to, int64_t to_stride, const REAL *sums,
     const int64_t code = apply ? 0 : stage.activation;
     /* GCC keeps the sums in registers only if every loop over them is unrolled. */
 #pragma GCC unroll 8
-    for (int j = 0; j < ROWS; j++)
+    for (int j = 0; j < rows; j++)
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++)
             sum[j][v] = stage.resume ? NAME(load)(sums + j * sums_stride + v * LANES)
                                      : (VECTOR){0};
     /* The lines of the result come from memory meanwhile, which counts where it leaves the
      * caches (``cnnfast bench --layers resnet-64-56-1x1-float64``). */
-    for (int j = 0; j < ROWS; j++)
+    for (int j = 0; j < rows; j++)
         for (int v = 0; v < vectors; v++)
             __builtin_prefetch(to + j * to_stride + v * LANES, 1);
 
+    const int64_t step = runs->step;
+    for (int64_t t = 0; t < runs->t; t++)
+        for (int64_t r = 0; r < runs->r; r++)
+            for (int64_t s = 0; s < runs->s; s++) {
+                const REAL *at = columns + t * runs->step_t + r * runs->step_r + s * runs->step_s;
+                CHOICE mask[MOST_VECTORS];
+                for (int v = 0; masked && v < vectors; v++)
+                    mask[v] = NAME(choose_bits)(*inside >> (first + v * LANES));
+                inside += masked;
 #pragma GCC unroll 1
-    for (int64_t i = 0; i < depth; i++, columns += step, w += WIDTH) {
-        VECTOR x[MOST_VECTORS];
-        __builtin_prefetch(w + 32 * WIDTH);
+                for (int64_t i = 0; i < runs->length; i++, at += step, w += WIDTH) {
+                    VECTOR x[MOST_VECTORS];
+                    __builtin_prefetch(w + 32 * WIDTH);
 #pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++)
-            x[v] = NAME(load)(columns + v * LANES);
+                    for (int v = 0; v < vectors; v++)
+                        x[v] = masked ? NAME(load_chosen)(at + v * LANES, 1, mask[v])
+                                      : NAME(load)(at + v * LANES);
 #pragma GCC unroll 8
-        for (int j = 0; j < ROWS; j++) {
-            const VECTOR weight = NAME(splat)(w[j]);
+                    for (int j = 0; j < rows; j++) {
+                        const VECTOR weight = NAME(splat)(w[j]);
 #pragma GCC unroll 3
-            for (int v = 0; v < vectors; v++)
-                sum[j][v] = NAME(multiply_add)(x[v], weight, sum[j][v]);
-        }
-    }
+                        for (int v = 0; v < vectors; v++)
+                            sum[j][v] = NAME(multiply_add)(x[v], weight, sum[j][v]);
+                    }
+                }
+            }
 
 #pragma GCC unroll 8
-    for (int j = 0; j < ROWS; j++) {
+    for (int j = 0; j < rows; j++) {
         if (j >= channels)
             break;
 #pragma GCC unroll 3
@@ -105,28 +160,42 @@ INLINE void NAME(multiply_block)(REAL *to, int64_t to_stride, const REAL *sums,
         }
     }
     if (stage.finish && apply)
-        for (int j = 0; j < ROWS && j < channels; j++)
+        for (int j = 0; j < rows && j < channels; j++)
             apply(to + j * to_stride, vectors * LANES);
 }
 
-/* The same for `channels` of a panel and any number of vectors; `bias` may be NULL. */
+/* The same for `channels` of a panel and any number of vectors; `bias` may be NULL, and `inside`
+ * where all columns are read. */
 LOOP void NAME(multiply_strip)(REAL *to, int64_t to_stride, const REAL *sums,
-                               int64_t sums_stride, const REAL *columns, int64_t step,
-                               int64_t depth, const REAL *w, const REAL *bias, Stage stage,
-                               int64_t channels, int64_t vectors)
+                               int64_t sums_stride, const REAL *columns, const Runs *runs,
+                               const uint64_t *inside, const REAL *w, const REAL *bias,
+                               Stage stage, int64_t channels, int64_t vectors)
 {
     for (int64_t v = 0; v < vectors; v += MOST_VECTORS)
         for (int64_t k = 0; k < channels; k += ROWS) {
-#define BLOCK_OF(count)                                                                        \
+#define BLOCK_OF(rows, count, masked)                                                          \
     NAME(multiply_block)(to + k * to_stride + v * LANES, to_stride,                            \
                          sums + k * sums_stride + v * LANES, sums_stride, columns + v * LANES, \
-                         step, depth, w + k, bias ? bias + k : bias, stage, channels - k, count)
-            if (vectors - v >= 3)
-                BLOCK_OF(3);
-            else if (vectors - v == 2)
-                BLOCK_OF(2);
-            else
-                BLOCK_OF(1);
+                         runs, inside, v * LANES, w + k, bias ? bias + k : bias, stage,        \
+                         channels - k, rows, count, masked)
+#define BLOCKS(rows, masked)          \
+    if (vectors - v >= 3)             \
+        BLOCK_OF(rows, 3, masked);    \
+    else if (vectors - v == 2)        \
+        BLOCK_OF(rows, 2, masked);    \
+    else                              \
+        BLOCK_OF(rows, 1, masked)
+            const int half = ROWS > 4 && channels - k <= 4;
+            if (half && inside) {
+                BLOCKS(4, 1);
+            } else if (half) {
+                BLOCKS(4, 0);
+            } else if (inside) {
+                BLOCKS(ROWS, 1);
+            } else {
+                BLOCKS(ROWS, 0);
+            }
+#undef BLOCKS
 #undef BLOCK_OF
         }
 }
@@ -218,41 +287,17 @@ LOOP void NAME(spread_rows)(REAL *restrict to, int64_t to_stride, int64_t step,
     }
 }
 
-#if !HAS_AVX2
-INLINE VECTOR NAME(gather_inside)(const REAL *from, MASK mask)
-{
-    REAL element[LANES];
-    for (int lane = 0; lane < LANES; lane++)
-        element[lane] = mask[lane] ? from[lane] : 0;
-    return NAME(load)(element);
-}
-#endif
-
 /* to[i * to_stride + m] = from[i * stride + m] where bit m of `inside` is set, else 0, for i < rows
  * and `count` pixels, whole vectors of them. What isn't inside isn't read. */
 INLINE void NAME(copy_vectors)(REAL *restrict to, int64_t to_stride, const REAL *restrict from,
                                int64_t stride, uint64_t inside, int64_t rows, const int vectors)
 {
-#if HAS_AVX512
-    uint64_t mask[STRIP_VECTORS];
+    CHOICE mask[STRIP_VECTORS];
     for (int v = 0; v < vectors; v++)
-        mask[v] = inside >> v * LANES & ((1u << LANES) - 1);
-#define PIECE_OF(v) (VECTOR) INTRINSIC(maskz_loadu)(mask[v], from + v * LANES)
-#else
-    MASK mask[STRIP_VECTORS];
-    for (int v = 0; v < vectors; v++)
-        for (int lane = 0; lane < LANES; lane++)
-            mask[v][lane] = -(LANE)(inside >> (v * LANES + lane) & 1);
-#if HAS_AVX2
-#define PIECE_OF(v) (VECTOR) INTRINSIC(maskload)(from + v * LANES, (__m256i)mask[v])
-#else
-#define PIECE_OF(v) NAME(gather_inside)(from + v * LANES, mask[v])
-#endif
-#endif
+        mask[v] = NAME(choose_bits)(inside >> v * LANES);
     for (int64_t i = 0; i < rows; i++, to += to_stride, from += stride)
         for (int v = 0; v < vectors; v++)
-            NAME(store)(to + v * LANES, PIECE_OF(v));
-#undef PIECE_OF
+            NAME(store)(to + v * LANES, NAME(load_chosen)(from + v * LANES, 1, mask[v]));
 }
 
 LOOP void NAME(copy_inside)(REAL *to, int64_t to_stride, const REAL *from, int64_t stride,

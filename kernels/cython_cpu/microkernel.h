@@ -284,3 +284,7 @@ LOOP void NAME(store_tile)(REAL *tile, int64_t row, int64_t pixels, int64_t chan
 #undef RAW_AS
 #endif
 #endif
+
+#ifndef IS_PAIRS
+#include "unpacked.h"
+#endif

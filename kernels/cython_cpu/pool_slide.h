@@ -32,25 +32,27 @@ INLINE VECTOR NAME(fold_taps_at)(const int reduction, const REAL *x, const int64
 }
 
 /* Rows of windows of 2 or 3 columns that are 1 or 2 apart, in registers: those at the borders as if
- * there were columns of starts around, `before` of them in front. The rows' windows are alike. */
+ * there were columns of starts around, `before` of them in front. The rows' windows are alike, of
+ * `high` taps along h alone, or any for 0. */
 INLINE void NAME(slide)(const int reduction, const int step, const int taps, const int before,
-                        REAL *out, const REAL *x, const Pooling *pooling, const Window *window,
+                        const int high, REAL *out, const REAL *x, const Pooling *pooling, const Window *window,
                         int64_t rows)
 {
     const int64_t width = pooling->problem.w, columns = pooling->problem.q;
     const int64_t x_p = pooling->rows.step * pooling->x.h, out_p = pooling->out.h;
     const NAME(Divisor) divisor =
         NAME(divisor_from)(reduction == MEAN ? divisor_of(pooling, window, pooling->first) : 1);
-    const int64_t count = window->d * window->h, x_d = window->x_d;
-    int64_t offsets[SLIDE_TAPS], *offset = offsets;
-    for (int64_t d = 0; d < window->d; d++)
-        for (int64_t h = 0; h < window->h; h++)
-            *offset++ = d * x_d + h * window->x_h;
+    const int64_t count = high ? high : window->d * window->h, x_d = window->x_d;
+    int64_t offsets[SLIDE_TAPS] = {0, window->x_h, 2 * window->x_h};
+    if (!high)
+        for (int64_t d = 0; d < window->d; d++)
+            for (int64_t h = 0; h < window->h; h++)
+                offsets[d * window->h + h] = d * x_d + h * window->x_h;
     /* A row that is read beside others is no stream that a processor sees; what follows them in
      * memory, asked for in order, is. */
-    const int64_t streams = count > 1 ? window->d : 0;
+    const int64_t streams = high ? 1 : count > 1 ? window->d : 0;
     const int64_t further =
-        window->d > 1 ? AHEAD_BYTES / (int64_t)sizeof(REAL) : (window->h + step) * window->x_h;
+        !high && window->d > 1 ? AHEAD_BYTES / (int64_t)sizeof(REAL) : (window->h + step) * window->x_h;
     for (; rows > 0; rows--, x += x_p, out += out_p) {
         const REAL *ahead = x + further;
         VECTOR former = NAME(splat)(NAME(start)(reduction));
@@ -102,26 +104,31 @@ INLINE void NAME(slide)(const int reduction, const int step, const int taps, con
     }
 }
 
-/* Each kind by itself, with registers of its own. */
-#define SLIDE(name, reduction, step, taps, before) \
+/* Each kind by itself, with registers of its own; of windows as high as they are wide, the taps
+ * are no loop. */
+#define SLIDE(name, reduction, step, taps, before, high) \
     LOOP __attribute__((noinline)) void NAME(name)(REAL *out, const REAL *x, \
                                                    const Pooling *pooling, const Window *window, \
                                                    int64_t rows) \
     { \
-        NAME(slide)(reduction, step, taps, before, out, x, pooling, window, rows); \
+        NAME(slide)(reduction, step, taps, before, high, out, x, pooling, window, rows); \
     }
-SLIDE(max_2_by_1, MAX, 1, 2, 0)
-SLIDE(max_3_by_1, MAX, 1, 3, 0)
-SLIDE(max_3_by_1_padded, MAX, 1, 3, 1)
-SLIDE(max_2_by_2, MAX, 2, 2, 0)
-SLIDE(max_3_by_2, MAX, 2, 3, 0)
-SLIDE(max_3_by_2_padded, MAX, 2, 3, 1)
-SLIDE(mean_2_by_1, MEAN, 1, 2, 0)
-SLIDE(mean_3_by_1, MEAN, 1, 3, 0)
-SLIDE(mean_3_by_1_padded, MEAN, 1, 3, 1)
-SLIDE(mean_2_by_2, MEAN, 2, 2, 0)
-SLIDE(mean_3_by_2, MEAN, 2, 3, 0)
-SLIDE(mean_3_by_2_padded, MEAN, 2, 3, 1)
+#define SLIDES(name, reduction, step, taps, before) \
+    SLIDE(name, reduction, step, taps, before, 0) \
+    SLIDE(name##_square, reduction, step, taps, before, taps)
+SLIDES(max_2_by_1, MAX, 1, 2, 0)
+SLIDES(max_3_by_1, MAX, 1, 3, 0)
+SLIDES(max_3_by_1_padded, MAX, 1, 3, 1)
+SLIDES(max_2_by_2, MAX, 2, 2, 0)
+SLIDES(max_3_by_2, MAX, 2, 3, 0)
+SLIDES(max_3_by_2_padded, MAX, 2, 3, 1)
+SLIDES(mean_2_by_1, MEAN, 1, 2, 0)
+SLIDES(mean_3_by_1, MEAN, 1, 3, 0)
+SLIDES(mean_3_by_1_padded, MEAN, 1, 3, 1)
+SLIDES(mean_2_by_2, MEAN, 2, 2, 0)
+SLIDES(mean_3_by_2, MEAN, 2, 3, 0)
+SLIDES(mean_3_by_2_padded, MEAN, 2, 3, 1)
+#undef SLIDES
 #undef SLIDE
 
 /* Rows that slide, whose windows are alike. */
@@ -130,13 +137,16 @@ INLINE void NAME(slide_rows)(const int reduction, REAL *out, const REAL *x, cons
 {
     typedef void Slide(REAL *out, const REAL *x, const Pooling *pooling, const Window *window,
                        int64_t rows);
-    static Slide *const slides[2][2][3] = {
-        {{NAME(max_2_by_1), NAME(max_3_by_1), NAME(max_3_by_1_padded)},
-         {NAME(max_2_by_2), NAME(max_3_by_2), NAME(max_3_by_2_padded)}},
-        {{NAME(mean_2_by_1), NAME(mean_3_by_1), NAME(mean_3_by_1_padded)},
-         {NAME(mean_2_by_2), NAME(mean_3_by_2), NAME(mean_3_by_2_padded)}},
+#define BOTH(name) {NAME(name), NAME(name##_square)}
+    static Slide *const slides[2][2][3][2] = {
+        {{BOTH(max_2_by_1), BOTH(max_3_by_1), BOTH(max_3_by_1_padded)},
+         {BOTH(max_2_by_2), BOTH(max_3_by_2), BOTH(max_3_by_2_padded)}},
+        {{BOTH(mean_2_by_1), BOTH(mean_3_by_1), BOTH(mean_3_by_1_padded)},
+         {BOTH(mean_2_by_2), BOTH(mean_3_by_2), BOTH(mean_3_by_2_padded)}},
     };
-    slides[reduction == MEAN][pooling->step - 1][pooling->taps + pooling->slides - 3](
+#undef BOTH
+    const int square = window->d == 1 && window->h == pooling->taps;
+    slides[reduction == MEAN][pooling->step - 1][pooling->taps + pooling->slides - 3][square](
         out, x, pooling, window, rows);
     for (int64_t q = 0; reduction == MEAN && q < pooling->problem.q; q++) {
         if (q == pooling->first)

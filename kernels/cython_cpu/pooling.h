@@ -254,7 +254,7 @@ INLINE void NAME(fold_tasks)(const int reduction, REAL *out, const REAL *x, cons
     REAL kept[COLUMNS + LANES];
     const int few = pooling->problem.q < LANES
         && pooling->problem.w <= COLUMNS / (2 * LANES) - LANES;
-    const int64_t widest = widest_of(pooling);
+    const int64_t widest = pooling->channels_last ? widest_of(pooling) : 0;
     Row row = row_of(pooling, begin);
     while (begin < end) {
         int64_t offset, q = 0, rows = 1;

@@ -148,6 +148,13 @@ class Code:
         self.vector = ir.VectorType(element, self.lanes)
         self.whole = isinstance(element, ir.IntType)
 
+    def halved(self) -> Code:
+        """The same with vectors that are half as wide."""
+        half = Code(self.context, self.builder, self.real)
+        half.lanes //= 2
+        half.vector = ir.VectorType(self.real, half.lanes)
+        return half
+
     def of_bits(self) -> Code:
         """The same place, for integers as wide as the elements."""
         return Code(self.context, self.builder, ir.IntType(8 * self.itemsize))
@@ -232,11 +239,14 @@ class Code:
         kind = ir.VectorType(scalar.value.type, self.lanes)
         return Value(self, _vector.splat(self.builder, kind, scalar.value))
 
+    def numbers(self) -> Value:
+        """The lanes' numbers, as a vector of int64."""
+        kind = ir.VectorType(INT64, self.lanes)
+        return Value(self, ir.Constant(kind, list(range(self.lanes))))
+
     def first(self, count: Operand) -> Value:
         """A mask of the first lanes."""
-        indices = ir.VectorType(INT64, self.lanes)
-        numbers = ir.Constant(indices, list(range(self.lanes)))
-        return Value(self, numbers) < self.splat(self.of(count))
+        return self.numbers() < self.splat(self.of(count))
 
     def vload(self, place: Value, count: Operand = None) -> Value:
         """Neighbours; of ``count`` lanes the first ones, and zeros, which aren't read."""
@@ -294,9 +304,18 @@ class Code:
         operands = (value.value for value in (a, b, c))
         return Value(self, _vector.multiply_add_values(self.builder, *operands))
 
-    def prefetch(self, place: Value, to_write: bool = False) -> None:
-        """Fetch the cache line of an address."""
-        _vector.prefetch(self.builder, place.value, to_write)
+    def larger(self, former: Value, value: Value) -> Value:
+        """The larger ones: ``value`` where it is NaN, ``former`` where it is or both are equal."""
+        greatest = _vector.maximum(self.context, self.builder, value.value, former.value)
+        if greatest is None:
+            greatest = self.choose(value > former, value, former).value
+        if self.whole:
+            return Value(self, greatest)
+        return self.choose(value.is_nan(), value, Value(self, greatest))
+
+    def prefetch(self, place: Value, to_write: bool = False, near: bool = True) -> None:
+        """Fetch the cache line of an address, into the second cache if not ``near``."""
+        _vector.prefetch(self.builder, place.value, to_write, near)
 
     def buffer(self, kind: ir.Type, count: int) -> Value:
         """Room for some elements on the function's stack."""
@@ -317,6 +336,10 @@ class Code:
             kinds = [value.value.type for value in flat]
             function = _vector.own_function(module, full, kinds)
             builder = ir.IRBuilder(function.append_basic_block())
+            # Room on the stack is made before all else, where its place is known beforehand.
+            first = function.append_basic_block()
+            builder.branch(first)
+            builder.position_at_end(first)
             code = Code(self.context, builder, self.real)
             given = _rebuild(iter(Value(code, value) for value in function.args), shape)
             body(code, *constants, *given)

@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from ._emit import Code, Value
 from ._pool_folds import start_of, starts_of
-from ._pool_windows import Pooling, Tasks, Window, place_of, taps_of, window_of
+from ._pool_windows import Pooling, Tasks, Window, place_of, row_of, taps_of, window_of
 from ._vector import INT64
 from ._views import View
 
@@ -112,14 +112,18 @@ def _find_row(
     """A row of one channel; ``to`` is where its indices go."""
     problem, lanes = pooling.problem, code.lanes
     wide = (window.d - 1) * places.d + window.h * places.h > MOST_INDEX
+    last = code.choose(wide | pooling.taps.equals(0), -1, pooling.end - lanes)
     q = code.var(0)
     with code.loop_while(lambda: q.get() < problem.q):
-        here = q.get()
+        # The last vector of the stretch begins early enough to end with it: a window by itself
+        # takes longer than a vector of them.
+        late = (q.get() > last) & (q.get() < pooling.end) & (last >= pooling.first)
+        here = code.choose(late, last, q.get())
         in_w = pooling.in_w + here * 3
         taps, first = taps_of(code, in_w, problem.dilation_w), code.load(in_w)
         begin, index = x + first * pooling.x.w, places.first + first
         value_at, index_at = out + here * pooling.out.w, to + here * indices.w
-        alone = (here < pooling.first) | (here + lanes > pooling.end) | wide | taps.equals(0)
+        alone = (here < pooling.first) | (here > last)
         with code.either(alone) as (one, several):
             with one:
                 best, found = _find_one(code, begin, pooling, window, places, taps)
@@ -185,10 +189,11 @@ def _find_pixels(
 def find_tasks(code: Code, indices: View, pooling: Pooling, begin: Value, end: Value) -> None:
     """Tasks begin .. end-1."""
     problem, last = pooling.problem, pooling.last.equals(1)
-    tasks = Tasks(code, pooling, begin)
+    tasks = Tasks(code, pooling, begin, row_of(code, pooling, begin))
     with code.loop_while(lambda: tasks.task.get() < end):
         here, row = tasks.task.get(), tasks.row
-        window, x, d, h = window_of(code, pooling, row)
+        window, offset, d, h = window_of(code, pooling, row)
+        x = pooling.x.data + offset
         plane = problem.h * problem.w
         places = Places(
             problem.dilation_d * plane, problem.dilation_h * problem.w,

@@ -42,47 +42,45 @@ def fold(code: Code, mean: bool, former: Value, value: Value) -> Value:
     equal."""
     if mean:
         return former + value
-    larger = Value(code, code.builder.select((value > former).value, value.value, former.value))
-    if code.whole:
-        return larger
-    return Value(code, code.builder.select(value.is_nan().value, value.value, larger.value))
+    return code.larger(former, value)
 
 
-def is_power_of_two(divisor: Value) -> Value:
-    """Whether the product by its inverse is the quotient, which takes a tenth of the time."""
-    return (divisor & (divisor - 1)).equals(0) & (divisor > 0)
-
-
-def divided(code: Code, sums: Value, divisor: Value, exact: bool = False) -> Value:
-    """Sums by a divisor, or by one that is ``is_power_of_two``; integers are truncated, and
-    multiplied by it where it is 0 or -1, at which a processor stops."""
+def divided(code: Code, sums: Value, divisor: Value) -> Value:
+    """Sums by a divisor. By a power of two the product by its inverse is the quotient, and takes a
+    tenth of the time; integers are truncated, and multiplied by it where it is 0 or -1, at which a
+    processor stops."""
     vector = sums.value.type != code.real
 
     def by(value: Value) -> Value:
         return code.splat(value) if vector else value
 
-    if not code.whole:
-        real = Value(code, code.builder.sitofp(divisor.value, code.real))
-        return sums * by(code.number(1) / real) if exact else sums / by(real)
-    traps = (divisor >= -1) & (divisor <= 0)
-    quotient = sums / by(code.choose(traps, 1, divisor))
-    return Value(code, code.builder.select(traps.value, (sums * by(divisor)).value, quotient.value))
+    if code.whole:
+        traps = (divisor >= -1) & (divisor <= 0)
+        quotient = sums / by(code.choose(traps, 1, divisor))
+        return code.choose(traps, sums * by(divisor), quotient)
+    real = Value(code, code.builder.sitofp(divisor.value, code.real))
+    if not vector:
+        return sums / real
+    result = code.var(sums)
+    exact = (divisor & (divisor - 1)).equals(0) & (divisor > 0)
+    with code.either(exact) as (then, otherwise):
+        with then:
+            result.set(sums * by(code.number(1) / real))
+        with otherwise:
+            result.set(sums / by(real))
+    return result.get()
 
 
 def fold_lanes(
-    code: Code, mean: bool, x: Value, window: Window, lanes: Value | None = None, rows: int = 0
+    code: Code, mean: bool, x: Value, window: Window, lanes: Value | None = None
 ) -> Value:
     """Reduce a vector of columns, or some lanes of one, over the taps along d and h, of which there
-    are some: ``rows`` along h alone, or any for 0."""
+    are some."""
     result = code.var(code.vload(x, lanes))
 
     def add(place: Value) -> None:
         result.set(fold(code, mean, result.get(), code.vload(place, lanes)))
 
-    if rows:
-        for row in range(1, rows):
-            add(x + window.x_h * row)
-        return result.get()
     with code.either(window.d.equals(1) & (window.h <= 3)) as (then, otherwise):
         with then, code.when(window.h >= 2):
             add(x + window.x_h)
@@ -102,68 +100,20 @@ def each_tap(code: Code, window: Window, add: Callable[[Value], None]) -> None:
         add(d * window.x_d + h * window.x_h)
 
 
-def fold_columns(
-    code: Code, mean: bool, x: Value, window: Window, count: Value, rows: int = 0
-) -> Value:
+def fold_columns(code: Code, mean: bool, x: Value, window: Window, count: Value) -> Value:
     """The same of as many of ``count`` columns as fit in a vector; the other lanes are a start."""
     result = code.var(starts_of(code, mean))
     with code.either(count >= code.lanes) as (then, otherwise):
         with then:
-            result.set(fold_lanes(code, mean, x, window, None, rows))
+            result.set(fold_lanes(code, mean, x, window))
         with otherwise, code.when(count > 0):
-            folded = fold_lanes(code, mean, x, window, count, rows)
+            folded = fold_lanes(code, mean, x, window, count)
             if not mean:
                 # The lanes beyond are zeros, with which a sum begins.
                 mask, start = code.first(count).value, starts_of(code, mean).value
                 folded = Value(code, code.builder.select(mask, folded.value, start))
             result.set(folded)
     return result.get()
-
-
-def _slide(
-    code: Code, mean: bool, step: int, taps: int, before: int, rows: int, exact: bool,
-    x: Value, out: Value, window: Window, width: Value, columns: Value, divisor: Value,
-) -> None:  # fmt: skip
-    """A row whose windows of 2 or 3 columns are 1 or 2 apart, in registers: those at the borders as
-    if there were columns of starts around, ``before`` of them in front."""
-    lanes = code.lanes
-    former = code.var(starts_of(code, mean))
-    here = code.var(fold_columns(code, mean, x, window, width, rows))
-    ahead = x + (window.h + step) * window.x_h
-    with code.range(0, columns, lanes) as q:
-        w = q * step + lanes
-        following = fold_columns(code, mean, x + w, window, width - w, rows)
-        # A row that is read beside others is no stream that a processor sees; what follows them in
-        # memory is asked for in order.
-        for i in range(step * step):
-            code.prefetch(ahead + q * (step * step) + i * lanes)
-        whole = here.get()
-        if step == 1:
-            in_order = [(whole, following, first) for first in (1, 2)]
-            tap = [whole, *(code.shuffle(a, b, range(i, lanes + i)) for a, b, i in in_order)]
-            former_end = whole
-        else:
-            evens = code.shuffle(whole, following, range(0, 2 * lanes, 2))
-            odds = code.shuffle(whole, following, range(1, 2 * lanes, 2))
-            w = w + lanes
-            following = fold_columns(code, mean, x + w, window, width - w, rows)
-            tap = [evens, odds, code.shuffle(evens, following, range(1, lanes + 1))]
-            former_end = odds
-        if before:
-            ends = range(lanes - 1, 2 * lanes - 1)
-            tap.insert(0, code.shuffle(former.get(), former_end, ends))
-        former.set(former_end)
-        here.set(following)
-        result = tap[0] + starts_of(code, mean) if mean else tap[0]
-        for value in tap[1:taps]:
-            result = fold(code, mean, result, value)
-        if mean:
-            result = divided(code, result, divisor, exact)
-        with code.either(columns - q >= lanes) as (then, otherwise):
-            with then:
-                code.vstore(result, out + q)
-            with otherwise:
-                code.vstore(result, out + q, columns - q)
 
 
 def fold_window(
@@ -184,41 +134,6 @@ def fold_window(
     if not mean:
         return result.get()
     return divided(code, result.get(), divisor_of(code, pooling, window.extent, q))
-
-
-def slide_row(
-    code: Code, mean: bool, x: Value, out: Value, pooling: Pooling, window: Window
-) -> None:
-    """A row whose windows slide."""
-    width, columns = pooling.problem.w, pooling.problem.q
-    divisor = divisor_of(code, pooling, window.extent, pooling.first)
-    arguments = (x, out, window, width, columns, divisor)
-
-    def call(*constants: int) -> None:
-        if not mean:
-            code.function("slide", _slide, arguments, mean, *constants, False)
-            return
-        with code.either(is_power_of_two(divisor)) as cases:
-            for exact, case in zip((True, False), cases, strict=True):
-                with case:
-                    code.function("slide", _slide, arguments, mean, *constants, exact)
-
-    for step in (1, 2):
-        for taps, before in ((2, 0), (3, 0), (3, 1)):
-            right = pooling.step.equals(step) & pooling.taps.equals(taps)
-            with code.when(right & pooling.slides.equals(1 + before)):
-                square = window.d.equals(1) & window.h.equals(taps)
-                with code.either(square) as (then, otherwise):
-                    with then:
-                        call(step, taps, before, taps)
-                    with otherwise:
-                        call(step, taps, before, 0)
-    if mean:
-        for begin, end in ((code.of(0), pooling.first), (pooling.end, columns)):
-            with code.range(begin, end) as q:
-                other = divisor_of(code, pooling, window.extent, q).differs(divisor)
-                with code.when(other):
-                    code.store(fold_window(code, mean, x, pooling, window, q), out + q)
 
 
 def _keep(

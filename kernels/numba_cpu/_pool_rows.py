@@ -1,169 +1,212 @@
-"""Maxima and means of many channels that lie side by side, and of many short rows.
+"""Maxima and means of rows of few windows, a vector's number side by side, and what serves a task.
 
 The arrays and the order of the sums are those of ``_pool_folds``.
 """
 
 from __future__ import annotations
 
-from ._emit import Code, Value
+from typing import NamedTuple
+
+from ._emit import Code, Value, Variable
+from ._pool_channels import fold_channels
 from ._pool_folds import (
     divided,
+    each_tap,
     fold,
     fold_stretch,
     keep_columns,
-    part_from,
     room_of,
-    slide_row,
     start_of,
     starts_of,
 )
+from ._pool_slide import SLIDE_TAPS, slide_rows
 from ._pool_windows import (
     Pooling,
+    Row,
     Tasks,
     Window,
     divisor_of,
+    offset_of,
     place_of,
     row_of,
-    taps_of,
+    rows_alike,
     window_of,
 )
 from ._vector import INT64
 
 
-def _fold_rows(code: Code, mean: bool, kept: Value, pooling: Pooling, task: Value) -> None:
-    """Reduce a vector of rows of few windows side by side, from a task on."""
-    lanes, pitch, problem = code.lanes, pooling.problem.w, pooling.problem
-    places, extents = (code.buffer(INT64, lanes) for _ in range(2))
-    with code.range(0, lanes) as lane:
-        row = row_of(code, pooling, task + lane)
-        window, x, _, _ = window_of(code, pooling, row)
-        code.store(place_of(pooling.out._replace(data=code.of(0)), row), places + lane)
-        code.store(window.extent, extents + lane)
-        to = kept + lane * pitch
+class _Rows(NamedTuple):
+    """Rows side by side, a vector's number: where they are read and written, counted from the first
+    elements; the extents of their windows along d and h, of which the first one is all if
+    ``alike``; and whether results of a column lie side by side (``dense``)."""
+
+    sources: Value
+    places: Value
+    extents: Value
+    alike: Variable
+    dense: Value
+
+
+def _find_planes(
+    code: Code, pooling: Pooling, rows: _Rows, row: Row, source: Value, place: Value
+) -> None:
+    """Planes of one row each from ``row`` on, which is read and written there."""
+    problem, lanes = pooling.problem, code.lanes
+    steps = ((rows.sources, source, pooling.x), (rows.places, place, pooling.out))
+    with code.either(row.c + lanes <= problem.c) as (one_image, several):
+        with one_image:
+            for to, first, array in steps:
+                code.vstore(code.splat(first) + code.numbers() * code.splat(array.c), to)
+        with several:
+            c, at = code.var(row.c), [code.var(source), code.var(place)]
+            with code.range(0, lanes) as lane:
+                c.set(c.get() + 1)
+                image = c.get().equals(problem.c)
+                c.set(code.choose(image, 0, c.get()))
+                for here, (to, _, array) in zip(at, steps, strict=True):
+                    code.store(here.get(), to + lane)
+                    next_image = array.n - array.c * (problem.c - 1)
+                    here.set(here.get() + code.choose(image, next_image, array.c))
+
+
+def _find_rows(
+    code: Code, mean: bool, kept: Value, pitch: Value, pooling: Pooling, rows: _Rows, row: Row
+) -> None:
+    """The same of rows of any planes, whose columns are reduced and kept as well."""
+    tasks = Tasks(code, pooling, code.of(0), row)
+    with code.range(0, code.lanes) as lane:
+        window, offset, _, _ = window_of(code, pooling, tasks.row)
+        x = pooling.x.data + offset
+        code.store(offset_of(pooling.out, tasks.row), rows.places + lane)
+        code.store(window.extent, rows.extents + lane)
+        with code.when(window.extent.differs(code.load(rows.extents))):
+            rows.alike.set(code.of(0))
+        to, width = kept + lane * pitch, pooling.problem.w
         with code.either(window.d.equals(0) | window.h.equals(0)) as (then, otherwise):
-            with then, code.range(0, pitch) as w:
+            with then, code.range(0, width) as w:
                 code.store(start_of(code, mean), to + w)
             with otherwise:
-                keep_columns(code, mean, to, x, pooling.x.w, window, pitch)
+                keep_columns(code, mean, to, x, pooling.x.w, window, width)
+        tasks.move(code.of(1))
+
+
+def _fold_group(
+    code: Code, mean: bool, sources: list[Value], window: Window, w: Value, count: Value
+) -> list[Value]:
+    """Columns w ... of rows of one window along d and h, side by side, which hides how long an
+    operation takes."""
+    sums = [code.var(code.vload(source + w, count)) for source in sources]
+
+    def add(offset: Value) -> None:
+        for total, source in zip(sums, sources, strict=True):
+            value = code.vload(source + (w + offset), count)
+            total.set(fold(code, mean, total.get(), value))
+
+    each_tap(code, window, add)
+    return [total.get() for total in sums]
+
+
+def _part(code: Code, vectors: list[Value]) -> list[Value]:
+    """From vectors of as many rows' columns the vectors of each column: every round parts even
+    columns from odd ones. Of half as many, each holds the columns of two rows."""
+    evens, odds = (range(i, 2 * code.lanes, 2) for i in range(2))
+    for _ in range(len(vectors).bit_length() - 1):
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+        vectors = [code.shuffle(*pair, which) for which in (evens, odds) for pair in pairs]
+    return vectors
+
+
+def _keep_narrow(
+    code: Code, mean: bool, columns: Value, x: Value, sources: Value, window: Window, width: Value
+) -> None:
+    """The columns of whole planes of no more than half a vector's, in registers."""
+    half, vectors = code.halved(), []
+    for group in range(0, code.lanes, 8):
+        lanes = range(group, min(group + 8, code.lanes))
+        places = [x + code.load(sources + lane) for lane in lanes]
+        vectors += _fold_group(half, mean, places, window, code.of(0), width)
+    pairs = zip(vectors[::2], vectors[1::2], strict=True)
+    both = [code.shuffle(*pair, range(code.lanes)) for pair in pairs]
+    for i, column in enumerate(_part(code, both)):
+        code.vstore(column, columns + i * code.lanes)
+
+
+def _keep_planes(
+    code: Code, mean: bool, kept: Value, pitch: Value, x: Value, sources: Value, window: Window,
+    width: Value,
+) -> None:  # fmt: skip
+    """The columns of whole planes of more."""
+    lanes = code.lanes
+    with code.range(0, lanes, 4) as lane, code.range(0, width, lanes) as w:
+        places = [x + code.load(sources + (lane + i)) for i in range(4)]
+        count = code.least(width - w, lanes)
+        for i, total in enumerate(_fold_group(code, mean, places, window, w, count)):
+            code.vstore(total, kept + (lane + i) * pitch + w)
+
+
+def _part_columns(code: Code, columns: Value, kept: Value, pitch: Value) -> None:
+    """The vectors of each column from rows of kept ones, ``pitch`` apart."""
+    with code.range(0, pitch, code.lanes) as w:
+        rows = [code.vload(kept + w + pitch * lane) for lane in range(code.lanes)]
+        for i, column in enumerate(_part(code, rows)):
+            code.vstore(column, columns + (w + i) * code.lanes)
+
+
+def _fold_vectors(code: Code, mean: bool, columns: Value, rows: _Rows, pooling: Pooling) -> None:
+    """The windows of rows from the vectors of their columns."""
+    problem, lanes = pooling.problem, code.lanes
+    values = code.buffer(code.real, lanes)
+    out, alike = pooling.out.data, rows.alike.get().equals(1)
     with code.range(0, problem.q) as q:
-        in_w = pooling.in_w + q * 3
+        in_w, at = pooling.in_w + q * 3, q * pooling.out.w
         result = code.var(starts_of(code, mean))
         with code.range(code.load(in_w), code.load(in_w + 1), problem.dilation_w) as w:
-            column = code.vload_apart(kept + w, pitch)
-            result.set(fold(code, mean, result.get(), column))
-        code.vstore(result.get(), kept + pitch * lanes)
-        with code.range(0, lanes) as lane:
-            value = code.load(kept + pitch * lanes + lane)
-            if mean:
-                extent = code.load(extents + lane)
-                value = divided(code, value, divisor_of(code, pooling, extent, q))
-            code.store(value, pooling.out.data + code.load(places + lane) + q * pooling.out.w)
+            result.set(fold(code, mean, result.get(), code.vload(columns + w * lanes)))
+        if mean:
+            with code.when(alike):
+                divisor = divisor_of(code, pooling, code.load(rows.extents), q)
+                result.set(divided(code, result.get(), divisor))
+        with code.either(rows.dense) as (dense, apart):
+            with dense:
+                code.vstore(result.get(), out + (code.load(rows.places) + at))
+            with apart:
+                code.vstore(result.get(), values)
+                with code.range(0, lanes) as lane:
+                    value = code.var(code.load(values + lane))
+                    if mean:
+                        with code.when(~alike):
+                            extent = code.load(rows.extents + lane)
+                            divisor = divisor_of(code, pooling, extent, q)
+                            value.set(divided(code, value.get(), divisor))
+                    code.store(value.get(), out + (code.load(rows.places + lane) + at))
 
 
-def _fold_pixels(
-    code: Code, mean: bool, kept: Value, low: Value, out: Value, pooling: Pooling, window: Window,
-    begin: Value, end: Value, channels: Value,
-) -> None:  # fmt: skip
-    """The windows of output columns begin .. end-1 from kept columns of some channels, which lie
-    side by side; ``kept`` begins with column ``low``."""
-    lanes, dilation = code.lanes, pooling.problem.dilation_w
-    step = dilation * channels
-    with code.range(begin, end) as q:
-        in_w = pooling.in_w + q * 3
-        taps = taps_of(code, in_w, dilation)
-        divisor = divisor_of(code, pooling, window.extent, q)
-        columns, place = kept + (code.load(in_w) - low) * channels, out + q * pooling.out.w
-        with code.range(0, channels, lanes) as c:
-            result = code.var(starts_of(code, mean))
-            with code.range(0, taps) as s:
-                column = code.vload(columns + c + s * step)
-                result.set(fold(code, mean, result.get(), column))
-            total = divided(code, result.get(), divisor) if mean else result.get()
-            _store_some(code, total, place + c, channels - c)
-
-
-def _store_some(code: Code, value: Value, place: Value, left: Value) -> None:
-    """Write a vector, or what is left of one."""
-    with code.either(left >= code.lanes) as (then, otherwise):
-        with then:
-            code.vstore(value, place)
-        with otherwise:
-            code.vstore(value, place, left)
-
-
-def _keep_pixels(
-    code: Code, mean: bool, kept: Value, x: Value, step: Value, window: Window, count: Value,
-    channels: Value,
-) -> None:  # fmt: skip
-    """Keep ``count`` pixels' channels, the pixels ``step`` apart."""
-    one = code.of(1)
-    together = code.choose(step.equals(channels), count, 1)
-    with code.range(0, count, together) as i:
-        keep_columns(
-            code, mean, kept + i * channels, x + i * step, one, window, channels * together
-        )
-
-
-def _fold_wide(
-    code: Code, mean: bool, x: Value, out: Value, kept: Value, pooling: Pooling, window: Window,
-    q: Value, channels: Value,
-) -> None:  # fmt: skip
-    """A window of more columns than can be kept of all channels: a part of them after the other,
-    and what they give so far in ``out``."""
-    lanes, in_w = code.lanes, pooling.in_w + q * 3
-    taps = taps_of(code, in_w, pooling.problem.dilation_w)
-    divisor = divisor_of(code, pooling, window.extent, q)
-    step, some = pooling.problem.dilation_w * pooling.x.w, code.of(room_of(code)) // channels
-    start = code.var(start_of(code, mean))
-    if mean:
-        with code.when(taps.equals(0)):
-            start.set(divided(code, start.get(), divisor))
-    with code.range(0, channels) as c:
-        code.store(start.get(), out + c)
-    with code.range(0, taps, some) as s:
-        count = code.least(taps - s, some)
-        _keep_pixels(code, mean, kept, x + s * step, step, window, count, channels)
-        with code.range(0, channels, lanes) as c:
-            used = code.least(channels - c, lanes)
-            result = code.var(code.vload(out + c, used))
-            with code.range(0, count) as i:
-                column = code.vload(kept + i * channels + c)
-                result.set(fold(code, mean, result.get(), column))
-            if mean:
-                with code.when((s + count).equals(taps)):
-                    result.set(divided(code, result.get(), divisor))
-            code.vstore(result.get(), out + c, used)
-
-
-def _fold_channels(
-    code: Code, mean: bool, x: Value, out: Value, kept: Value, pooling: Pooling, window: Window,
-    channels: Value,
-) -> None:  # fmt: skip
-    """A row of several channels, which lie side by side: blocks of them, of which ``kept`` holds
-    the columns of two windows or more if it can."""
-    lanes, room = code.lanes, code.of(room_of(code)) // (pooling.widest * 2 + 1)
-    wide = (room < channels) & (room < 4 * lanes)
-    most = code.choose(wide, room_of(code) // 2, room // lanes * lanes)
-    alone = (channels < most) | (channels <= room)
-    block = code.choose(alone, channels, most)
-    with code.range(0, channels, block) as c:
-        some = code.least(channels - c, block)
-        q = code.var(0)
-        with code.loop_while(lambda: q.get() < pooling.problem.q):
-            here = q.get()
-            with code.either(wide) as (then, otherwise):
-                with then:
-                    first = x + code.load(pooling.in_w + here * 3) * pooling.x.w + c
-                    place = out + here * pooling.out.w + c
-                    _fold_wide(code, mean, first, place, kept, pooling, window, here, some)
-                    q.set(here + 1)
-                with otherwise:
-                    limit = code.of(room_of(code)) // some
-                    end, low, high = part_from(code, pooling, here, limit)
-                    first = x + low * pooling.x.w + c
-                    _keep_pixels(code, mean, kept, first, pooling.x.w, window, high - low, some)
-                    _fold_pixels(code, mean, kept, low, out + c, pooling, window, here, end, some)
-                    q.set(end)
+def _fold_rows(code: Code, mean: bool, kept: Value, pooling: Pooling, row: Row) -> None:
+    """Reduce a vector of rows of few windows side by side, from ``row`` on."""
+    lanes, problem, width = code.lanes, pooling.problem, pooling.problem.w
+    sources, places, extents = (code.buffer(INT64, lanes) for _ in range(3))
+    planes = (problem.o * problem.p).equals(1)
+    dense = planes & (row.c + lanes <= problem.c) & pooling.out.c.equals(1)
+    rows = _Rows(sources, places, extents, code.var(1), dense)
+    pitch = (width + (lanes - 1)) // lanes * lanes
+    columns = kept + pitch * lanes
+    window, source, _, _ = window_of(code, pooling, row)
+    code.store(window.extent, rows.extents)
+    with code.either(planes & pooling.x.w.equals(1)) as (whole, others):
+        with whole:
+            place = offset_of(pooling.out, row)
+            _find_planes(code, pooling, rows, row, source, place)
+            arguments = pooling.x.data, rows.sources, window, width
+            with code.either(width <= lanes // 2) as (narrow, wide):
+                with narrow:
+                    _keep_narrow(code, mean, columns, *arguments)
+                with wide:
+                    _keep_planes(code, mean, kept, pitch, *arguments)
+                    _part_columns(code, columns, kept, pitch)
+        with others:
+            _find_rows(code, mean, kept, pitch, pooling, rows, row)
+            _part_columns(code, columns, kept, pitch)
+    _fold_vectors(code, mean, columns, rows, pooling)
 
 
 def _clear_row(
@@ -183,31 +226,35 @@ def fold_tasks(
 ) -> None:
     """Tasks begin .. end-1."""
     problem, lanes = pooling.problem, code.lanes
-    few = (problem.q < lanes) & (problem.w * lanes <= room_of(code))
-    tasks = Tasks(code, pooling, begin)
+    few = (problem.q < lanes) & (problem.w <= room_of(code) // (2 * lanes) - lanes)
+    tasks = Tasks(code, pooling, begin, row_of(code, pooling, begin))
     with code.loop_while(lambda: tasks.task.get() < end):
         here, row = tasks.task.get(), tasks.row
-        window, x, _, _ = window_of(code, pooling, row)
+        window, offset, _, _ = window_of(code, pooling, row)
+        x = pooling.x.data + offset
         out = place_of(pooling.out, row)
         last = pooling.last.equals(1)
         channels = code.choose(last, code.least(problem.c - row.c, end - here), 1)
-        tasks.move(channels)
+        slides = (pooling.slides > 0) & (window.d * window.h <= SLIDE_TAPS)
+        rows = code.var(1)
         with code.either(window.d.equals(0) | window.h.equals(0)) as (empty, some):
             with empty:
                 _clear_row(code, mean, out, pooling, window, channels)
             with some, code.either(last) as (then, otherwise):
                 with then:
                     arguments = (x, out, kept, pooling, window, channels)
-                    code.function("channels", _fold_channels, arguments, mean)
-                with otherwise, code.either(pooling.slides > 0) as (slides, any_row):
-                    with slides:
-                        slide_row(code, mean, x, out, pooling, window)
+                    code.function("channels", fold_channels, arguments, mean)
+                with otherwise, code.either(slides) as (sliding, any_row):
+                    with sliding:
+                        rows.set(rows_alike(code, pooling, row, end - here))
+                        slide_rows(code, mean, x, out, pooling, window, rows.get())
                     with any_row, code.either(few & (end - here >= lanes)) as (short, one):
                         with short:
-                            code.function("rows", _fold_rows, (kept, pooling, here), mean)
-                            tasks.jump(lanes - 1)
+                            code.function("rows", _fold_rows, (kept, pooling, row), mean)
+                            rows.set(code.of(lanes))
                         with one:
                             q = code.var(0)
                             with code.loop_while(lambda: q.get() < problem.q):
                                 arguments = (x, out, kept, pooling, window, q.get())
                                 q.set(fold_stretch(code, mean, *arguments))
+        tasks.move(rows.get() * channels, rows.get())

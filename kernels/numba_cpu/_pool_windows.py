@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._emit import Code, Value
+from ._emit import Code, Operand, Value, Variable
+from ._vector import INT64
 from ._views import View
 
 
@@ -19,13 +20,23 @@ class Window(NamedTuple):
     x_h: Value
 
 
+class Stretch(NamedTuple):
+    """Windows ``first .. end-1`` of an axis have as many taps and one extent, and begin ``step``
+    apart."""
+
+    first: Value
+    end: Value
+    step: Value
+
+
 class Pooling(NamedTuple):
     """``windows``: first tap, end and extent of every window, by axes; ``in_w`` the last axis's.
 
-    Output columns ``first .. end-1`` have windows of ``taps`` taps and one extent, ``step`` apart.
+    Output columns ``first .. end-1`` have windows of ``taps`` taps and one extent, ``step`` apart;
+    ``rows`` are the output rows of a slice of which the same is true.
     ``slides``: 1 + how far in front of the input's columns the first window begins, where all
-    windows are such ones, cut off at the borders, in memory without gaps; else 0. ``widest``: the
-    columns that the widest window spans. ``last``: 1 where channels lie side by side."""
+    windows are such ones, cut off at the borders, in memory without gaps; else 0. ``last``: 1
+    where channels lie side by side; ``widest``: the columns that the widest window spans then."""
 
     problem: Any
     x: View
@@ -36,6 +47,7 @@ class Pooling(NamedTuple):
     end: Value
     step: Value
     taps: Value
+    rows: Stretch
     slides: Value
     widest: Value
     last: Value
@@ -52,24 +64,28 @@ class Row(NamedTuple):
 
 def taps_of(code: Code, window: Value, dilation: Value) -> Value:
     """How many taps a window has along its axis."""
-    return (code.load(window + 1) - code.load(window) + dilation - 1) // dilation
+    span = code.load(window + 1) - code.load(window)
+    taps = code.var(span)
+    with code.when(dilation.differs(1)):
+        taps.set((span + dilation - 1) // dilation)
+    return taps.get()
 
 
-def _find_stretch(code: Code, in_w: Value, count: Value) -> tuple[Value, Value, Value]:
-    """The longest stretch of output columns: first, end, step."""
+def _store_stretch(code: Code, windows: Value, count: Value, place: Value) -> None:
+    """The longest stretch of an axis' windows."""
     best = [code.var(0) for _ in range(3)]
     first = code.var(0)
     with code.loop_while(lambda: first.get() < count):
         begin = first.get()
-        window = in_w + begin * 3
+        window = windows + begin * 3
         start, span = code.load(window), code.load(window + 1) - code.load(window)
-        second = in_w + code.least(begin + 1, count - 1) * 3
+        second = windows + code.least(begin + 1, count - 1) * 3
         step = code.load(second) - start
         last = code.var(begin + 1)
 
         def goes_on() -> Value:
             at = last.get()
-            other = in_w + code.least(at, count - 1) * 3
+            other = windows + code.least(at, count - 1) * 3
             here = code.load(other)
             same = here.equals(start + (at - begin) * step)
             same &= (code.load(other + 1) - here).equals(span)
@@ -81,7 +97,14 @@ def _find_stretch(code: Code, in_w: Value, count: Value) -> tuple[Value, Value, 
             for variable, value in zip(best, (begin, last.get(), step), strict=True):
                 variable.set(value)
         first.set(last.get())
-    return best[0].get(), best[1].get(), best[2].get()
+    for i, part in enumerate(best):
+        code.store(part.get(), place + i)
+
+
+def _stretch_of(code: Code, windows: Value, count: Value) -> Stretch:
+    place = code.buffer(INT64, 3)
+    code.function("stretch", _store_stretch, (windows, count, place))
+    return Stretch(*(code.load(place + i) for i in range(3)))
 
 
 def _slides_of(
@@ -119,17 +142,18 @@ def pooling_of(
 ) -> Pooling:
     """All that is known before the first task."""
     in_w = windows + (problem.o + problem.p) * 3
-    first, end, step = _find_stretch(code, in_w, problem.q)
+    first, end, step = _stretch_of(code, in_w, problem.q)
+    rows = _stretch_of(code, windows + problem.o * 3, problem.p)
     taps = taps_of(code, in_w + first * 3, problem.dilation_w)
     widest = code.var(0)
-    with code.range(0, problem.q) as q:
+    with code.when(together), code.range(0, problem.q) as q:
         span = code.load(in_w + q * 3 + 1) - code.load(in_w + q * 3)
         widest.set(code.greatest(widest.get(), span))
     slides = _slides_of(code, x, out, problem, in_w, first, step, taps)
     last = code.choose(together, 1, 0)
     return Pooling(
-        problem, x, out, windows, in_w, first, end, step, taps, slides, widest.get(), last
-    )
+        problem, x, out, windows, in_w, first, end, step, taps, rows, slides, widest.get(), last
+    )  # fmt: skip
 
 
 def row_of(code: Code, pooling: Pooling, task: Value) -> Row:
@@ -144,56 +168,68 @@ def row_of(code: Code, pooling: Pooling, task: Value) -> Row:
 
 
 class Tasks:
-    """A walk from one task to others behind it."""
+    """A walk from a task, whose row is given, to others behind it."""
 
-    def __init__(self, code: Code, pooling: Pooling, begin: Value) -> None:
+    def __init__(self, code: Code, pooling: Pooling, begin: Value, row: Row) -> None:
         self.code, self.pooling = code, pooling
         self.task = code.var(begin)
-        self.places = [code.var(place) for place in row_of(code, pooling, begin)]
+        self.places = [code.var(place) for place in row]
 
     @property
     def row(self) -> Row:
         """The row of the task."""
         return Row(*(place.get() for place in self.places))
 
-    def move(self, tasks: Value) -> None:
-        """Go on to the row after this one, which is ``tasks`` further: of the same channel, or of
-        the first one where channels lie side by side."""
+    def move(self, tasks: Value, rows: Operand = 1) -> None:
+        """Go on to the row ``rows`` after this one, which is ``tasks`` further: of the same
+        channel, or of the first one where channels lie side by side."""
         code, problem, last = self.code, self.pooling.problem, self.pooling.last.equals(1)
         n, c, o, p = self.places
         self.task.set(self.task.get() + tasks)
-        c.set(code.choose(last, 0, c.get()))
-        p.set(p.get() + 1)
-        with code.when(p.get().equals(problem.p)):
-            p.set(code.of(0))
-            o.set(o.get() + 1)
-            with code.when(o.get().equals(problem.o)):
-                o.set(code.of(0))
-                c.set(code.choose(last, 0, c.get() + 1))
-                done = last | c.get().equals(problem.c)
-                c.set(code.choose(done, 0, c.get()))
-                n.set(code.choose(done, n.get() + 1, n.get()))
+        p.set(p.get() + rows)
+        o.set(o.get() + _carry_of(code, p, problem.p))
+        planes = _carry_of(code, o, problem.o)
+        c.set(code.choose(last, 0, c.get() + planes))
+        images = _carry_of(code, c, problem.c)
+        n.set(n.get() + code.choose(last, planes, images))
 
-    def jump(self, tasks: int) -> None:
-        """Go on to a task further on."""
-        self.task.set(self.task.get() + tasks)
-        for place, value in zip(
-            self.places, row_of(self.code, self.pooling, self.task.get()), strict=True
-        ):
-            place.set(value)
+
+def _carry_of(code: Code, index: Variable, count: Value) -> Value:
+    """Bring an index back into its axis of ``count``: how often that is exceeded."""
+    carry = code.var(0)
+    with code.when(count.equals(1)):
+        carry.set(index.get())
+        index.set(code.of(0))
+    with code.loop_while(lambda: index.get() >= count):
+        index.set(index.get() - count)
+        carry.set(carry.get() + 1)
+    return carry.get()
+
+
+def rows_alike(code: Code, pooling: Pooling, row: Row, tasks: Value) -> Value:
+    """Rows from ``row`` on whose windows are alike, one slice's and ``tasks`` at most."""
+    left = pooling.rows.end - row.p
+    alone = (row.p < pooling.rows.first) | (left < 1)
+    return code.choose(alone, 1, code.least(left, tasks))
+
+
+def offset_of(array: View, row: Row) -> Value:
+    """The same, counted from its first element."""
+    return row.n * array.n + row.c * array.c + row.o * array.d + row.p * array.h
 
 
 def place_of(array: View, row: Row) -> Value:
     """Where a row begins in an array of outputs."""
-    return array.data + (row.n * array.n + row.c * array.c + row.o * array.d + row.p * array.h)
+    return array.data + offset_of(array, row)
 
 
 def window_of(code: Code, pooling: Pooling, row: Row) -> tuple[Window, Value, Value, Value]:
-    """The windows of a row, where in x its column 0 is, and its first taps along d and h."""
+    """The windows of a row, where in x its column 0 is, counted from the first element, and its
+    first taps along d and h."""
     problem, x = pooling.problem, pooling.x
     in_d, in_h = pooling.windows + row.o * 3, pooling.windows + (problem.o + row.p) * 3
     d, h = code.load(in_d), code.load(in_h)
-    place = x.data + (row.n * x.n + row.c * x.c + d * x.d + h * x.h)
+    place = row.n * x.n + row.c * x.c + d * x.d + h * x.h
     window = Window(
         taps_of(code, in_d, problem.dilation_d),
         taps_of(code, in_h, problem.dilation_h),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -9,6 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ._compile import tile
+from ._emit import Code, Value
 from ._vector import pointer
 
 
@@ -33,3 +36,20 @@ def next_tasks(queue, begin, end):
     if chunk >= chunks:
         return 0, 0
     return chunk * tasks // chunks, (chunk + 1) * tasks // chunks
+
+
+@contextmanager
+def each_chunk(code: Code, queue: Value) -> Iterator[tuple[Value, Value]]:
+    """The same as a loop of code that is being written: over begin, end."""
+
+    def add(at: int) -> Value:
+        place, one = (queue + at).value, ir.Constant(ir.IntType(64), 1)
+        return Value(code, code.builder.atomic_rmw("add", place, one, "acq_rel"))
+
+    chunks, tasks = code.load(queue + 1), code.load(queue + 2)
+    chunk = code.var(add(0))
+    with code.loop_while(lambda: chunk.get() < chunks):
+        here = chunk.get()
+        yield here * tasks // chunks, (here + 1) * tasks // chunks
+        add(3)
+        chunk.set(add(0))

@@ -164,14 +164,39 @@ def own_function(module: Any, name: str, kinds: list[ir.Type]) -> ir.Function:
     return function
 
 
-def prefetch(builder: Any, address: Any, to_write: bool) -> None:
-    """Fetch the cache line of an address."""
+def prefetch(builder: Any, address: Any, to_write: bool, near: bool = True) -> None:
+    """Fetch the cache line of an address, into the second cache if not ``near``."""
     kind = ir.IntType(8).as_pointer()
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(ir.VoidType(), [kind, *[INT32] * 3]), "llvm.prefetch.p0"
     )
-    wanted = INT32(int(to_write)), INT32(3), INT32(1)
+    wanted = INT32(int(to_write)), INT32(3 if near else 2), INT32(1)
     builder.call(function, [builder.bitcast(address, kind), *wanted])
+
+
+#: The processor's maxima, by bytes.
+_MAXIMA = {16: ("sse", "sse2", ""), 32: ("avx", "avx", ".256"), 64: ("avx512", "avx512", ".512")}
+
+
+def maximum(context: Any, builder: Any, value: Any, former: Any) -> Any:
+    """``value`` where it is greater, else ``former``, by an x86 instruction of its own; None where
+    there isn't one. (Written as a choice, LLVM makes one of it and of that for NaN: two comparisons
+    and an "or" of masks.)"""
+    vector = value.type
+    if not isinstance(vector, ir.VectorType) or isinstance(vector.element, ir.IntType):
+        return None
+    triple, _, features = context.codegen().magic_tuple()
+    size = element_bytes(vector.element)
+    family = _MAXIMA[vector.count * size]
+    if not triple.startswith("x86_64") or "+avx" not in features.split(","):
+        return None
+    name = f"llvm.x86.{family[size // 8]}.max.{'pd' if size == 8 else 'ps'}{family[2]}"
+    operands = [value, former]
+    if vector.count * size == 64:
+        operands.append(INT32(4))
+    kind = ir.FunctionType(vector, [operand.type for operand in operands])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, operands)
 
 
 def least(builder: Any, a: Any, b: Any) -> Any:

@@ -32,74 +32,66 @@ from ._pool_argmax import find_tasks
 from ._pool_folds import COLUMN_BYTES
 from ._pool_rows import fold_tasks
 from ._pool_windows import pooling_of, side_by_side
-from ._queue import next_tasks
+from ._queue import each_chunk
 from ._vector import INT64
 from ._views import fields_of, view_of
 
 
-def _make_tasks(reduction: str) -> Any:
-    """What computes tasks begin .. end-1 of a reduction."""
+def _make_tiles(reduction: str) -> Any:
+    """What computes the queue's tasks of a reduction."""
 
     @intrinsic
     def run(
-        typing_context: Any, x: Any, out: Any, indices: Any, problem: Any, windows: Any, begin: Any,
-        end: Any,
-    ) -> Any:  # fmt: skip
+        typing_context: Any, x: Any, out: Any, indices: Any, problem: Any, windows: Any, queue: Any
+    ) -> Any:
         """``indices`` are looked at by argmax alone."""
-        integer = types.int64
 
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             code = Code(context, builder, context.get_data_type(x.dtype))
             source, target = view_of(code, x, given[0]), view_of(code, out, given[1])
-            table = _vector.pointer(context, builder, windows, given[4], INT64(0))
             arrays = [source, target]
             if reduction == "argmax":
                 arrays.append(view_of(code, indices, given[2]))
+            table, tasks = (
+                code.of(_vector.pointer(context, builder, array, value, INT64(0)))
+                for array, value in ((windows, given[4]), (queue, given[5]))
+            )
             named = fields_of(code, PoolProblem, given[3])
             together = side_by_side(named, *arrays)
-            pooling = pooling_of(code, named, source, target, code.of(table), together)
-            first, last = code.of(given[5]), code.of(given[6])
-            if reduction == "argmax":
-                find_tasks(code, arrays[2], pooling, first, last)
-            else:
-                # Vectors may be read beyond the columns.
-                kept = code.buffer(code.real, COLUMN_BYTES // code.itemsize + code.lanes)
-                fold_tasks(code, reduction == "mean", kept, pooling, first, last)
+            pooling = pooling_of(code, named, source, target, table, together)
+            with each_chunk(code, tasks) as (begin, end):
+                if reduction == "argmax":
+                    find_tasks(code, arrays[2], pooling, begin, end)
+                else:
+                    # Vectors may be read beyond the columns.
+                    kept = code.buffer(code.real, COLUMN_BYTES // code.itemsize + code.lanes)
+                    fold_tasks(code, reduction == "mean", kept, pooling, begin, end)
             return context.get_dummy_value()
 
-        return types.void(x, out, indices, problem, windows, integer, integer), generate
+        return types.void(x, out, indices, problem, windows, queue), generate
 
     return run
 
 
-_max_tasks, _mean_tasks, _argmax_tasks = map(_make_tasks, ("max", "mean", "argmax"))
+_run_max, _run_mean, _run_argmax = map(_make_tiles, ("max", "mean", "argmax"))
 
 
 @task_range
 def max_tiles(x: Any, out: Any, problem: Any, windows: Any, queue: Any) -> None:
     """Maxima of the queue's tasks."""
-    begin, end = next_tasks(queue, 0, 0)
-    while begin < end:
-        _max_tasks(x, out, out, problem, windows, begin, end)
-        begin, end = next_tasks(queue, begin, end)
+    _run_max(x, out, out, problem, windows, queue)
 
 
 @task_range
 def mean_tiles(x: Any, out: Any, problem: Any, windows: Any, queue: Any) -> None:
     """Means of the queue's tasks."""
-    begin, end = next_tasks(queue, 0, 0)
-    while begin < end:
-        _mean_tasks(x, out, out, problem, windows, begin, end)
-        begin, end = next_tasks(queue, begin, end)
+    _run_mean(x, out, out, problem, windows, queue)
 
 
 @task_range
 def argmax_tiles(x: Any, out: Any, indices: Any, problem: Any, windows: Any, queue: Any) -> None:
     """Maxima and their indices of the queue's tasks."""
-    begin, end = next_tasks(queue, 0, 0)
-    while begin < end:
-        _argmax_tasks(x, out, indices, problem, windows, begin, end)
-        begin, end = next_tasks(queue, begin, end)
+    _run_argmax(x, out, indices, problem, windows, queue)
 
 
 _values, _with_indices = pool_arguments(with_indices=False), pool_arguments(with_indices=True)
