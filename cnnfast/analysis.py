@@ -1,0 +1,1 @@
+"""Counting: parameters, FLOP, shapes, receptive fields."""

@@ -1,0 +1,1 @@
+"""Between dense and convolutional layers."""
