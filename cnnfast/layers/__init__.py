@@ -11,7 +11,8 @@
 ['0.bias', '0.weight', '4.bias', '4.weight']
 """
 
-from .activations import GELU, LeakyReLU, ReLU, ReLU6, Sigmoid, SiLU, Tanh
+from .activations import GELU, LeakyReLU, ReLU, ReLU6, ScaledTanh, Sigmoid, SiLU, Tanh
+from .classic import RadialBasis, Subsampling2d, TableConv2d
 from .composite import Residual, Sequential
 from .conv import Conv1d, Conv2d, Conv3d, DepthwiseConv2d, PointwiseConv2d, SeparableConv2d
 from .conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -66,13 +67,17 @@ __all__ = [
     "MaxPool2d",
     "MaxPool3d",
     "PointwiseConv2d",
+    "RadialBasis",
     "ReLU",
     "ReLU6",
     "Residual",
+    "ScaledTanh",
     "SeparableConv2d",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "Subsampling2d",
+    "TableConv2d",
     "Tanh",
     "load_arrays",
     "save_arrays",

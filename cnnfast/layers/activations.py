@@ -10,6 +10,7 @@ import numpy as np
 from cnnfast import functional
 from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.normal import normal_cdf
+from cnnfast._core.reals import finite
 
 from .layer import Layer
 
@@ -144,6 +145,43 @@ class Tanh(Activation):
     def _slope(self, x: Array) -> Array:
         slope: Array = 1 - x * x
         return slope
+
+
+class ScaledTanh(Activation):
+    """``amplitude * tanh(slope * x)``; by default 1 at 1 and -1 at -1, far from where it is flat.
+
+    Source: LeCun et al. 1998.
+
+    Examples
+    --------
+    >>> ScaledTanh()(np.array([-1.0, 1.0])).round(4)
+    array([-1.,  1.])
+    """
+
+    def __init__(self, amplitude: float = 1.7159, slope: float = 2 / 3) -> None:
+        super().__init__()
+        self.amplitude = finite("ScaledTanh: amplitude", amplitude)
+        self.slope = finite("ScaledTanh: slope", slope)
+        if not self.amplitude:
+            raise ValueError(f"ScaledTanh: amplitude must not be 0, got {amplitude}")
+
+    def fused_name(self) -> str | None:
+        """Kernels don't know it."""
+        return None
+
+    def _forward(self, input: Array) -> Array:
+        result: Array = functional.tanh(input * input.dtype.type(self.slope))
+        result *= self.amplitude
+        self._keep(result)
+        return result
+
+    def _slope(self, x: Array) -> Array:
+        part = x / x.dtype.type(self.amplitude)
+        slope: Array = (1 - part * part) * x.dtype.type(self.amplitude * self.slope)
+        return slope
+
+    def _described(self) -> str:
+        return f"{self.amplitude}, {self.slope:.4g}"
 
 
 class SiLU(Activation):

@@ -27,7 +27,7 @@ class Composite(Layer):
 
     def _rename(self, path: str) -> None:
         self.name = path
-        for name, layer in self._layers.items():
+        for name, layer in self.children().items():
             where = join(path, name)
             if isinstance(layer, Composite):
                 layer._rename(where)
@@ -137,7 +137,18 @@ class Sequential(Composite):
 class Residual(Composite):
     """``activation(body(x) + shortcut(x))``, the shortcut being ``x`` itself if there is none.
 
-    Children are called "body", "shortcut", "activation".
+    Parameters
+    ----------
+    body : Layer
+    shortcut, activation : Layer, optional
+    names : dict, optional
+        Other names of the children than "body", "shortcut" and "activation". A child whose name is
+        empty stands for its own children: their names follow the block's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the rule and the values.
 
     Source: He et al. 2016.
 
@@ -147,13 +158,31 @@ class Residual(Composite):
     >>> block = Residual(Conv2d(4, 4, 3, padding=1), activation=ReLU())
     >>> block(np.zeros((1, 4, 5, 5), np.float32)).shape
     (1, 4, 5, 5)
+    >>> list(block.parameter_shapes())
+    ['body.weight', 'body.bias']
     """
 
     def __init__(
-        self, body: Layer, shortcut: Layer | None = None, activation: Layer | None = None
+        self,
+        body: Layer,
+        shortcut: Layer | None = None,
+        activation: Layer | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         given = {"body": body, "shortcut": shortcut, "activation": activation}
-        super().__init__({name: layer for name, layer in given.items() if layer is not None})
+        self._names = {role: (names or {}).get(role, role) for role in given}
+        super().__init__({role: layer for role, layer in given.items() if layer is not None})
+        paths = [
+            join(self._names[role], path)
+            for role, layer in self._layers.items()
+            for path in layer.parameter_shapes()
+        ]
+        if len(set(paths)) < len(paths):
+            raise ValueError(f"Residual: names must keep parameters apart, got {self._names}")
+
+    def children(self) -> dict[str, Layer]:
+        """The layers by name."""
+        return {self._names[role]: layer for role, layer in self._layers.items()}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The body's; ValueError if the shortcut's is another."""

@@ -62,7 +62,8 @@ class _Conv(Layer):
         extents = dict(zip(CANONICAL_DATA[-rank:], self.kernel_size, strict=True))
         extents |= {"O": self.out_channels, "I": self.in_channels // self.groups}
         fan_in = extents["I"] * math.prod(self.kernel_size)
-        self._add("weight", tuple(extents[letter] for letter in letters), uniform(fan_in))
+        self._kernel_shape = tuple(extents[letter] for letter in letters)
+        self._add("weight", self._kernel_shape, uniform(fan_in))
         if bias:
             self._add("bias", (self.out_channels,), uniform(fan_in))
 
@@ -74,7 +75,7 @@ class _Conv(Layer):
     def geometry(self, input_shape: Shape) -> ConvGeometry:
         """The convolution of an input of this shape."""
         return ConvGeometry.of(
-            tuple(input_shape), self._parameters["weight"].shape, self.stride, self.padding,
+            tuple(input_shape), self._kernel_shape, self.stride, self.padding,
             self.dilation, self.groups, layout=self.layout, weight_layout=self.weight_layout,
             rank=self.rank, dtype=self.dtype, name=f"conv{self.rank}d",
         )  # fmt: skip
@@ -127,9 +128,9 @@ class _Conv(Layer):
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
         input, padding, widths = self._saved
         arguments = self._arguments(padding)
-        weight = self._array("weight")
-        self._grads["weight"] = self._function(grad, "_weight")(
-            input, weight.shape, grad_output, **arguments
+        weight = self._kernel()
+        self._grads["weight"] = self._kernel_grad(
+            self._function(grad, "_weight")(input, weight.shape, grad_output, **arguments)
         )
         if "bias" in self._parameters:
             self._grads["bias"] = grad.conv_bias(grad_output, layout=self.layout)
@@ -137,6 +138,10 @@ class _Conv(Layer):
             return None
         back = self._function(grad, "_input")(input.shape, weight, grad_output, **arguments)
         return back if widths is None else unpad(back, widths, self.padding_mode)
+
+    def _kernel_grad(self, grad: Array) -> Array:
+        """The gradient in the weight, from that in ``_kernel()``."""
+        return grad
 
     def _described(self) -> str:
         words = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]

@@ -288,14 +288,17 @@ class Layer:
 
     def _weight(self, **arguments: Any) -> Array | PackedWeight:
         """The weight, in evaluation a prepared copy (``arguments`` of ``pack_weight``)."""
-        array = self._array("weight")
         if self.training:
-            return array
+            return self._kernel()
         packed = self._packed.get("weight")
         if packed is None:
-            array.flags.writeable = False
-            packed = self._packed["weight"] = pack_weight(array, **arguments)
+            self._array("weight").flags.writeable = False
+            packed = self._packed["weight"] = pack_weight(self._kernel(), **arguments)
         return packed
+
+    def _kernel(self) -> Array:
+        """What is convolved with: the weight, unless a kind of layer makes it of that."""
+        return self._array("weight")
 
     def _unprepare(self) -> None:
         for name in self._packed:
@@ -350,12 +353,12 @@ class Layer:
 
 
 def join(path: str, name: str) -> str:
-    """A name below a path.
+    """A name below a path; what has no name is at the path itself.
 
-    >>> join("features.0", "weight"), join("", "weight")
-    ('features.0.weight', 'weight')
+    >>> join("features.0", "weight"), join("", "weight"), join("features.0", "")
+    ('features.0.weight', 'weight', 'features.0')
     """
-    return f"{path}.{name}" if path else name
+    return f"{path}.{name}" if path and name else path or name
 
 
 def check_names(what: str, wanted: set[str], given: set[str]) -> None:
