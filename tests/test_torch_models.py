@@ -88,9 +88,14 @@ def near(ours: Any, single: Any, double: Any, what: str) -> None:
     expected = double.detach().numpy()
     assert ours.dtype == np.float32
     assert ours.shape == expected.shape
-    rounding = 2 * np.finfo(np.float32).eps * float(np.abs(expected).max())
-    theirs = float(np.abs(single.detach().numpy() - expected).max())
-    assert float(np.abs(ours - expected).max()) <= AS_TORCH * theirs + rounding, what
+    rounding = float(np.finfo(np.float32).eps) * _size(expected)
+    theirs = _size(single.detach().numpy() - expected)
+    assert _size(ours - expected) <= AS_TORCH * theirs + rounding, what
+
+
+def _size(values: Any) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.square(values, dtype=np.float64).mean()))
 
 
 def run(net: Any, x: Any, grad: Any) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class Activation(Layer):
         self._keep(result)
         self._result(result)
 
+    def forward_in_place(self, x: Array) -> Array:
+        """The result in the memory of ``x``; in evaluation."""
+        x[...] = self.forward(x)
+        return x
+
     def _checked(self, input: Any) -> Array:
         return as_array("input", input)
 
@@ -64,6 +69,10 @@ class ReLU(Activation):
     """
 
     function = "relu"
+
+    def forward_in_place(self, x: Array) -> Array:
+        """The result in the memory of ``x``; in evaluation."""
+        return np.maximum(x, 0, out=x)
 
     def _slope(self, x: Array) -> Array:
         slope: Array = x > 0

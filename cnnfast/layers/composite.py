@@ -63,24 +63,31 @@ class Composite(Layer):
         return as_array("input", input)
 
     def _forward(self, input: Array) -> Array:
-        return self._fused(input, None)
+        return self._run(input, None, None)
 
     def _fused(self, input: Array, activation: str | None) -> Array:
+        return self._run(input, activation, None)
+
+    def _folding(self, input: Array, activation: str | None, norm: Layer) -> Array:
+        return self._run(input, activation, norm)
+
+    def _run(self, input: Array, activation: str | None, norm: Layer | None) -> Array:
         self._keep()
         layers = list(self._layers.values())
-        i = 0
-        while i < len(layers):
-            layer, after = layers[i], layers[i + 1] if i + 1 < len(layers) else None
-            i += 1
-            if after is None and activation is not None:
-                return layer.forward_fused(input, activation)
-            name = after.fused_name() if isinstance(after, Activation) and layer.fuses else None
-            if name is None or not isinstance(after, Activation):
+        while layers:
+            layer = layers.pop(0)
+            if not layers and (activation is not None or norm is not None):
+                return layer.forward_fused(input, activation, norm)
+            folded = layers.pop(0) if layers and layer.folds(layers[0], input.ndim) else None
+            after = layers[0] if layers and layer.fuses else None
+            name = after.fused_name() if isinstance(after, Activation) else None
+            if folded is None and name is None:
                 input = layer.forward(input)
             else:
-                input = layer.forward_fused(input, name)
+                input = layer.forward_fused(input, name, folded)
+            if name is not None and isinstance(after, Activation):
+                layers.pop(0)
                 after.follow(input)
-                i += 1
         return input
 
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
@@ -98,7 +105,8 @@ class Composite(Layer):
 class Sequential(Composite):
     """Layers one after another, numbered, or named by a dictionary, as ``torch.nn.Sequential``.
 
-    Activations behind convolutions and dense layers are applied by their kernels.
+    Activations behind convolutions and dense layers are applied by their kernels. In evaluation
+    batch normalisations behind convolutions are folded into prepared copies of their weights.
 
     Parameters
     ----------
@@ -215,8 +223,15 @@ class Residual(Composite):
         shortcut = self._layers.get("shortcut")
         around = shortcut.forward(input) if shortcut else input
         self._check_same(result.shape, around.shape)
-        result = result + around
         after = self._layers.get("activation")
+        ours = result.dtype == around.dtype and not np.may_share_memory(result, input)
+        if self.training or not ours:
+            result = result + around
+            return after.forward(result) if after else result
+        # Nobody else has the body's result: the sum and the activation take its place.
+        np.add(result, around, out=result)
+        if isinstance(after, Activation):
+            return after.forward_in_place(result)
         return after.forward(result) if after else result
 
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:

@@ -13,10 +13,12 @@ from cnnfast._core.arguments import axis_letters, integer, per_axis
 from cnnfast._core.arrays import Array
 from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import CANONICAL_DATA, Shape
+from cnnfast._core.packed import PackedWeight, pack_weight
 from cnnfast._core.padding import pad_input, padding_widths
 
 from .composite import Composite
 from .layer import Layer, Seed, uniform
+from .norm import BatchNorm
 from .padded import unpad
 
 
@@ -57,8 +59,9 @@ class _Conv(Layer):
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.padding_mode, self.padding_value = padding_mode, padding_value
         self.layout, self.weight_layout = layout, weight_layout
-        channels_first = axis_letters(name, layout, rank, "NC")[1] == "C"
-        letters = axis_letters(name, weight_layout, rank, "OI", channels_first)
+        self._channel_axis = axis_letters(name, layout, rank, "NC").index("C")
+        letters = axis_letters(name, weight_layout, rank, "OI", self._channel_axis == 1)
+        self._kernel_axis = letters.index("O")
         extents = dict(zip(CANONICAL_DATA[-rank:], self.kernel_size, strict=True))
         extents |= {"O": self.out_channels, "I": self.in_channels // self.groups}
         fan_in = extents["I"] * math.prod(self.kernel_size)
@@ -106,7 +109,24 @@ class _Conv(Layer):
     def _forward(self, input: Array) -> Array:
         return self._fused(input, None)
 
+    def folds(self, norm: Layer, axes: int) -> bool:
+        """Yes, a norm of its channels, in float32 and float64."""
+        return (
+            isinstance(norm, BatchNorm)
+            and not (self.training or norm.training)
+            and axes == self.rank + 2 == norm.axes[-1]
+            and (norm.num_features, norm.channel_axis) == (self.out_channels, self._channel_axis)
+            and norm.dtype == self.dtype
+            and self.dtype.itemsize >= 4
+        )
+
     def _fused(self, input: Array, activation: str | None) -> Array:
+        return self._convolved(input, activation, None)
+
+    def _folding(self, input: Array, activation: str | None, norm: Layer) -> Array:
+        return self._convolved(input, activation, norm)
+
+    def _convolved(self, input: Array, activation: str | None, norm: Layer | None) -> Array:
         padding, widths = self.padding, None
         if self._pads or (self.training and isinstance(padding, str)):
             geometry = self.geometry(input.shape)
@@ -116,10 +136,30 @@ class _Conv(Layer):
                 input = pad_input(input, geometry, self.padding_mode, self.padding_value)
         self._keep(input, padding, widths)
         arguments = self._arguments(padding)
-        weight = self._weight(input_shape=input.shape, **arguments)
-        return self._function(functional)(
-            input, weight, self._bias(), activation=activation, **arguments
-        )
+        weight: Array | PackedWeight
+        bias: Array | None
+        if isinstance(norm, BatchNorm):
+            weight, bias = self._folded(norm, input_shape=input.shape, **arguments)
+        else:
+            weight, bias = self._weight(input_shape=input.shape, **arguments), self._bias()
+        return self._function(functional)(input, weight, bias, activation=activation, **arguments)
+
+    def _folded(self, norm: BatchNorm, **arguments: Any) -> tuple[PackedWeight, Array]:
+        """Prepared weight and bias of the convolution and the norm behind it."""
+        line = norm.line()
+        # The line is the norm's until its parameters change.
+        if self._prepared is None or self._prepared[0] is not line:
+            self._freeze(*self._parameters)
+            scale, shift = line
+            across = [1] * (self.rank + 2)
+            across[self._kernel_axis] = -1
+            bias = self._bias()
+            with np.errstate(all="ignore"):
+                kernel = (self._kernel() * scale.reshape(across)).astype(self.dtype)
+                moved = (shift if bias is None else shift + scale * bias).astype(self.dtype)
+            self._prepared = line, pack_weight(kernel, **arguments), moved
+        prepared: tuple[Any, PackedWeight, Array] = self._prepared
+        return prepared[1:]
 
     def _function(self, module: Any, suffix: str = "") -> Callable[..., Array]:
         found: Callable[..., Array] = getattr(module, f"conv{self.rank}d{suffix}")
@@ -293,3 +333,7 @@ class SeparableConv2d(Composite):
             depthwise.out_channels, out_channels, bias=bias, rng=generator, **shared
         )
         super().__init__({"depthwise": depthwise, "pointwise": pointwise})
+
+    def folds(self, norm: Layer, axes: int) -> bool:
+        """As the pointwise one does."""
+        return self._layers["pointwise"].folds(norm, axes)

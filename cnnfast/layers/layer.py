@@ -100,6 +100,8 @@ class Layer:
         self._arrays: dict[str, Array] = {}
         self._grads: dict[str, Array] = {}
         self._packed: dict[str, PackedWeight] = {}
+        #: What evaluation computes once from parameters and buffers, which are read-only then.
+        self._prepared: Any = None
         self._saved: Any = None
         self._of_result: tuple[Shape, Dtype] = ((), self.dtype)
 
@@ -110,6 +112,14 @@ class Layer:
 
     def _fused(self, input: Array, activation: str | None) -> Array:
         raise NotImplementedError
+
+    def _folding(self, input: Array, activation: str | None, norm: Layer) -> Array:
+        raise NotImplementedError
+
+    def folds(self, norm: Layer, axes: int) -> bool:
+        """Whether its weights can take in a batch normalisation behind it in evaluation, of inputs
+        of so many axes."""
+        return False
 
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
         raise NotImplementedError
@@ -140,10 +150,14 @@ class Layer:
         with self._named():
             return self._result(self._forward(self._checked(input)))
 
-    def forward_fused(self, input: Any, activation: str | None) -> Array:
-        """The same with an activation that the kernel applies; for layers that ``fuses``."""
+    def forward_fused(self, input: Any, activation: str | None, norm: Layer | None = None) -> Array:
+        """The same with an activation that the kernel applies, for layers that ``fuses``, and
+        before it a batch normalisation, for those that it ``folds``."""
         with self._named():
-            return self._result(self._fused(self._checked(input), activation))
+            given = self._checked(input)
+            if norm is None:
+                return self._result(self._fused(given, activation))
+            return self._result(self._folding(given, activation, norm))
 
     def backward(self, grad_output: Any, to_input: bool = True) -> Array | None:
         """Set ``grads`` to the gradients of the last batch, and return that in its input (None
@@ -292,7 +306,7 @@ class Layer:
             return self._kernel()
         packed = self._packed.get("weight")
         if packed is None:
-            self._array("weight").flags.writeable = False
+            self._freeze("weight")
             packed = self._packed["weight"] = pack_weight(self._kernel(), **arguments)
         return packed
 
@@ -300,10 +314,15 @@ class Layer:
         """What is convolved with: the weight, unless a kind of layer makes it of that."""
         return self._array("weight")
 
+    def _freeze(self, *names: str) -> None:
+        for name in names:
+            self._array(name).flags.writeable = False
+
     def _unprepare(self) -> None:
-        for name in self._packed:
-            self._arrays[name].flags.writeable = True
+        for array in self._arrays.values():
+            array.flags.writeable = True
         self._packed.clear()
+        self._prepared = None
 
     def _bias(self) -> Array | None:
         return self._array("bias") if "bias" in self._parameters else None
@@ -345,7 +364,7 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles go without the last batch and prepared weights."""
         state = self.__dict__.copy()
-        state.update(_saved=None, _packed={})
+        state.update(_saved=None, _packed={}, _prepared=None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

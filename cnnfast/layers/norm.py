@@ -15,7 +15,7 @@ from cnnfast._core.reals import finite
 from .layer import Layer, Seed, constant, drawn_seed
 
 
-class _BatchNorm(Layer):
+class BatchNorm(Layer):
     """For inputs of some numbers of axes; ``BatchNorm2d`` says the rest."""
 
     #: Numbers of axes that an input may have.
@@ -63,6 +63,21 @@ class _BatchNorm(Layer):
             return None, None
         return self._array("weight"), self._array("bias")
 
+    def line(self) -> tuple[Array, Array]:
+        """In evaluation it is ``scale * x + shift``: both, one of each per channel, in float64."""
+        if self._prepared is None:
+            self._freeze(*self._parameters, *self._buffers)
+            mean, var = self._array("running_mean"), self._array("running_var")
+            weight, bias = self._affine()
+            with np.errstate(all="ignore"):
+                scale = 1 / np.sqrt(var.astype(np.float64) + self.eps)
+                if weight is not None:
+                    scale *= weight
+                shift = -mean * scale if bias is None else bias - mean * scale
+            self._prepared = scale, shift
+        line: tuple[Array, Array] = self._prepared
+        return line
+
     def _forward(self, input: Array) -> Array:
         self.output_shape(input.shape)
         if self.training:
@@ -101,7 +116,7 @@ class _BatchNorm(Layer):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNorm):
     """For (N, C) or (N, C, W); as ``BatchNorm2d``.
 
     Examples
@@ -114,7 +129,7 @@ class BatchNorm1d(_BatchNorm):
     axes = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNorm):
     """Each channel to mean 0 and variance 1, then scaled and moved: by the batch's statistics in
     training, by their running means in evaluation, as ``torch.nn.BatchNorm2d``.
 
@@ -147,7 +162,7 @@ class BatchNorm2d(_BatchNorm):
     axes = (4,)
 
 
-class BatchNorm3d(_BatchNorm):
+class BatchNorm3d(BatchNorm):
     """For (N, C, D, H, W); as ``BatchNorm2d``.
 
     Examples
