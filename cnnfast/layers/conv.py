@@ -18,7 +18,7 @@ from cnnfast._core.padding import pad_input, padding_widths
 
 from .composite import Composite
 from .layer import Layer, Seed, uniform
-from .norm import BatchNorm
+from .norm import _BatchNorm
 from .padded import unpad
 
 
@@ -112,7 +112,7 @@ class _Conv(Layer):
     def folds(self, norm: Layer, axes: int) -> bool:
         """Yes, a norm of its channels, in float32 and float64."""
         return (
-            isinstance(norm, BatchNorm)
+            isinstance(norm, _BatchNorm)
             and not (self.training or norm.training)
             and axes == self.rank + 2 == norm.axes[-1]
             and (norm.num_features, norm.channel_axis) == (self.out_channels, self._channel_axis)
@@ -138,13 +138,13 @@ class _Conv(Layer):
         arguments = self._arguments(padding)
         weight: Array | PackedWeight
         bias: Array | None
-        if isinstance(norm, BatchNorm):
+        if isinstance(norm, _BatchNorm):
             weight, bias = self._folded(norm, input_shape=input.shape, **arguments)
         else:
             weight, bias = self._weight(input_shape=input.shape, **arguments), self._bias()
         return self._function(functional)(input, weight, bias, activation=activation, **arguments)
 
-    def _folded(self, norm: BatchNorm, **arguments: Any) -> tuple[PackedWeight, Array]:
+    def _folded(self, norm: _BatchNorm, **arguments: Any) -> tuple[PackedWeight, Array]:
         """Prepared weight and bias of the convolution and the norm behind it."""
         line = norm.line()
         # The line is the norm's until its parameters change.

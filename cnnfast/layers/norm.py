@@ -15,7 +15,7 @@ from cnnfast._core.reals import finite
 from .layer import Layer, Seed, constant, drawn_seed
 
 
-class BatchNorm(Layer):
+class _BatchNorm(Layer):
     """For inputs of some numbers of axes; ``BatchNorm2d`` says the rest."""
 
     #: Numbers of axes that an input may have.
@@ -116,7 +116,7 @@ class BatchNorm(Layer):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
-class BatchNorm1d(BatchNorm):
+class BatchNorm1d(_BatchNorm):
     """For (N, C) or (N, C, W); as ``BatchNorm2d``.
 
     Examples
@@ -129,7 +129,7 @@ class BatchNorm1d(BatchNorm):
     axes = (2, 3)
 
 
-class BatchNorm2d(BatchNorm):
+class BatchNorm2d(_BatchNorm):
     """Each channel to mean 0 and variance 1, then scaled and moved: by the batch's statistics in
     training, by their running means in evaluation, as ``torch.nn.BatchNorm2d``.
 
@@ -162,7 +162,7 @@ class BatchNorm2d(BatchNorm):
     axes = (4,)
 
 
-class BatchNorm3d(BatchNorm):
+class BatchNorm3d(_BatchNorm):
     """For (N, C, D, H, W); as ``BatchNorm2d``.
 
     Examples
