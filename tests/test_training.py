@@ -388,3 +388,13 @@ def test_command_refuses(mnist_folder: Path, capsys: pytest.CaptureFixture[str])
         error = capsys.readouterr().err
         assert message in error
         assert error.count("cnnfast: ") == 1
+
+
+def test_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    from cnnfast.benchmarks import training as benchmark
+
+    rows = benchmark.training([1], 0.01, [4])
+    assert [(row.batch, row.threads) for row in rows] == [(4, 1)]
+    assert len(benchmark.verdicts(rows)) == (rows[0].torch is not None)
+    assert cli.main(["bench", "--training", "--layers", "tiny"]) == 2
+    assert "don't go with --training" in capsys.readouterr().err
