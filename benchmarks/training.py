@@ -41,7 +41,7 @@ class TrainingRow:
     torch: Timing | None
 
     def ratio(self, statistic: str) -> float | None:
-        """torch's time in units of ours."""
+        """Torch's time in units of ours."""
         if self.torch is None:
             return None
         return float(getattr(self.torch, statistic) / getattr(self.own, statistic))
