@@ -1,6 +1,7 @@
-"""The command line: ``cnnfast demo | bench | explain | info``.
+"""The command line: ``cnnfast demo | train | bench | explain | info``.
 
-Exit status 0 for success, 1 for a wrong result or a missing extra, 2 for bad usage.
+Exit status 0 for success, 1 for a wrong result, a missing extra or a file that can't be written,
+2 for bad usage, 130 for a training that Ctrl-C stopped.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     demo = commands.add_parser("demo", help="a photograph through every backend: table and picture")
     _add_demo(demo)
+    train = commands.add_parser("train", help="LeNet-5 on handwritten digits")
+    if words[:1] == ["train"]:
+        from cnnfast.training import command as training
+
+        training.add_arguments(train)
     bench = commands.add_parser("bench", help="every backend and installed library, side by side")
     if words[:1] == ["bench"]:  # the other commands don't pay for its imports
         from cnnfast.benchmarks import command

@@ -13,7 +13,7 @@ from cnnfast import models
 
 torch = pytest.importorskip("torch", reason="torch isn't installed")
 
-from peers import torch_models as theirs  # noqa: E402
+from cnnfast.benchmarks import torch_models as theirs  # noqa: E402
 
 #: Relative to the largest element, in float64.
 BOUND = 1e-10

@@ -11,10 +11,12 @@ import numpy as np
 from cnnfast import functional, grad
 from cnnfast._core.arguments import integer, per_axis
 from cnnfast._core.arrays import Array, as_array
+from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import Shape
 
 from .conv import Conv2d
 from .layer import Layer, Parameter, Seed, constant, uniform
+from .reach import Reach
 
 
 class Subsampling2d(Layer):
@@ -59,14 +61,18 @@ class Subsampling2d(Layer):
         self._add("weight", (self.channels,), between)
         self._add("bias", (self.channels,), between)
 
+    def geometry(self, input_shape: Shape) -> ConvGeometry:
+        """The convolution that it is."""
+        return self._alike.geometry(input_shape)
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """(N, C, H // size, W // size)."""
-        return self._alike.output_shape(input_shape)
+        return self.geometry(input_shape).out_shape
 
     def flops(self, input_shape: Shape) -> int:
         """An addition per element of a window, a multiplication per result."""
         taps = self.kernel_size[0] * self.kernel_size[1]
-        return self._alike.flops(input_shape) // (2 * taps) * (taps + 1)
+        return self.geometry(input_shape).flops // (2 * taps) * (taps + 1)
 
     @property
     def fuses(self) -> bool:
@@ -210,6 +216,10 @@ class RadialBasis(Layer):
                 f"the input must have shape (N, {features}), got shape {tuple(input_shape)}"
             )
         return (input_shape[0], centres)
+
+    def reach(self, input_shape: Shape) -> tuple[Reach, ...]:
+        """Everything."""
+        return ()
 
     def flops(self, input_shape: Shape) -> int:
         """A difference, a square and an addition per feature and centre."""

@@ -1,7 +1,8 @@
-"""The models in torch, written as torchvision has them (which needn't be installed)."""
+"""Our models in torch, written as torchvision has them (which needn't be installed)."""
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(nn.Module):  # type: ignore[misc]
     """Of ResNet-18."""
 
     def __init__(self, channels: int, features: int, stride: int) -> None:
@@ -148,7 +149,7 @@ def lenet5(classic: bool = False) -> nn.Module:
     return nn.Sequential(OrderedDict(zip(names, layers, strict=True)))
 
 
-class LeNet1998(nn.Module):
+class LeNet1998(nn.Module):  # type: ignore[misc]
     """LeNet-5 as published; ``state`` is that of our own."""
 
     def __init__(self, state: dict[str, Any], table: Any) -> None:
@@ -182,3 +183,21 @@ class LeNet1998(nn.Module):
         x = squash(f.conv2d(x, a["c5_weight"], a["c5_bias"])).flatten(1)
         x = squash(f.linear(x, a["f6_weight"], a["f6_bias"]))
         return (x[:, None] - a["output_centres"].detach()).square().sum(-1)
+
+
+def folded(module: nn.Module) -> nn.Module:
+    """A copy in which batch norms are part of the convolutions before them."""
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    copied = copy.deepcopy(module)
+    for parent in list(copied.modules()):
+        last = None
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and last is not None:
+                setattr(parent, last[0], fuse_conv_bn_eval(last[1], child))
+                setattr(parent, name, nn.Identity())
+            if isinstance(child, nn.Conv2d):
+                last = name, child
+            elif not isinstance(child, nn.ReLU):
+                last = None
+    return copied
