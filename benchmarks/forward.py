@@ -22,7 +22,7 @@ from cnnfast.layers.layer import Layer
 
 COLUMNS = ("model", "batch", "threads", "contender", "ms", "min", "GFLOP/s", "ours is", "by minima")
 #: Model, batches, image.
-MODELS = (
+MODELS: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
     ("resnet18", (1, 8), (3, 224, 224)),
     ("mobilenet_v1", (1, 8), (3, 224, 224)),
 )
@@ -35,7 +35,7 @@ BAR = Bar("forward pass of a model / torch", worst=1.0)
 
 @dataclass(frozen=True)
 class ForwardRow:
-    """Seconds per forward pass; ``against``: of whom ours is compared with."""
+    """Seconds per forward pass, and those of ours."""
 
     model: str
     batch: int
@@ -112,16 +112,14 @@ def torch_calls(model: str, net: Layer, x: Any, threads: int) -> dict[str, Calla
     return {name: call(*pair) for name, pair in contenders.items()}
 
 
-def forward(
-    threads: Sequence[int] = (), seconds: float = SECONDS, which: Sequence[Any] = MODELS
-) -> list[ForwardRow]:
+def forward(threads: Sequence[int] = (), seconds: float = SECONDS) -> list[ForwardRow]:
     """Time all in turn, for about ``seconds`` each; their results are compared first.
 
     ValueError for less than one thread.
     """
     here = importlib.util.find_spec("torch") is not None
     rows = []
-    for model, batches, image in which:
+    for model, batches, image in MODELS:
         net = network(model)
         folded = transform.fold_batch_norm(net)
         for batch in batches:

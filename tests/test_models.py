@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cnnfast import analysis, cli, models, transform
 from cnnfast import layers as L
-from cnnfast import models
+from cnnfast.benchmarks import forward
 
 #: Builder, input shape, parameters.
 MODELS: dict[str, tuple[Callable[..., L.Sequential], tuple[int, ...], int]] = {
@@ -182,3 +185,62 @@ def test_the_table_of_c3_is_the_papers() -> None:
     assert set(np.unique(codes)) == {-1, 1}
     distances = np.square(codes[:, None] - codes[None]).sum(-1)
     assert distances[~np.eye(10, dtype=bool)].min() >= 4 * 4
+
+
+#: The last layer before the means or the dense ones, its receptive field and stride: of the first
+#: three as Araujo, Norris and Sim (2019) list them.
+FIELDS = {
+    "alexnet": ("features", 195, 32),
+    "vgg16": ("features", 212, 32),
+    "mobilenet_v1": ("features", 315, 32),
+    "resnet18": ("layer4", 435, 32),
+    "lenet5_1998": ("c5", 32, 4),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_receptive_fields(name: str) -> None:
+    build, shape, _ = MODELS[name]
+    end, size, stride = FIELDS[name]
+    for field in analysis.receptive_field(build(), shape)[end]:
+        assert (field.size, field.stride) == (size, stride)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_summaries_count_the_same(name: str) -> None:
+    build, shape, count = MODELS[name]
+    net = build()
+    found = analysis.summary(net, shape)
+    assert (found.parameters, found.flops) == (count, net.flops(shape))
+    assert net.summary(shape) == str(found)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v1", "xception_small"])
+def test_norms_fold_into_convolutions(name: str) -> None:
+    net = forward.network(name)
+    x = np.random.default_rng(1).random((1, 3, 32, 32), np.float32)
+    folded = transform.fold_batch_norm(net)
+    kinds = {type(layer) for _, layer in folded.walk()}
+    assert L.BatchNorm2d not in kinds
+    expected = net(x)
+    np.testing.assert_allclose(folded(x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_forward_passes_are_set_beside_torchs(
+    capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "MODELS", (("mobilenet_v1", (1,), (3, 32, 32)),))
+    out = tmp_path / "models.json"
+    words = f"bench --models --threads 1 --seconds 0.001 --json {out}"
+    assert cli.main(words.split()) == 0
+    assert "cnnfast, folded" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["models"]
+    assert len(rows) in (2, 6)
+    assert rows[0]["flops"] == models.mobilenet_v1().flops((1, 3, 32, 32))
+
+
+def test_a_wrong_result_is_not_timed() -> None:
+    right = np.ones(3)
+    forward.check({forward.OURS: right, "other": right})
+    with pytest.raises(AssertionError, match=r"other is 0\.1"):
+        forward.check({forward.OURS: right, "other": right + 0.1})
