@@ -70,6 +70,12 @@ class ReLU(Activation):
 
     function = "relu"
 
+    def _forward(self, input: Array) -> Array:
+        # functional.relu, which keeps the sign of a zero, takes eight times as long.
+        result: Array = np.maximum(input, input.dtype.type(0), order="C")
+        self._keep(result)
+        return result
+
     def forward_in_place(self, x: Array) -> Array:
         """The result in the memory of ``x``; in evaluation."""
         return np.maximum(x, 0, out=x)

@@ -147,8 +147,9 @@ class _Conv(Layer):
     def _folded(self, norm: _BatchNorm, **arguments: Any) -> tuple[PackedWeight, Array]:
         """Prepared weight and bias of the convolution and the norm behind it."""
         line = norm.line()
+        prepared: tuple[Any, PackedWeight, Array] | None = self._prepared
         # The line is the norm's until its parameters change.
-        if self._prepared is None or self._prepared[0] is not line:
+        if prepared is None or prepared[0] is not line:
             self._freeze(*self._parameters)
             scale, shift = line
             across = [1] * (self.rank + 2)
@@ -157,8 +158,7 @@ class _Conv(Layer):
             with np.errstate(all="ignore"):
                 kernel = (self._kernel() * scale.reshape(across)).astype(self.dtype)
                 moved = (shift if bias is None else shift + scale * bias).astype(self.dtype)
-            self._prepared = line, pack_weight(kernel, **arguments), moved
-        prepared: tuple[Any, PackedWeight, Array] = self._prepared
+            prepared = self._prepared = line, pack_weight(kernel, **arguments), moved
         return prepared[1:]
 
     def _function(self, module: Any, suffix: str = "") -> Callable[..., Array]:

@@ -65,7 +65,8 @@ class _BatchNorm(Layer):
 
     def line(self) -> tuple[Array, Array]:
         """In evaluation it is ``scale * x + shift``: both, one of each per channel, in float64."""
-        if self._prepared is None:
+        line: tuple[Array, Array] | None = self._prepared
+        if line is None:
             self._freeze(*self._parameters, *self._buffers)
             mean, var = self._array("running_mean"), self._array("running_var")
             weight, bias = self._affine()
@@ -74,8 +75,7 @@ class _BatchNorm(Layer):
                 if weight is not None:
                     scale *= weight
                 shift = -mean * scale if bias is None else bias - mean * scale
-            self._prepared = scale, shift
-        line: tuple[Array, Array] = self._prepared
+            line = self._prepared = scale, shift
         return line
 
     def _forward(self, input: Array) -> Array:
@@ -93,27 +93,42 @@ class _BatchNorm(Layer):
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
         (input,) = self._saved
         channel = self.channel_axis if input.ndim == self.axes[-1] else 1
-        others = tuple(axis for axis in range(input.ndim) if axis != channel)
+        shape = [1] * input.ndim
+        shape[channel] = -1
         count = input.size // self.num_features
-        centred = input - input.mean(others, np.float64, keepdims=True).astype(input.dtype)
-        var = np.square(centred).mean(others, np.float64, keepdims=True)
-        scale = (1 / np.sqrt(var + self.eps)).astype(input.dtype)
-        normal = centred * scale
-        summed = grad_output.sum(others, np.float64, keepdims=True)
-        moved = (grad_output * normal).sum(others, np.float64, keepdims=True)
+        mean = _sums(input, channel) / count
+        # A fresh array costs more than a pass over one: these two are used again.
+        normal = input - mean.reshape(shape).astype(input.dtype)
+        work = np.square(normal)
+        scale = 1 / np.sqrt(_sums(work, channel) / count + self.eps)
+        normal *= scale.reshape(shape).astype(input.dtype)
+        summed = _sums(grad_output, channel)
+        moved = _sums(np.multiply(grad_output, normal, out=work), channel)
         weight, _ = self._affine()
         if weight is not None:
-            self._grads["weight"] = moved.ravel().astype(self.dtype)
-            self._grads["bias"] = summed.ravel().astype(self.dtype)
-            scale = scale * weight.reshape(scale.shape)
+            self._grads["weight"] = moved.astype(self.dtype)
+            self._grads["bias"] = summed.astype(self.dtype)
+            scale = scale * weight
         if not to_input:
             return None
-        mean, along = (sums.astype(self.dtype) / count for sums in (summed, moved))
-        back: Array = (grad_output - mean - normal * along) * scale
-        return back.astype(self.dtype, copy=False)
+        back: Array = np.multiply(grad_output, scale.reshape(shape).astype(self.dtype), out=work)
+        normal *= (moved * scale / count).reshape(shape).astype(self.dtype)
+        back -= normal
+        back -= (summed * scale / count).reshape(shape).astype(self.dtype)
+        return back
 
     def _described(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+
+
+def _sums(array: Array, channel: int) -> Array:
+    """The sum of each channel in float64, of sums of its rows."""
+    if channel == 1:
+        array = array.reshape(*array.shape[:2], -1).sum(-1)
+        channel = array.ndim - 1
+    others = tuple(axis for axis in range(array.ndim) if axis != channel)
+    sums: Array = array.sum(others, np.float64)
+    return sums
 
 
 class BatchNorm1d(_BatchNorm):
