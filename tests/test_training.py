@@ -217,6 +217,7 @@ def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
         ({"lr": 0}, "lr must be positive"),
         ({"lr": float("nan")}, "lr must be finite"),
         ({"momentum": 1.0}, "momentum at least 0 and below 1"),
+        ({"weight_decay": -0.1}, "weight_decay non-negative"),
         ({"seed": -1}, "seed must be non-negative"),
     ],
 )
@@ -267,9 +268,10 @@ def test_digits_and_the_fifth_that_is_held_out() -> None:
 
 def test_training_learns_digits() -> None:
     pytest.importorskip("sklearn", reason="scikit-learn, of the demo extra, isn't installed")
+    cnnfast.set_num_threads(1)
     net = models.lenet5(rng=0)
     data = training.digits(0)
-    history = training.fit(net, data, Settings(epochs=4))
+    history = training.fit(net, data, Settings(epochs=7))
     assert history.test_accuracy[-1] >= 0.95
     assert (
         training.evaluate(net, data.test_images, data.test_labels)[1] == (history.test_accuracy[-1])

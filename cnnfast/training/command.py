@@ -95,14 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def train(model: Layer, data: Data, settings: Settings) -> tuple[History, float]:
-    """Train with the progress bar alone: the history, and seconds."""
-    start = time.perf_counter()
-    with _bar() as watch:
-        history = fit(model, data, settings, watch=watch)
-    return history, time.perf_counter() - start
-
-
 def _settings(arguments: argparse.Namespace, checkpoint: Path) -> Settings:
     """The options' settings; what wasn't given is the checkpoint's if that is gone on from."""
     given = {name: getattr(arguments, name) for name in CHOSEN}
