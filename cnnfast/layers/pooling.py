@@ -140,7 +140,7 @@ class _MaxPool(_SlidingPool):
         back = np.zeros(input.shape, input.dtype)
         for tap in np.ndindex(*kernel):
             at = zip(tap, kernel, result.shape[2:], strict=True)
-            here = (..., *(slice(t, size * count, size) for t, size, count in at))
+            here: tuple[Any, ...] = (..., *(slice(t, size * count, size) for t, size, count in at))
             found = input[here] == result
             found &= left
             left ^= found

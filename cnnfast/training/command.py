@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import shlex
 import sys
 import time
@@ -67,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; 1 if it diverges or a file can't be written, 130 if Ctrl-C stops it. ValueError for
     bad values."""
+    for module in ("rich.progress", "matplotlib.figure"):
+        importlib.import_module(module)  # what is missing is told of before the work is done
     cnnfast.set_num_threads(arguments.threads)
     checkpoint = arguments.out / f"{arguments.model}.checkpoint.npz"
     settings = _settings(arguments, checkpoint)
