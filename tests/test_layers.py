@@ -423,5 +423,10 @@ def test_max_pooling_of_short_rows_sends_gradients_where_its_function_does(
         x[1, 1, 3:5, 2] = np.nan
     layer = L.MaxPool2d(size)
     grad = rng.standard_normal(layer(x).shape).astype(np.float32)
-    back = layer.backward(grad)
-    assert np.array_equal(back, cnnfast.grad.max_pool2d_backward(grad, x, size))
+    for value in (1.0, np.inf):
+        grad[0, 0, 0, 0] = value
+        back = layer.backward(grad)
+        assert np.array_equal(back, cnnfast.grad.max_pool2d_backward(grad, x, size))
+    layer(x[0])
+    with pytest.raises(ValueError, match="must have 4 axes"):
+        layer.backward(grad[0])

@@ -121,7 +121,7 @@ class _MaxPool(_SlidingPool):
 
     def _tap_by_tap(self, input: Array, result: Array, grad_output: Array) -> Array | None:
         """The gradient of windows that lie side by side in short rows; None elsewhere, where they
-        have many taps, and for NaN.
+        have many taps, and for NaN and infinities.
 
         Why: ``max_pool2d_backward`` looks for the maxima again, window by window in rows that are
         shorter than a vector (2 x 2 on 256 x 6 x 28 x 28, one thread: 8.1 ms, and 2.6 ms here).
@@ -131,10 +131,11 @@ class _MaxPool(_SlidingPool):
         plain = given["dilation"] == 1 and given["padding"] == 0 and not given["ceil_mode"]
         short = given["layout"] in (None, "NCW", "NCHW", "NCDHW")
         short = short and result.shape[-1] * result.itemsize < VECTOR_BYTES
-        if not short or not plain or self.size != stride:
+        batched = input.ndim == rank + 2
+        if not batched or not short or not plain or self.size != stride:
             return None
         kernel = per_axis("kernel_size", self.size, rank, 1)
-        if math.prod(kernel) > MOST_TAPS:
+        if math.prod(kernel) > MOST_TAPS or not np.isfinite(grad_output).all():
             return None
         left = np.ones(result.shape, bool)
         back = np.zeros(input.shape, input.dtype)
