@@ -34,6 +34,24 @@ def test_max_pooling_of_short_rows_sends_gradients_where_its_function_does(
         layer.backward(grad[0])
 
 
+@pytest.mark.parametrize("kind", [L.ReLU, L.ReLU6, L.Tanh, L.Sigmoid, L.SiLU, L.LeakyReLU])
+@pytest.mark.parametrize("pool", [L.MaxPool2d(2), L.MaxPool2d(3, 2, 1)])
+def test_a_maximum_of_an_activation_sends_gradients_through_both(kind: Any, pool: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (2, 3, 9, 8)).astype(np.float64)
+    conv, act = L.Conv2d(3, 4, 1, dtype=np.float64, rng=0), kind()
+    net = L.Sequential(conv, act, pool)
+    grad = rng.standard_normal(net(x).shape)
+    back, weight = net.backward(grad), net.grads["0.weight"]
+    chained = conv.backward(act.backward(pool.backward(grad)))
+    assert back is not None
+    assert chained is not None
+    assert np.abs(back - chained).max() <= 1e-14 * np.abs(chained).max()
+    assert np.abs(weight - conv.grads["weight"]).max() <= 1e-14 * np.abs(weight).max()
+    with pytest.raises(ValueError, match="grad_output must be as the result"):
+        net.backward(grad[:1])
+
+
 def torch_lenet(torch: Any, start: dict[str, Array]) -> Any:
     """LeNet-5 in torch with these weights."""
     nn = torch.nn

@@ -14,6 +14,7 @@ from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.operand import Shape
 from cnnfast._core.pool_geometry import PoolGeometry
 
+from .activations import Activation
 from .layer import Layer
 
 #: A pass per tap pays up to about so many.
@@ -88,7 +89,9 @@ class _SlidingPool(_Pool):
         return back(grad_output, input, self.size, **self.arguments)
 
 
-class _MaxPool(_SlidingPool):
+class MaxPool(_SlidingPool):
+    """Maxima over windows; ``MaxPool2d`` says the rest."""
+
     function = "max_pool"
     reduction = "max"
 
@@ -118,6 +121,17 @@ class _MaxPool(_SlidingPool):
             arguments = self.arguments
             back = self._function(grad, "_backward")(grad_output, input, self.size, **arguments)
         return back
+
+    def backward_through(self, before: Activation, grad_output: Any) -> Array | None:
+        """The gradient in the input of the activation before; None if its slope needs more than
+        its result.
+
+        That slope is wanted at the maxima alone, where the activation's result is the pooling's:
+        a pass over these instead of one over the input.
+        """
+        if self._saved is None or not before.slope_from_result:
+            return None
+        return self.backward(grad_output * before._slope(self._saved[1]))
 
     def _tap_by_tap(self, input: Array, result: Array, grad_output: Array) -> Array | None:
         """The gradient of windows that lie side by side in short rows; None elsewhere, where they
@@ -149,7 +163,7 @@ class _MaxPool(_SlidingPool):
         return None if left.any() else back
 
 
-class MaxPool1d(_MaxPool):
+class MaxPool1d(MaxPool):
     """Maxima over one axis; as ``MaxPool2d``.
 
     Examples
@@ -161,7 +175,7 @@ class MaxPool1d(_MaxPool):
     rank = 1
 
 
-class MaxPool2d(_MaxPool):
+class MaxPool2d(MaxPool):
     """The maximum of each window, as ``torch.nn.MaxPool2d``; its gradient goes to where the maximum
     was. Arguments are those of ``cnnfast.max_pool2d``.
 
@@ -174,7 +188,7 @@ class MaxPool2d(_MaxPool):
     rank = 2
 
 
-class MaxPool3d(_MaxPool):
+class MaxPool3d(MaxPool):
     """Maxima over volumes; as ``MaxPool2d``.
 
     Examples
