@@ -127,6 +127,17 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     assert "-> (1, 8, 5, 5)" in capsys.readouterr().out
 
 
+def test_ctrl_c_gives_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cnnfast, "show_config", stop)
+    assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == "cnnfast: stopped\n"
+
+
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info"]) == 0
     printed = capsys.readouterr().out
