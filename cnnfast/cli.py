@@ -1,7 +1,7 @@
 """The command line: ``cnnfast demo | train | bench | explain | info``.
 
 Exit status 0 for success, 1 for a wrong result, a missing extra or a file that can't be written,
-2 for bad usage, 130 for a training that Ctrl-C stopped.
+2 for bad usage, 130 if Ctrl-C stopped it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone (``cnnfast info | head``); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        print("cnnfast: stopped", file=sys.stderr)
+        return 130
     except (ValueError, TypeError, cnnfast.BackendUnavailableError) as error:
         print(f"cnnfast: {error}", file=sys.stderr)
         return 2

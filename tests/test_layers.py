@@ -438,18 +438,3 @@ def test_backends_and_threads_reach_the_kernels() -> None:
     expected = layer(x)
     with cnnfast.use_backend("reference"):
         np.testing.assert_allclose(layer(x), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("size", [2, (2, 3), 3, 5])
-@pytest.mark.parametrize("nan", [False, True])
-def test_max_pooling_of_short_rows_sends_gradients_where_its_function_does(
-    size: Any, nan: bool
-) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 4, (3, 2, 11, 13)).astype(np.float32)
-    if nan:
-        x[1, 1, 3:5, 2] = np.nan
-    layer = L.MaxPool2d(size)
-    grad = rng.standard_normal(layer(x).shape).astype(np.float32)
-    back = layer.backward(grad)
-    assert np.array_equal(back, cnnfast.grad.max_pool2d_backward(grad, x, size))

@@ -14,6 +14,7 @@ from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.operand import Shape
 from cnnfast._core.pool_geometry import PoolGeometry
 
+from .activations import Activation
 from .layer import Layer
 from .reach import Reach
 
@@ -89,7 +90,9 @@ class _SlidingPool(_Pool):
         return back(grad_output, input, self.size, **self.arguments)
 
 
-class _MaxPool(_SlidingPool):
+class MaxPool(_SlidingPool):
+    """Maxima over windows; ``MaxPool2d`` says the rest."""
+
     function = "max_pool"
     reduction = "max"
 
@@ -120,9 +123,20 @@ class _MaxPool(_SlidingPool):
             back = self._function(grad, "_backward")(grad_output, input, self.size, **arguments)
         return back
 
+    def backward_through(self, before: Activation, grad_output: Any) -> Array | None:
+        """The gradient in the input of the activation before; None if its slope needs more than
+        its result.
+
+        That slope is wanted at the maxima alone, where the activation's result is the pooling's:
+        a pass over these instead of one over the input.
+        """
+        if self._saved is None or not before.slope_from_result:
+            return None
+        return self.backward(grad_output * before._slope(self._saved[1]))
+
     def _tap_by_tap(self, input: Array, result: Array, grad_output: Array) -> Array | None:
         """The gradient of windows that lie side by side in short rows; None elsewhere, where they
-        have many taps, and for NaN.
+        have many taps, and for NaN and infinities.
 
         Why: ``max_pool2d_backward`` looks for the maxima again, window by window in rows that are
         shorter than a vector (2 x 2 on 256 x 6 x 28 x 28, one thread: 8.1 ms, and 2.6 ms here).
@@ -132,16 +146,17 @@ class _MaxPool(_SlidingPool):
         plain = given["dilation"] == 1 and given["padding"] == 0 and not given["ceil_mode"]
         short = given["layout"] in (None, "NCW", "NCHW", "NCDHW")
         short = short and result.shape[-1] * result.itemsize < VECTOR_BYTES
-        if not short or not plain or self.size != stride:
+        batched = input.ndim == rank + 2
+        if not batched or not short or not plain or self.size != stride:
             return None
         kernel = per_axis("kernel_size", self.size, rank, 1)
-        if math.prod(kernel) > MOST_TAPS:
+        if math.prod(kernel) > MOST_TAPS or not np.isfinite(grad_output).all():
             return None
         left = np.ones(result.shape, bool)
         back = np.zeros(input.shape, input.dtype)
         for tap in np.ndindex(*kernel):
             at = zip(tap, kernel, result.shape[2:], strict=True)
-            here = (..., *(slice(t, size * count, size) for t, size, count in at))
+            here: tuple[Any, ...] = (..., *(slice(t, size * count, size) for t, size, count in at))
             found = input[here] == result
             found &= left
             left ^= found
@@ -149,7 +164,7 @@ class _MaxPool(_SlidingPool):
         return None if left.any() else back
 
 
-class MaxPool1d(_MaxPool):
+class MaxPool1d(MaxPool):
     """Maxima over one axis; as ``MaxPool2d``.
 
     Examples
@@ -161,7 +176,7 @@ class MaxPool1d(_MaxPool):
     rank = 1
 
 
-class MaxPool2d(_MaxPool):
+class MaxPool2d(MaxPool):
     """The maximum of each window, as ``torch.nn.MaxPool2d``; its gradient goes to where the maximum
     was. Arguments are those of ``cnnfast.max_pool2d``.
 
@@ -174,7 +189,7 @@ class MaxPool2d(_MaxPool):
     rank = 2
 
 
-class MaxPool3d(_MaxPool):
+class MaxPool3d(MaxPool):
     """Maxima over volumes; as ``MaxPool2d``.
 
     Examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import shlex
 import sys
 import time
@@ -67,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; 1 if it diverges or a file can't be written, 130 if Ctrl-C stops it. ValueError for
     bad values."""
+    for module in ("rich.progress", "matplotlib.figure"):
+        importlib.import_module(module)  # what is missing is told of before the work is done
     cnnfast.set_num_threads(arguments.threads)
     checkpoint = arguments.out / f"{arguments.model}.checkpoint.npz"
     settings = _settings(arguments, checkpoint)
@@ -93,14 +96,6 @@ def run(arguments: argparse.Namespace) -> int:
         return INTERRUPTED
     print(_result(history, data, seconds))
     return 0
-
-
-def train(model: Layer, data: Data, settings: Settings) -> tuple[History, float]:
-    """Train with the progress bar alone: the history, and seconds."""
-    start = time.perf_counter()
-    with _bar() as watch:
-        history = fit(model, data, settings, watch=watch)
-    return history, time.perf_counter() - start
 
 
 def _settings(arguments: argparse.Namespace, checkpoint: Path) -> Settings:

@@ -43,7 +43,7 @@ def draw(history: History, path: str | PathLike[str], title: str = "") -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     left.set_yscale("log")
-    right.set_ylim(top=1.002, bottom=max(0.0, min(0.9, *history.test_accuracy)))
+    right.set_ylim(top=1.002, bottom=min(0.9, *history.train_accuracy, *history.test_accuracy))
     if history.test_accuracy:
         right.set_title(f"held out: {history.test_accuracy[-1]:.2%}")
     figure.suptitle(title)

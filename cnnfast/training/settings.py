@@ -30,6 +30,8 @@ class Settings:
         default 0.05 for "sgd" and 0.002 for "adam".
     momentum : float
         Of "sgd".
+    weight_decay : float
+        This part of each parameter is added to its gradient.
     shift : int
         Each time that training sees an image, it is moved by up to so many pixels along each axis.
     seed : int
@@ -46,12 +48,13 @@ class Settings:
     0.002
     """
 
-    epochs: int = 30
+    epochs: int = 60
     batch: int = 32
     optimizer: str = "sgd"
     lr: float | None = None
     momentum: float = 0.9
-    shift: int = 2
+    weight_decay: float = 5e-4
+    shift: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,27 +63,30 @@ class Settings:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be {' or '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         rate = OPTIMIZERS[self.optimizer] if self.lr is None else finite("lr", self.lr)
-        momentum = finite("momentum", self.momentum)
-        if rate <= 0 or not 0 <= momentum < 1:
+        momentum, decay = (
+            finite("momentum", self.momentum),
+            finite("weight_decay", self.weight_decay),
+        )
+        if rate <= 0 or not 0 <= momentum < 1 or decay < 0:
             raise ValueError(
-                "lr must be positive and momentum at least 0 and below 1, "
-                f"got {rate} and {momentum}"
+                "lr must be positive, momentum at least 0 and below 1, weight_decay non-negative, "
+                f"got {rate}, {momentum} and {decay}"
             )
-        object.__setattr__(self, "lr", rate)
-        object.__setattr__(self, "momentum", momentum)
+        for name, value in (("lr", rate), ("momentum", momentum), ("weight_decay", decay)):
+            object.__setattr__(self, name, value)
 
     def optimiser(self, model: Layer) -> Optimiser:
         """A new optimiser of the model."""
         assert self.lr is not None
         if self.optimizer == "adam":
-            return Adam(model, self.lr)
-        return SGD(model, self.lr, self.momentum)
+            return Adam(model, self.lr, weight_decay=self.weight_decay)
+        return SGD(model, self.lr, self.momentum, self.weight_decay)
 
     def differences(self, other: Settings) -> list[str]:
         """What is other there.
 
         >>> Settings(epochs=3).differences(Settings(seed=1))
-        ['epochs 3 (not 30)', 'seed 0 (not 1)']
+        ['epochs 3 (not 60)', 'seed 0 (not 1)']
         """
         pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return [f"{name} {mine!r} (not {its!r})" for name, mine, its in pairs if mine != its]
