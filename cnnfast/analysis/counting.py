@@ -10,7 +10,7 @@ from typing import Any
 from cnnfast._core.arguments import integer, sequence, shown
 from cnnfast._core.operand import Shape
 from cnnfast.layers import Layer
-from cnnfast.layers.layer import join
+from cnnfast.layers.names import join
 
 from .fields import Field, Map
 

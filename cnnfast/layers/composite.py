@@ -12,7 +12,8 @@ from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.operand import Shape
 
 from .activations import Activation
-from .layer import Layer, join
+from .layer import Layer
+from .names import join
 from .pooling import MaxPool
 
 

@@ -21,6 +21,7 @@ from cnnfast._core.operand import Shape
 from cnnfast._core.packed import PackedWeight, pack_weight
 
 from .files import load_arrays, save_arrays
+from .names import check_names, join
 from .reach import Reach, windows
 
 #: What initial values are drawn with: a seed, a generator, or None for other ones each time.
@@ -386,27 +387,3 @@ class Layer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-
-
-def join(path: str, name: str) -> str:
-    """A name below a path; what has no name is at the path itself.
-
-    >>> join("features.0", "weight"), join("", "weight"), join("features.0", "")
-    ('features.0.weight', 'weight', 'features.0')
-    """
-    return f"{path}.{name}" if path and name else path or name
-
-
-def check_names(what: str, wanted: set[str], given: set[str]) -> None:
-    """ValueError unless both are the same names."""
-    if wanted != given:
-        missing, unknown = sorted(wanted - given), sorted(given - wanted)
-        raise ValueError(
-            f"{what}: the state must hold the layer's own names, got none of "
-            f"{_few(missing)} and not known {_few(unknown)}"
-        )
-
-
-def _few(names: list[str], most: int = 5) -> str:
-    listed = ", ".join(names[:most]) or "(nothing)"
-    return listed + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -11,7 +11,8 @@ import numpy as np
 from cnnfast._core.arrays import Array, Dtype
 from cnnfast._core.reals import finite
 
-from .layer import Layer, check_names
+from .layer import Layer
+from .names import check_names
 
 
 class Optimiser:
