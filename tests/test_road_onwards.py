@@ -18,7 +18,7 @@ from cnnfast import layers as L
 from road import KINDS, Array, Data, count
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
+@pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
 def data(request: pytest.FixtureRequest) -> Data:
     return Data(*request.param)
 
@@ -29,7 +29,7 @@ def data(request: pytest.FixtureRequest) -> Data:
 def test_a_convolution_is_a_dense_layer_with_zeros_and_repeats(data: Data) -> None:
     """Its weight's columns are the responses to images of a single pixel."""
     conv = data.made(L.Conv2d, 2, 3, (2, 3), 2, 1, bias=False)
-    pixels = np.eye(2 * 5 * 6, dtype=data.dtype).reshape(60, 2, 5, 6)
+    pixels: Array = np.eye(2 * 5 * 6, dtype=data.dtype).reshape(60, 2, 5, 6)
     weight = np.ascontiguousarray(conv(pixels).reshape(60, -1).T)
     positions = math.prod(conv.output_shape((1, 2, 5, 6))[2:])
     assert weight.shape == (3 * positions, 60)
