@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,15 @@ class Composite(Layer):
     def children(self) -> dict[str, Layer]:
         """The layers by name."""
         return dict(self._layers)
+
+    def rebuilt(self, layers: Sequence[Layer | None]) -> Composite:
+        """The same of other layers under the same names, given in the order of ``children()``; None
+        leaves one out."""
+        other = copy.copy(self)
+        pairs = zip(self._layers, layers, strict=True)
+        other._layers = {name: layer for name, layer in pairs if layer is not None}
+        other._rename("")
+        return other
 
     @property
     def fuses(self) -> bool:
@@ -154,6 +164,14 @@ class Residual(Composite):
     ) -> None:
         given = {"body": body, "shortcut": shortcut, "activation": activation}
         super().__init__({name: layer for name, layer in given.items() if layer is not None})
+
+    def steps(self) -> list[dict[str, Layer | None]]:
+        """Body and shortcut side by side, then the activation."""
+        names = dict(zip(self._layers, self.children(), strict=True))
+        both = {names.get(role, role): self._layers.get(role) for role in ("body", "shortcut")}
+        if "activation" not in names:
+            return [both]
+        return [both, {names["activation"]: self._layers["activation"]}]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The body's; ValueError if the shortcut's is another."""

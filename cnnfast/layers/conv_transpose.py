@@ -15,6 +15,7 @@ from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import CANONICAL_DATA, Shape
 
 from .layer import Layer, Seed, uniform
+from .reach import Reach, transposed
 
 
 class _ConvTranspose(Layer):
@@ -79,6 +80,10 @@ class _ConvTranspose(Layer):
             tuple(input_shape), self._parameters["weight"].shape, rank=self.rank, dtype=self.dtype,
             **self.arguments,
         )  # fmt: skip
+
+    def reach(self, input_shape: Shape) -> tuple[Reach, ...]:
+        """The inputs that are spread over an output."""
+        return transposed(self.geometry(input_shape))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(N, K, P, Q) in the layer's layout."""

@@ -16,10 +16,12 @@ import numpy as np
 
 from cnnfast._core.arrays import Array, Dtype, as_array
 from cnnfast._core.dtypes import kind_of
+from cnnfast._core.geometry import Geometry
 from cnnfast._core.operand import Shape
 from cnnfast._core.packed import PackedWeight, pack_weight
 
 from .files import load_arrays, save_arrays
+from .reach import Reach, windows
 
 #: What initial values are drawn with: a seed, a generator, or None for other ones each time.
 Seed = int | np.random.Generator | None
@@ -123,9 +125,24 @@ class Layer:
         goes element by element isn't counted."""
         return 0
 
+    def geometry(self, input_shape: Shape) -> Geometry | None:
+        """The windows that slide over an input of this shape; None for layers without."""
+        return None
+
+    def reach(self, input_shape: Shape) -> tuple[Reach, ...] | None:
+        """What the outputs read of an input of this shape, per spatial axis: ``()`` if they have no
+        place and read everything, None if each reads its own place."""
+        geometry = self.geometry(input_shape)
+        return None if geometry is None else windows(geometry)
+
     def children(self) -> dict[str, Layer]:
         """The layers that this one is made of, by name."""
         return {}
+
+    def steps(self) -> list[dict[str, Layer | None]]:
+        """The children in the order they run. Those of one step read the same input (None: they
+        are the input itself), and the next step reads what their results are joined to."""
+        return [{name: child} for name, child in self.children().items()]
 
     # What all layers do.
 

@@ -12,6 +12,7 @@ from cnnfast._core.arrays import Array
 from cnnfast._core.operand import Shape
 
 from .layer import Layer, Seed, uniform
+from .reach import Reach, same
 
 
 class Linear(Layer):
@@ -63,6 +64,10 @@ class Linear(Layer):
         """(..., out_features)."""
         self._check(input_shape)
         return (*input_shape[:-1], self.out_features)
+
+    def reach(self, input_shape: Shape) -> tuple[Reach, ...]:
+        """Everything; axes between the first and the last are places of their own."""
+        return tuple(same(size) for size in input_shape[1:-1])
 
     def flops(self, input_shape: Shape) -> int:
         """A multiplication and an addition per weight of each neuron."""

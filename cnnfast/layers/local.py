@@ -16,6 +16,7 @@ from cnnfast._core.operand import Shape
 
 from .conv import Conv1d, Conv2d
 from .layer import Layer, Seed, uniform
+from .reach import Reach, windows
 
 
 class _LocallyConnected(Layer):
@@ -67,6 +68,10 @@ class _LocallyConnected(Layer):
                 f"got {tuple(input_shape)}"
             )
         return (input_shape[0], *self.windows.out_shape[1:])
+
+    def reach(self, input_shape: Shape) -> tuple[Reach, ...]:
+        """A convolution's."""
+        return windows(self.windows)
 
     def flops(self, input_shape: Shape) -> int:
         """Those of the convolution with the same windows."""

@@ -14,6 +14,7 @@ from cnnfast._core.operand import Shape
 from cnnfast._core.pool_geometry import PoolGeometry
 
 from .layer import Layer
+from .reach import Reach
 
 
 class _Pool(Layer):
@@ -255,6 +256,10 @@ class Flatten(Layer):
         if not input_shape:
             raise ValueError("the input must have a batch axis, got shape ()")
         return (input_shape[0], math.prod(input_shape[1:]))
+
+    def reach(self, input_shape: Shape) -> tuple[Reach, ...]:
+        """Everything: features have no place."""
+        return ()
 
     def _checked(self, input: Any) -> Array:
         return as_array("input", input)

@@ -1,1 +1,0 @@
-"""Counting: parameters, FLOP, shapes, receptive fields."""

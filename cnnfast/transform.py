@@ -1,1 +1,0 @@
-"""Between dense and convolutional layers."""
