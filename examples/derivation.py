@@ -10,7 +10,6 @@ layer's weights are all that is learned, and the steps can be compared.
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,16 +18,14 @@ import numpy as np
 
 import cnnfast
 from cnnfast import layers as L
+from cnnfast import transform
+from cnnfast.analysis import count_parameters as count
+from cnnfast.analysis import receptive_field, summary
 
-from patches import SIDES, Task, make_task, photograph
+from patches import SIDES, Task, learn, make_task, photograph
 from pictures import draw_counts, draw_edges, draw_kernels, draw_matrices
 
 Array = np.ndarray[Any, Any]
-
-#: Neurons 4 i to 4 i + 3 vote for side i.
-VOTES = np.repeat(np.eye(4, dtype=np.float32), 4, axis=0)
-#: The neurons of a single group: what is above zero speaks for the right, else for the left.
-RIGHT_OR_LEFT = np.repeat(np.array([[1, -1]], np.float32), 4, axis=0)
 
 
 class Step(NamedTuple):
@@ -50,10 +47,11 @@ def main(folder: Path) -> None:
     exactly_equal()
     shapes()
     dense_and_back()
+    fields()
     cheaper()
     pooling(photo, steps[3].layer)
     layouts()
-    draw_counts({step.title: (weights(step.layer), step.accuracy) for step in steps}, folder)
+    draw_counts({step.title: (count(step.layer), step.accuracy) for step in steps}, folder)
     draw_matrices({step.title: as_matrix(step.layer) for step in steps}, folder)
     draw_kernels([array for step in steps for array in step.layer.params.values()], folder)
     draw_edges(photo, feature_maps(photo, steps[3].layer), SIDES, folder)
@@ -75,38 +73,21 @@ def count_dense_layers() -> None:
         "1000x1000 pixels, 100 neurons, biases": L.Linear(1000 * 1000, 100),
     }
     for name, net in nets.items():
-        print(f"{name:40}{weights(net):>12,} weights")
+        print(f"{name:40}{count(net):>12,} weights")
 
 
 def learn_all(task: Task) -> list[Step]:
     """The same task, with fewer and fewer weights."""
-    two = task.sides < 2, task.new_sides < 2
-    right_or_left = Task(*(array[two[i // 2]] for i, array in enumerate(task)))
-    dense = L.Sequential(L.Flatten(), L.Linear(9, 16, bias=False, rng=1))
-    groups = L.Sequential(L.Flatten(), L.GroupedLinear(9, 16, 4, bias=False, rng=1))
-    local = L.LocallyConnected2d(1, 4, 2, input_size=3, bias=False, rng=1)
-    shared = L.Conv2d(1, 4, 2, bias=False, rng=1)
-    one = L.Conv2d(1, 1, 2, bias=False, rng=1)
-    return [
-        learn("fully connected", dense, task),
-        learn("4 groups that share weights", groups, task),
-        learn("2x2 fields, unshared", local, task),
-        learn("2x2 fields, a kernel a group", shared, task),
-        learn("one group, right or left", one, right_or_left, RIGHT_OR_LEFT),
-    ]
-
-
-def learn(title: str, layer: L.Layer, task: Task, votes: Array = VOTES) -> Step:
-    """Train a layer: 200 steps of Adam on all patches at once."""
-    net = L.Sequential(layer, L.ReLU()) if votes is VOTES else layer
-    loss, optimiser = L.CrossEntropyLoss(), L.Adam(net, lr=0.03)
-    for _ in range(200):
-        results = net(task.patches)
-        loss(results.reshape(-1, len(votes)) @ votes, task.sides)
-        net.backward((loss.backward() @ votes.T).reshape(results.shape))
-        optimiser.step()
-    scores = net.eval()(task.new_patches).reshape(-1, len(votes)) @ votes
-    return Step(title, layer, float((scores.argmax(1) == task.new_sides).mean()))
+    layers = {
+        "fully connected": L.Sequential(L.Flatten(), L.Linear(9, 16, bias=False, rng=1)),
+        "4 groups that share weights": L.Sequential(
+            L.Flatten(), L.GroupedLinear(9, 16, groups=4, bias=False, rng=1)
+        ),
+        "2x2 fields, unshared": L.LocallyConnected2d(1, 4, 2, input_size=3, bias=False, rng=1),
+        "2x2 fields, a kernel a group": L.Conv2d(1, 4, 2, bias=False, rng=1),
+        "one group, right or left": L.Conv2d(1, 1, 2, bias=False, rng=1),
+    }
+    return [Step(title, layer, learn(layer, task)) for title, layer in layers.items()]
 
 
 def print_steps(steps: list[Step], task: Task) -> None:
@@ -117,10 +98,8 @@ def print_steps(steps: list[Step], task: Task) -> None:
     for step in steps:
         matrix = as_matrix(step.layer)
         nonzero = matrix[matrix != 0]
-        print(
-            f"{step.title:32}{weights(step.layer):7}{nonzero.size:28}"
-            f"{np.unique(nonzero).size:12}{step.accuracy:18.1%}"
-        )
+        in_matrix = f"{nonzero.size:28}{np.unique(nonzero).size:12}"
+        print(f"{step.title:32}{count(step.layer):7}{in_matrix}{step.accuracy:18.1%}")
 
 
 def exactly_equal() -> None:
@@ -143,6 +122,9 @@ def exactly_equal() -> None:
         dense.load_state_dict({"weight": matrix})
         equal = np.array_equal(layer(images).reshape(5, -1), dense(images.reshape(5, 9)))
         print(f"{name:16} = a dense layer with zeros and repeats: {equal}")
+        if isinstance(layer, L.Conv2d):
+            toeplitz, _ = transform.conv_to_linear(layer.params["weight"], None, (1, 3, 3))
+            print(f"{'':16}   which conv_to_linear writes down: {np.array_equal(matrix, toeplitz)}")
     y = cnnfast.conv2d(images, one.params["weight"], stride=1)
     print(f"{'one group':16} = conv2d: {np.array_equal(one(images), y)}")
 
@@ -151,7 +133,7 @@ def shapes() -> None:
     """Maps, biases, padding rings, strides, and which way round a kernel lies."""
     section("Convolution")
     maps = L.Conv2d(1, 8, 3)
-    print(f"8 feature maps of 3x3 kernels with biases: {weights(maps)} weights, on any image:")
+    print(f"8 feature maps of 3x3 kernels with biases: {count(maps)} weights, on any image:")
     for size in (3, 28, 1000):
         print(f"  {size}x{size} -> {maps.output_shape((1, 1, size, size))[1:]}")
     print("size of the output: (n + 2 padding - kernel) // stride + 1")
@@ -167,16 +149,38 @@ def shapes() -> None:
 
 
 def dense_and_back() -> None:
-    """A kernel as large as the image leaves one position: a dense layer."""
+    """A kernel as large as the image leaves one position: a dense layer. On larger ones it slides.
+
+    The classifier takes 32x32 pixels, and halves them three times.
+    """
     section("A dense layer is a convolution")
+    sizes = ((3, 8), (8, 8), (8, 3))
+    stages = [L.Sequential(L.Conv2d(c, k, 2, stride=2, bias=False), L.ReLU()) for c, k in sizes]
+    classifier = L.Sequential(*stages, L.Flatten(), L.Linear(4 * 4 * 3, 10, bias=False))
     rng = np.random.default_rng(3)
-    dense, conv = L.Linear(4 * 4 * 3, 10, bias=False), L.Conv2d(3, 10, 4, bias=False)
-    dense.params["weight"][...] = rng.integers(-9, 10, (10, 48))
-    conv.load_state_dict({"weight": dense.params["weight"].reshape(10, 3, 4, 4)})
-    maps = rng.integers(-9, 10, (5, 3, 4, 4)).astype(np.float32)
-    equal = np.array_equal(dense(maps.reshape(5, 48)), conv(maps)[:, :, 0, 0])
-    print(f"4x4x3 into 10: {weights(dense)} weights and {weights(conv)}, equal: {equal}")
-    print(f"on a larger image it slides: 8x8x3 -> {conv.output_shape((1, 3, 8, 8))[1:]}")
+    for array in classifier.params.values():
+        array[...] = rng.integers(-1, 2, array.shape)
+    dense = classifier.params["4.weight"]
+    kernels, _ = transform.linear_to_conv(dense, None, (3, 4, 4))
+    both = " and ".join(f"{weight.size} weights {weight.shape}" for weight in (dense, kernels))
+    print(f"4x4x3 into 10: {both}")
+    sliding = transform.to_fully_convolutional(classifier, (1, 3, 32, 32))
+    image = rng.integers(-9, 10, (1, 3, 64, 64)).astype(np.float32)
+    scores, field = sliding(image), receptive_field(sliding, image.shape)[""][0]
+    print(f"64x64 pixels: {scores.shape}, of windows of {field.size} at stride {field.stride}")
+    windows = np.lib.stride_tricks.sliding_window_view(image[0], (32, 32), (1, 2))[:, ::8, ::8]
+    crops = windows.transpose(1, 2, 0, 3, 4).reshape(25, 3, 32, 32)
+    equal = np.array_equal(scores[0].reshape(10, 25).T, classifier(crops))
+    print(f"equal to the classifier on {len(crops)} crops: {equal}")
+    work = classifier.flops(crops.shape) / sliding.flops(image.shape)
+    print(f"in one pass, for {work:.1f} times less work")
+
+
+def fields() -> None:
+    """Small kernels one after the other see as much as a large one, with fewer weights."""
+    section("What a neuron sees")
+    deep = L.Sequential(L.Conv2d(1, 4, 3), L.ReLU(), L.Conv2d(4, 4, 3), L.MaxPool2d(2))
+    print(summary(deep, (1, 1, 28, 28)))
 
 
 def cheaper() -> None:
@@ -194,7 +198,7 @@ def cheaper() -> None:
         "separable, one after the other": separable,
     }.items():
         flops = layer.flops(shape)
-        print(f"{name:36}{weights(layer):4} weights{flops:9,} FLOP at 32x32 pixels")
+        print(f"{name:36}{count(layer):4} weights{flops:9,} FLOP at 32x32 pixels")
     print(f"ratio of FLOP: {separable.flops(shape) / full.flops(shape):.4f} = 1/4 + 1/9")
 
 
@@ -202,20 +206,17 @@ def pooling(photo: Array, detector: L.Layer) -> None:
     """No weights, and less that hangs on where exactly something is."""
     section("Pooling")
     pool = L.MaxPool2d(2)
-    print(f"weights: {weights(pool)}, channels stay: (4, 8, 8) -> {pool.output_shape((4, 8, 8))}")
+    print(f"weights: {count(pool)}, channels stay: (4, 8, 8) -> {pool.output_shape((4, 8, 8))}")
     image = np.array([[[[1.0, 3, 0, 1], [2, 0, 5, 1]]]])
     for layer in (L.MaxPool2d(2), L.AvgPool2d(2)):
         back = layer.backward(np.ones_like(layer(image)))
-        assert back is not None
         print(f"{type(layer).__name__}: {layer(image).ravel()}, gradient {back[0, 0].tolist()}")
     maps = feature_maps(photo, detector)
     for size in (1, 2, 4, 8):
         pooled = L.MaxPool2d(size)
         here, there = pooled(maps[..., :-1]), pooled(maps[..., 1:])
         change = np.abs(here - there).mean() / here.mean()
-        print(
-            f"edges in the photograph, moved by a pixel, {size}x{size} maxima: {change:.0%} other"
-        )
+        print(f"edges in a photograph moved by a pixel, {size}x{size} maxima: {change:.0%} other")
 
 
 def feature_maps(photo: Array, detector: L.Layer) -> Array:
@@ -237,11 +238,6 @@ def layouts() -> None:
 def section(title: str) -> None:
     """A heading."""
     print(f"\n{title}\n{'-' * len(title)}")
-
-
-def weights(layer: L.Layer) -> int:
-    """All parameters of a layer, counted by their shapes."""
-    return sum(math.prod(shape) for shape in layer.parameter_shapes().values())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,24 @@
-"""What ``derivation.py`` learns: on which side a small patch of a photograph is brighter."""
+"""What ``derivation.py`` learns: on which side a small patch of a photograph is brighter.
+
+The neurons vote: four for each side, or those of a single group for the right against the left.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnnfast import layers as L
+
 Array = np.ndarray[Any, Any]
 
 SIDES = ("right", "left", "below", "above")
+#: Neurons 4 i to 4 i + 3 vote for side i.
+VOTES = np.repeat(np.eye(4, dtype=np.float32), 4, axis=0)
+#: The four neurons of one group: what is above zero speaks for the right, below for the left.
+RIGHT_OR_LEFT = np.repeat(np.array([[1, -1]], np.float32), 4, axis=0)
 
 
 class Task(NamedTuple):
@@ -44,3 +54,24 @@ def make_task(photo: Array, rng: np.random.Generator, known: int = 200, new: int
     x = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
     x = (x + rng.standard_normal((len(x), 1), np.float32)).reshape(-1, 1, 3, 3)
     return Task(x[:known], sides[order[:known]], x[known:], sides[order[known:]])
+
+
+def learn(layer: L.Layer, task: Task) -> float:
+    """Train a layer, 200 steps of Adam on all patches at once; how many new patches it gets right.
+
+    A layer of 4 neurons learns right against left, without the patches brighter below and above.
+    """
+    if math.prod(layer.output_shape((1, 1, 3, 3))) == 4:
+        net, votes = layer, RIGHT_OR_LEFT
+        two, new = task.sides < 2, task.new_sides < 2
+        task = Task(task.patches[two], task.sides[two], task.new_patches[new], task.new_sides[new])
+    else:
+        net, votes = L.Sequential(layer, L.ReLU()), VOTES
+    loss, optimiser = L.CrossEntropyLoss(), L.Adam(net, lr=0.03)
+    for _ in range(200):
+        results = net(task.patches)
+        loss(results.reshape(-1, len(votes)) @ votes, task.sides)
+        net.backward((loss.backward() @ votes.T).reshape(results.shape))
+        optimiser.step()
+    scores = net.eval()(task.new_patches).reshape(-1, len(votes)) @ votes
+    return float((scores.argmax(1) == task.new_sides).mean())

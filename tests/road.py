@@ -60,7 +60,3 @@ class Data:
         largest = math.prod(float(np.abs(factor).max()) for factor in factors)
         bound = 2 * (terms + 2) * float(np.finfo(self.dtype).eps) * terms * largest
         assert np.abs(found - expected).max() <= bound
-
-
-def count(layer: L.Layer) -> int:
-    return sum(math.prod(shape) for shape in layer.parameter_shapes().values())

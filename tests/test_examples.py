@@ -22,7 +22,7 @@ def blocks(kind: str) -> list[str]:
 
 def sections(output: str) -> dict[str, str]:
     """What the program prints, by its headings."""
-    parts = re.split(r"^(.+)\n-+\n", output, flags=re.MULTILINE)
+    parts = re.split(r"(?:\A|\n)\n(.+)\n-+\n", output)
     return {title: text.strip("\n") for title, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 

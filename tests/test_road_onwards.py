@@ -14,8 +14,10 @@ import pytest
 
 import cnnfast
 from cnnfast import layers as L
+from cnnfast import transform
+from cnnfast.analysis import count_parameters, receptive_field
 
-from road import KINDS, Array, Data, count
+from road import KINDS, Array, Data
 
 
 @pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
@@ -33,13 +35,14 @@ def test_a_convolution_is_a_dense_layer_with_zeros_and_repeats(data: Data) -> No
     weight = np.ascontiguousarray(conv(pixels).reshape(60, -1).T)
     positions = math.prod(conv.output_shape((1, 2, 5, 6))[2:])
     assert weight.shape == (3 * positions, 60)
+    toeplitz, _ = transform.conv_to_linear(conv.params["weight"], None, (2, 5, 6), 2, 1)
+    np.testing.assert_array_equal(weight, toeplitz)
     assert set(np.unique(weight)) <= {0, *conv.params["weight"].flat}
     assert np.count_nonzero(weight) < 0.15 * weight.size
     dense = data.like(L.Linear, 60, len(weight), weight=weight)
     x, grad = data.draw(4, 2, 5, 6), data.draw(4, *conv.output_shape((4, 2, 5, 6))[1:])
     data.same(conv(x).reshape(4, -1), dense(x.reshape(4, 60)), 12, weight, x)
     back = dense.backward(grad.reshape(4, -1))
-    assert back is not None
     data.same(conv.backward(grad), back.reshape(x.shape), 18, weight, grad)
 
 
@@ -47,16 +50,18 @@ def test_a_dense_layer_is_a_convolution_as_large_as_its_input(data: Data) -> Non
     """4x4x3 into 10: 480 weights both ways."""
     conv = data.made(L.Conv2d, 3, 10, 4, bias=False)
     dense = data.made(L.Linear, 4 * 4 * 3, 10, bias=False)
-    assert count(conv) == count(dense) == 480
+    assert count_parameters(conv) == count_parameters(dense) == 480
     x, grad = data.draw(5, 3, 4, 4), data.draw(5, 10)
     for weight in (conv.params["weight"].copy(), dense.params["weight"].copy()):
         conv.load_state_dict({"weight": weight.reshape(10, 3, 4, 4)})
         dense.load_state_dict({"weight": weight.reshape(10, 48)})
+        kernels, _ = transform.linear_to_conv(dense.params["weight"], None, (3, 4, 4))
+        np.testing.assert_array_equal(conv.params["weight"], kernels)
         data.same(conv(x).reshape(5, 10), dense(x.reshape(5, 48)), 48, weight, x)
         assert conv(x).shape == (5, 10, 1, 1)
         back = dense.backward(grad)
-        assert back is not None
-        data.same(conv.backward(grad[:, :, None, None]), back.reshape(x.shape), 10, weight, grad)
+        found = conv.backward(grad[:, :, None, None])
+        data.same(found, back.reshape(x.shape), 10, weight, grad)
         found = conv.grads["weight"].reshape(10, 48)
         data.same(found, dense.grads["weight"], 5, x, grad)
 
@@ -68,7 +73,7 @@ def test_1x1_convolution_is_a_dense_layer_at_every_pixel(data: Data) -> None:
     pointwise = data.made(L.PointwiseConv2d, 3, 4)
     weight, bias = pointwise.params.values()
     dense = data.like(L.Linear, 3, 4, weight=weight[:, :, 0, 0], bias=bias)
-    assert count(pointwise) == count(dense) == 16
+    assert count_parameters(pointwise) == count_parameters(dense) == 16
     x, grad = data.draw(2, 3, 5, 6), data.draw(2, 4, 5, 6)
     data.same(last(pointwise(x)), dense(last(x)), 4, weight, x)
     back = pointwise.backward(grad)
@@ -86,9 +91,8 @@ def last(images: Any) -> Array:
 def test_depthwise_convolution_keeps_channels_apart(data: Data) -> None:
     depthwise = data.made(L.DepthwiseConv2d, 3, 3, bias=False)
     weight, x, grad = depthwise.params["weight"], data.draw(2, 3, 5, 6), data.draw(2, 3, 3, 4)
-    assert count(depthwise) == 27
+    assert count_parameters(depthwise) == 27
     y, back = depthwise(x), depthwise.backward(grad)
-    assert back is not None
     for c in range(3):
         one = data.like(L.Conv2d, 1, 1, 3, weight=weight[c : c + 1])
         channel = slice(c, c + 1)
@@ -103,7 +107,7 @@ def test_separable_convolution_is_one_with_kernels_of_products(data: Data) -> No
     depthwise, pointwise = separable.params.values()
     products = pointwise * depthwise[:, 0]
     conv = data.like(L.Conv2d, 3, 4, 3, padding=1, weight=products)
-    assert (count(conv), count(separable)) == (108, 39)
+    assert (count_parameters(conv), count_parameters(separable)) == (108, 39)
     shape = (2, 3, 8, 9)
     ratio = Fraction(separable.flops(shape), conv.flops(shape))
     assert ratio == Fraction(39, 108) == Fraction(1, 4) + Fraction(1, 9)
@@ -123,7 +127,7 @@ def test_separable_convolution_is_one_with_kernels_of_products(data: Data) -> No
 @pytest.mark.parametrize("kind", [L.MaxPool2d, L.AvgPool2d])
 def test_pooling_has_no_weights_and_keeps_channels(kind: Any) -> None:
     pool = kind(2)
-    assert count(pool) == 0
+    assert count_parameters(pool) == 0
     assert not pool.state_dict()
     assert pool.output_shape((5, 7, 8, 6)) == (5, 7, 4, 3)
 
@@ -182,13 +186,14 @@ def test_the_receptive_field(net: Any, size: int) -> None:
     layers = L.Sequential(*net())
     for array in layers.params.values():
         array[...] = 1
-    y = layers(np.zeros((1, 1, 40, 40), np.float32))
+    x = np.zeros((1, 1, 40, 40), np.float32)
+    y = layers(x)
     one = np.zeros_like(y)
     one[0, 0, 1, 1] = 1
     back = layers.backward(one)
-    assert back is not None
     rows, columns = np.nonzero(back[0, 0])
     assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == size
+    assert [field.size for field in receptive_field(layers, x.shape)[""]] == [size, size]
 
 
 # Layouts and volumes.
@@ -213,7 +218,7 @@ def test_channels_last_with_kernels_of_another_order(data: Data, weight_layout: 
 def test_convolution_over_volumes_is_a_sum_over_slices(data: Data) -> None:
     volume = data.made(L.Conv3d, 2, 3, 2, bias=False)
     weight, x = volume.params["weight"], data.draw(2, 2, 4, 5, 6)
-    assert count(volume) == 3 * 2 * 2**3
+    assert count_parameters(volume) == 3 * 2 * 2**3
     y = volume(x)
     assert y.shape == (2, 3, 3, 4, 5)
     for o in range(3):
