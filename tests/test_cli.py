@@ -77,6 +77,10 @@ def test_demo_notices_a_wrong_backend(
         (["bench", "--threads", "0"], "threads must be at least 1, got 0"),
         (["bench", "--png", "roofline.png"], "--png and --readme go with --peers"),
         (["bench", "--peers", "--backends", "tiled"], "--backends doesn't go with --peers"),
+        (
+            ["bench", "--sliding", "--layers", "tiny"],
+            "--layers and --dtype don't go with --sliding",
+        ),
     ],
 )
 def test_bad_values_give_one_line_and_status_2(
