@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import doctest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -231,3 +233,12 @@ def test_what_slides_already_stays() -> None:
 def test_what_cannot_slide_is_named(net: L.Layer, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         transform.to_fully_convolutional(net, shape)
+
+
+def test_the_page_on_sliding_is_true() -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "sliding.md"
+    if not page.exists():
+        pytest.skip("docs/sliding.md isn't here: the tests run elsewhere")
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted > 15
+    assert not result.failed
