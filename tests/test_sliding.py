@@ -147,6 +147,14 @@ def test_features_of_a_channels_last_map_are_in_its_order() -> None:
     assert sliding.output_shape((1, 8, 8, 3)) == (1, 2, 1, 5)
 
 
+def test_a_dense_layer_at_every_pixel_is_channels_last() -> None:
+    net = made_of_integers(L.Sequential(L.Linear(3, 2), L.ReLU(), L.Flatten(), L.Linear(24, 5)))
+    image = integers((1, 6, 5, 3), 1)
+    sliding = transform.to_fully_convolutional(net, (1, 4, 3, 3))
+    expected = [[net(image[:, i : i + 4, j : j + 3])[0] for j in range(3)] for i in range(3)]
+    np.testing.assert_array_equal(sliding(image)[0], expected)
+
+
 def test_other_ranks_and_nested_blocks_slide() -> None:
     inside = L.Residual(L.Sequential(L.Linear(6, 6), L.ReLU()))
     net = made_of_integers(

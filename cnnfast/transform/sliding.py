@@ -238,7 +238,11 @@ def _flattened(layer: Flatten, layout: str | None, shape: Shape) -> _Map:
 def _layout(layer: Layer, place: _Place) -> str | None:
     """The letters of the axes behind a layer, as the last one says that knows them."""
     geometry = layer.geometry(place.shape)
-    return place.layout if geometry is None else geometry.input.layout
+    if geometry is not None:
+        return geometry.input.layout
+    if isinstance(layer, Linear) and place.map is None:
+        return "N" + "DHW"[5 - len(place.shape) :] + "C"
+    return place.layout
 
 
 def _refusal(layer: Layer, why: str) -> ValueError:
