@@ -4,6 +4,7 @@ stack.py    what is computed, and how far two right answers may lie apart
 photo.py    where the photograph comes from
 trial.py    one backend's run: time, error, bits
 picture.py  the PNG
+slide.py    ``cnnfast slide``: a classifier that looks at every place of a photograph
 """
 
 from __future__ import annotations
