@@ -330,7 +330,7 @@ def test_one_pass_is_set_beside_the_crops(capsys: Any, tmp_path: Path) -> None:
     out = tmp_path / "sliding.json"
     words = f"bench --sliding --threads 1 --seconds 0.001 --json {out}"
     assert cli.main(words.split()) == 0
-    assert "256 x 256   841" in capsys.readouterr().out
+    assert "256 x 256    841" in capsys.readouterr().out
     first = json.loads(out.read_text())["sliding"][0]
     assert first["crops"] == 25
     assert first["crop_flops"] > 5 * first["once_flops"]

@@ -67,6 +67,36 @@ def test_demo_notices_a_wrong_backend(
     assert "DISAGREES" in capsys.readouterr().out
 
 
+def test_slide(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("rich", "matplotlib", "sklearn"):
+        pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
+    from cnnfast.demo import slide
+
+    monkeypatch.setattr(slide, "STEPS", 2)
+    assert cli.main(["slide", str(image), "--out", str(tmp_path / "new")]) == 0
+    assert "2 x 4 places in one pass" in capsys.readouterr().out
+    assert (tmp_path / "new" / "slide.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_patch_classifier_knows_regions_that_it_never_saw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("rich", "sklearn", "PIL"):
+        pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
+    from cnnfast.demo import load_photo, slide
+
+    for name, boxes in slide.LEARNED.items():
+        for one in boxes:
+            for other in slide.HELD_OUT[name]:
+                apart = one.right <= other.left or other.right <= one.left
+                assert apart or one.bottom <= other.top or other.bottom <= one.top
+    monkeypatch.setattr(slide, "STEPS", 100)
+    pixels = load_photo("china").pixels
+    assert slide.train(slide.classifier(), pixels, np.random.default_rng(0)) > 0.95
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -74,6 +104,7 @@ def test_demo_notices_a_wrong_backend(
         (["demo", "--threads", "0"], "threads must be positive, got 0"),
         (["demo", __file__], "can't read image"),
         (["demo", "china", "--out", f"{__file__}/x"], "can't make the folder"),
+        (["slide", "/no/such/file.jpg"], "can't read image '/no/such/file.jpg': no such file"),
         (["explain", "conv2d", "1,3,8,8", "4,2,3,3"], "3 / 1 = 3 channels, got 2"),
         (["explain", "conv2d", "1,3,8,8", "4,3,3,3", "--backend", "fast"], "got 'fast'"),
         (["bench", "--layers", "no-such-layer"], "no-such-layer"),
@@ -92,7 +123,7 @@ def test_demo_notices_a_wrong_backend(
 def test_bad_values_give_one_line_and_status_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if arguments[0] == "demo":
+    if arguments[0] in ("demo", "slide"):
         pytest.importorskip("rich", reason="rich, of the demo extra, isn't installed")
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err

@@ -302,6 +302,13 @@ def test_errors_name_the_layer() -> None:
         net.backward(np.zeros((1, 1), np.float32))
 
 
+def test_what_a_layer_shows() -> None:
+    local = L.LocallyConnected2d(1, 4, 2, input_size=(3, 5))
+    net = L.Sequential(L.Flatten(), L.GroupedLinear(9, 16, 4, bias=False))
+    assert repr(local) == "LocallyConnected2d(1, 4, kernel_size=(2, 2), input_size=(3, 5))"
+    assert repr(net) == "Sequential(0: Flatten(), 1: GroupedLinear(9, 16, bias=False, groups=4))"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

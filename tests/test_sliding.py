@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import doctest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,6 +147,14 @@ def test_features_of_a_channels_last_map_are_in_its_order() -> None:
     assert sliding.output_shape((1, 8, 8, 3)) == (1, 2, 1, 5)
 
 
+def test_a_dense_layer_at_every_pixel_is_channels_last() -> None:
+    net = made_of_integers(L.Sequential(L.Linear(3, 2), L.ReLU(), L.Flatten(), L.Linear(24, 5)))
+    image = integers((1, 6, 5, 3), 1)
+    sliding = transform.to_fully_convolutional(net, (1, 4, 3, 3))
+    expected = [[net(image[:, i : i + 4, j : j + 3])[0] for j in range(3)] for i in range(3)]
+    np.testing.assert_array_equal(sliding(image)[0], expected)
+
+
 def test_other_ranks_and_nested_blocks_slide() -> None:
     inside = L.Residual(L.Sequential(L.Linear(6, 6), L.ReLU()))
     net = made_of_integers(
@@ -231,3 +241,12 @@ def test_what_slides_already_stays() -> None:
 def test_what_cannot_slide_is_named(net: L.Layer, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         transform.to_fully_convolutional(net, shape)
+
+
+def test_the_page_on_sliding_is_true() -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "sliding.md"
+    if not page.exists():
+        pytest.skip("docs/sliding.md isn't here: the tests run elsewhere")
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted > 15
+    assert not result.failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,12 @@ def test_the_matrix_is_sparse(name: str) -> None:
     assert sparse.nnz == np.count_nonzero(dense)
     assert sparse.shape == dense.shape
     np.testing.assert_array_equal(sparse.toarray(), dense)
+
+
+def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'cnnfast\[sparse\]'"):
+        transform.conv_to_linear(np.ones((1, 1, 2)), None, (1, 3), sparse=True)
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)

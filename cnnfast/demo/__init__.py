@@ -6,6 +6,7 @@ photo.py    where the photograph comes from
 trial.py    one backend's run: time, error, bits
 picture.py  the PNG
 digits.py   LeNet-5 on real digits
+slide.py    ``cnnfast slide``: a classifier that looks at every place of a photograph
 """
 
 from __future__ import annotations

@@ -41,6 +41,9 @@ class Composite(Layer):
         """The layers by name."""
         return dict(self._layers)
 
+    def _described(self) -> str:
+        return ", ".join(f"{name}: {layer!r}" for name, layer in self._layers.items())
+
     def rebuilt(self, layers: Sequence[Layer | None]) -> Composite:
         """The same of other layers under the same names, given in the order of ``children()``; None
         leaves one out."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -177,6 +177,10 @@ class Layer:
                 return self._result(self._fused(given, activation))
             return self._result(self._folding(given, activation, norm))
 
+    @overload
+    def backward(self, grad_output: Any) -> Array: ...
+    @overload
+    def backward(self, grad_output: Any, to_input: bool) -> Array | None: ...
     def backward(self, grad_output: Any, to_input: bool = True) -> Array | None:
         """Set ``grads`` to the gradients of the last batch, and return that in its input (None
         without ``to_input``)."""

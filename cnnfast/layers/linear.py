@@ -169,4 +169,4 @@ class GroupedLinear(Linear):
         return super()._backward(grad_output.reshape(shape).sum(-1), to_input)
 
     def _described(self) -> str:
-        return f"{self.in_features}, {self.out_features}, groups={self.groups}"
+        return f"{super()._described()}, groups={self.groups}"

@@ -109,6 +109,11 @@ class _LocallyConnected(Layer):
             return None
         return self._function(grad, "_input")(input.shape, weight, grad_output, **self.arguments)
 
+    def _described(self) -> str:
+        channels, *size = self.windows.input.shape[1:]
+        kernels, _, *taps = self.windows.weight.shape
+        return f"{channels}, {kernels}, kernel_size={tuple(taps)}, input_size={tuple(size)}"
+
 
 class LocallyConnected1d(_LocallyConnected):
     """Over one axis; as ``LocallyConnected2d``.

@@ -68,8 +68,8 @@ class _Folding:
 
     def run(self, model: Layer) -> Layer:
         made = self._changed(model)
-        # A model that is nothing but a normalisation stays one.
-        return (made if made is not None else copy.deepcopy(model)).eval()
+        assert made is not None  # nothing comes before the model
+        return made.eval()
 
     def _changed(self, layer: Layer) -> Layer | None:
         """The new layer; None for a normalisation that the last one takes over."""

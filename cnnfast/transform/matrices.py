@@ -98,6 +98,8 @@ def conv_to_linear(
     ------
     ValueError, TypeError
         With the rule and the values.
+    ModuleNotFoundError
+        For ``sparse`` without SciPy.
 
     Examples
     --------
@@ -119,8 +121,11 @@ def conv_to_linear(
     rows, columns, values = _entries(kernel, geometry)
     extents = math.prod(geometry.out_shape), math.prod(shape)
     if wants_sparse:
-        from scipy.sparse import csr_array
-
+        try:
+            from scipy.sparse import csr_array
+        except ModuleNotFoundError:
+            message = "conv_to_linear: sparse=True needs SciPy: pip install 'cnnfast[sparse]'"
+            raise ModuleNotFoundError(message, name="scipy") from None
         return csr_array((values, (rows, columns)), shape=extents), offsets
     matrix = np.zeros(extents, kernel.dtype)
     matrix[rows, columns] = values

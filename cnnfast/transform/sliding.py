@@ -70,8 +70,9 @@ def to_fully_convolutional(model: Layer, input_shape: tuple[int, ...]) -> Layer:
     -----
     Place (p, q) of the result is what ``model`` gives for the crop that begins at p and q times the
     stride that ``analysis.receptive_field`` tells of the new model. It is equal to it if no layer
-    pads and none rounds up (``ceil_mode``). Otherwise the crop has padding where the large image
-    has pixels: its maps differ as far from its borders as padding reaches, and so do the results.
+    pads, none rounds up (``ceil_mode``) and none is a transposed convolution. Otherwise the crop
+    ends where the large image has pixels: its maps differ as far from its borders as windows reach
+    over them, and so do the results.
     Where strides leave the crop's last rows unread, there is a place more than crops fit.
 
     Source: Sermanet et al. 2014; Long, Shelhamer and Darrell 2015.
@@ -237,7 +238,11 @@ def _flattened(layer: Flatten, layout: str | None, shape: Shape) -> _Map:
 def _layout(layer: Layer, place: _Place) -> str | None:
     """The letters of the axes behind a layer, as the last one says that knows them."""
     geometry = layer.geometry(place.shape)
-    return place.layout if geometry is None else geometry.input.layout
+    if geometry is not None:
+        return geometry.input.layout
+    if isinstance(layer, Linear) and place.map is None:
+        return "N" + "DHW"[5 - len(place.shape) :] + "C"
+    return place.layout
 
 
 def _refusal(layer: Layer, why: str) -> ValueError:
