@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cnnfast.benchmarks import compare, gradients, memory, sliding, versus, workloads
+from cnnfast.benchmarks import (
+    compare,
+    gradients,
+    memory,
+    sliding,
+    training,
+    versus,
+    workloads,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="mode",
         const=sliding.run,
         help="instead: a classifier over a large image in one pass, compared with all its crops",
+    )
+    mode.add_argument(
+        "--training",
+        action="store_const",
+        dest="mode",
+        const=training.run,
+        help="instead: LeNet-5's training step beside torch's",
     )
     parser.add_argument(
         "--layers",
@@ -83,6 +98,6 @@ def run(args: argparse.Namespace) -> int:
     if args.mode is not versus.run and (args.png or args.readme):
         raise ValueError("--png and --readme go with --peers")
     if args.mode is not compare.run and args.backends:
-        raise ValueError("--backends doesn't go with --peers, --gradients, --memory and --sliding")
+        raise ValueError("--backends goes with none of the other kinds of benchmark")
     status: int = args.mode(args)
     return status

@@ -95,13 +95,23 @@ __all__ = [
     "silu",
     "softmax",
     "tanh",
+    "training",
     "transform",
     "unfold",
     "use_backend",
 ]
 
 #: What is imported as a whole.
-_MODULES = ("analysis", "functional", "grad", "kernels", "layers", "models", "transform")
+_MODULES = (
+    "analysis",
+    "functional",
+    "grad",
+    "kernels",
+    "layers",
+    "models",
+    "training",
+    "transform",
+)
 #: Where a name comes from, unless it is a function. Modules load when a name of theirs is first
 #: used: importing the package costs a few milliseconds, and using it what it takes.
 _HOMES = {

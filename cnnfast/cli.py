@@ -1,6 +1,7 @@
-"""The command line: ``cnnfast demo | slide | bench | explain | info``.
+"""The command line: ``cnnfast demo | slide | train | bench | explain | info``.
 
-Exit status 0 for success, 1 for a wrong result or a missing extra, 2 for bad usage.
+Exit status 0 for success, 1 for a wrong result, a missing extra or a file that can't be written,
+2 for bad usage, 130 if Ctrl-C stopped it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone (``cnnfast info | head``); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        print("cnnfast: stopped", file=sys.stderr)
+        return 130
     except (ValueError, TypeError, cnnfast.BackendUnavailableError) as error:
         print(f"cnnfast: {error}", file=sys.stderr)
         return 2
@@ -61,6 +65,11 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     slide = commands.add_parser("slide", help="a classifier of patches over a whole photograph")
     _add_photo(slide, "slide.png")
     slide.set_defaults(run=_slide)
+    train = commands.add_parser("train", help="LeNet-5 on handwritten digits")
+    if words[:1] == ["train"]:
+        from cnnfast.training import command as training
+
+        training.add_arguments(train)
     bench = commands.add_parser("bench", help="every backend and installed library, side by side")
     if words[:1] == ["bench"]:  # the other commands don't pay for its imports
         from cnnfast.benchmarks import command

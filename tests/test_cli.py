@@ -26,7 +26,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_demo(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for module in ("rich", "matplotlib"):
+    for module in ("rich", "matplotlib", "sklearn"):
         pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
     out = tmp_path / "new" / "folder"
     assert cli.main(["demo", str(image), "--out", str(out), "--threads", "2"]) == 0
@@ -35,15 +35,21 @@ def test_demo(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         if row.family == "fprop":
             assert row.name in printed
     assert "DISAGREES" not in printed
-    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "LeNet-5 learnt 1,438 handwritten digits" in printed
+    for picture in ("demo.png", "digits.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_demo_notices_a_wrong_backend(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("rich", "matplotlib"):
+    for module in ("rich", "matplotlib", "sklearn"):
         pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
+    from cnnfast import demo
     from cnnfast._core import planner, recall
+    from cnnfast.demo.digits import Learnt
+
+    monkeypatch.setattr(demo, "learn", lambda path: Learnt(1.0, 0.0, 0, 0, path))
 
     def wrong(row: registry.Kernel) -> object:
         function = registry.load_row(row)
@@ -154,6 +160,17 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     words = "explain max_pool2d 1,8,9,9 3 --padding same_upper --stride 2"
     assert cli.main(words.split()) == 0
     assert "-> (1, 8, 5, 5)" in capsys.readouterr().out
+
+
+def test_ctrl_c_gives_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cnnfast, "show_config", stop)
+    assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == "cnnfast: stopped\n"
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

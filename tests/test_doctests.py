@@ -16,6 +16,7 @@ LEFT_OUT = (
     "conftest",
     "test_conv",
     "test_pool",
+    "test_training",
     "cases",
     "__main__",
     "numba_cpu",

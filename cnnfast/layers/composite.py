@@ -13,6 +13,7 @@ from cnnfast._core.operand import Shape
 
 from .activations import Activation
 from .layer import Layer, join
+from .pooling import MaxPool
 
 
 class Composite(Layer):
@@ -101,9 +102,17 @@ class Composite(Layer):
         grad: Array | None = grad_output
         # What has no parameters before it needs no gradient in its input.
         first = next((i for i, layer in enumerate(layers) if layer.parameter_shapes()), len(layers))
-        for i, layer in reversed(list(enumerate(layers))):
+        i = len(layers)
+        while i > 0:
+            i -= 1
+            layer, before = layers[i], layers[i - 1] if i else None
             if i < first and not to_input:
                 return None
+            if isinstance(layer, MaxPool) and isinstance(before, Activation) and i > first:
+                found = layer.backward_through(before, grad)
+                if found is not None:
+                    grad, i = found, i - 1
+                    continue
             grad = layer.backward(grad, to_input or i > first)
         return grad
 

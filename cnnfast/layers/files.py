@@ -23,7 +23,7 @@ def save_arrays(path: str | PathLike[str], arrays: Mapping[str, Array]) -> None:
     be written; what was there stays then.
     """
     target = _checked(path)
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
 
     def write(file: BinaryIO) -> None:
         if target.suffix == ".npz":

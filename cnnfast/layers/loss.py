@@ -39,16 +39,26 @@ class CrossEntropyLoss:
                 f"CrossEntropyLoss: logits must be (N, classes) and target (N,) integers, got "
                 f"shapes {scores.shape} and {classes.shape} of {classes.dtype}"
             )
-        loss = functional.cross_entropy(scores, classes)
-        self._saved = scores, classes
-        return loss
+        if classes.shape != scores.shape[:1] or not scores.size:
+            raise ValueError(
+                "CrossEntropyLoss: each row of logits must have a target, got shapes "
+                f"{scores.shape} and {classes.shape}"
+            )
+        if classes.min() < 0 or classes.max() >= scores.shape[1]:
+            raise ValueError(
+                f"CrossEntropyLoss: a target must be a class from 0 to {scores.shape[1] - 1}, got "
+                f"{classes.min()} to {classes.max()}"
+            )
+        logs = functional.log_softmax(scores, 1)
+        self._saved = logs, classes
+        return np.asarray(-logs[np.arange(len(classes)), classes].mean())
 
     def backward(self) -> Array:
         """The gradient in the logits."""
         if self._saved is None:
             raise RuntimeError("CrossEntropyLoss: backward needs a forward call before it")
-        logits, target = self._saved
-        back = functional.softmax(logits, 1)
+        logs, target = self._saved
+        back: Array = np.exp(logs)
         back[np.arange(len(target)), target] -= 1
         back /= len(target)
         return back

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from cnnfast._core.arrays import Array
+from cnnfast._core.arrays import Array, Dtype
 from cnnfast._core.reals import finite
 
 from .layer import Layer, check_names
@@ -30,6 +31,7 @@ class Optimiser:
             )
         self.steps = 0
         self._arrays: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
+        self._memory: dict[Dtype, Array] = {}
 
     def step(self) -> None:
         """Change every parameter that has a gradient.
@@ -50,6 +52,14 @@ class Optimiser:
 
     def _change(self, param: Array, grad: Array, *slots: Array) -> None:
         raise NotImplementedError
+
+    def _scratch(self, param: Array, which: int) -> Array:
+        """Memory like a parameter, the first or the second of two; kept, as new memory of such
+        sizes costs more than a pass over it."""
+        held = self._memory.get(param.dtype)
+        if held is None or held.shape[1] < param.size:
+            held = self._memory[param.dtype] = np.empty((2, param.size), param.dtype)
+        return held[which, : param.size].reshape(param.shape)
 
     def state_dict(self) -> dict[str, Array]:
         """What ``step`` goes on from: the count of steps, and arrays named slot/parameter."""
@@ -122,11 +132,18 @@ class SGD(Optimiser):
 
     def _change(self, param: Array, grad: Array, *slots: Array) -> None:
         (velocity,) = slots
+        step = self._scratch(param, 0)
         if self.momentum:
             velocity *= self.momentum
             velocity += grad
-            grad = grad + self.momentum * velocity if self.nesterov else velocity
-        param -= self.lr * grad
+            if self.nesterov:
+                np.multiply(velocity, self.momentum, out=step)
+                step += grad
+                grad = step
+            else:
+                grad = velocity
+        np.multiply(grad, self.lr, out=step)
+        param -= step
 
 
 class Adam(Optimiser):
@@ -176,9 +193,17 @@ class Adam(Optimiser):
     def _change(self, param: Array, grad: Array, *slots: Array) -> None:
         mean, square = slots
         first, second = self.betas
-        mean += (1 - first) * (grad - mean)
+        change, root = self._scratch(param, 0), self._scratch(param, 1)
+        np.subtract(grad, mean, out=change)
+        change *= 1 - first
+        mean += change
         square *= second
-        square += (1 - second) * np.square(grad)
-        scale = self.lr / (1 - first**self.steps)
-        root = np.sqrt(square) / np.sqrt(1 - second**self.steps) + self.eps
-        param -= scale * mean / root
+        np.square(grad, out=change)
+        change *= 1 - second
+        square += change
+        np.sqrt(square, out=root)
+        root /= math.sqrt(1 - second**self.steps)
+        root += self.eps
+        np.multiply(mean, self.lr / (1 - first**self.steps), out=change)
+        change /= root
+        param -= change
