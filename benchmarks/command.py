@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cnnfast.benchmarks import compare, gradients, memory, versus, workloads
+from cnnfast.benchmarks import (
+    compare,
+    forward,
+    gradients,
+    memory,
+    sliding,
+    training,
+    versus,
+    workloads,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="mode",
         const=memory.run,
         help="instead: scratch of the default backend on the large layers",
+    )
+    mode.add_argument(
+        "--sliding",
+        action="store_const",
+        dest="mode",
+        const=sliding.run,
+        help="instead: a classifier over a large image in one pass, compared with all its crops",
+    )
+    mode.add_argument(
+        "--training",
+        action="store_const",
+        dest="mode",
+        const=training.run,
+        help="instead: LeNet-5's training step beside torch's",
+    )
+    mode.add_argument(
+        "--models",
+        action="store_const",
+        dest="mode",
+        const=forward.run,
+        help="instead: forward passes of models beside torch's",
     )
     parser.add_argument(
         "--layers",
@@ -76,6 +106,6 @@ def run(args: argparse.Namespace) -> int:
     if args.mode is not versus.run and (args.png or args.readme):
         raise ValueError("--png and --readme go with --peers")
     if args.mode is not compare.run and args.backends:
-        raise ValueError("--backends doesn't go with --peers, --gradients and --memory")
+        raise ValueError("--backends doesn't go with --peers and other kinds of benchmark")
     status: int = args.mode(args)
     return status

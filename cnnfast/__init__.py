@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ._core.version import __version__
 
 if TYPE_CHECKING:
-    from . import functional, grad, kernels
+    from . import analysis, functional, grad, kernels, layers, models, transform
     from ._core.config import (
         get_num_threads,
         get_workspace_limit,
@@ -44,6 +44,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "analysis",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -65,6 +66,7 @@ __all__ = [
     "get_workspace_limit",
     "grad",
     "kernels",
+    "layers",
     "leaky_relu",
     "linear",
     "locally_connected1d",
@@ -79,6 +81,7 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "models",
     "pack_weight",
     "release_scratch",
     "relu",
@@ -92,10 +95,23 @@ __all__ = [
     "silu",
     "softmax",
     "tanh",
+    "training",
+    "transform",
     "unfold",
     "use_backend",
 ]
 
+#: What is imported as a whole.
+_MODULES = (
+    "analysis",
+    "functional",
+    "grad",
+    "kernels",
+    "layers",
+    "models",
+    "training",
+    "transform",
+)
 #: Where a name comes from, unless it is a function. Modules load when a name of theirs is first
 #: used: importing the package costs a few milliseconds, and using it what it takes.
 _HOMES = {
@@ -118,7 +134,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'cnnfast' has no attribute {name!r}")
-    if name in ("functional", "grad", "kernels"):
+    if name in _MODULES:
         return import_module(f"cnnfast.{name}")
     home = next((module for module, names in _HOMES.items() if name in names), "functional")
     value = globals()[name] = getattr(import_module(f"cnnfast.{home}"), name)

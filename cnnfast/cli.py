@@ -1,6 +1,7 @@
-"""The command line: ``cnnfast demo | bench | explain | info``.
+"""The command line: ``cnnfast demo | slide | train | bench | explain | info``.
 
-Exit status 0 for success, 1 for a wrong result or a missing extra, 2 for bad usage.
+Exit status 0 for success, 1 for a wrong result, a missing extra or a file that can't be written,
+2 for bad usage, 130 if Ctrl-C stopped it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone (``cnnfast info | head``); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        print("cnnfast: stopped", file=sys.stderr)
+        return 130
     except (ValueError, TypeError, cnnfast.BackendUnavailableError) as error:
         print(f"cnnfast: {error}", file=sys.stderr)
         return 2
@@ -56,7 +60,16 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cnnfast {cnnfast.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     demo = commands.add_parser("demo", help="a photograph through every backend: table and picture")
-    _add_demo(demo)
+    _add_photo(demo, "demo.png")
+    demo.set_defaults(run=_demo)
+    slide = commands.add_parser("slide", help="a classifier of patches over a whole photograph")
+    _add_photo(slide, "slide.png")
+    slide.set_defaults(run=_slide)
+    train = commands.add_parser("train", help="LeNet-5 on handwritten digits")
+    if words[:1] == ["train"]:
+        from cnnfast.training import command as training
+
+        training.add_arguments(train)
     bench = commands.add_parser("bench", help="every backend and installed library, side by side")
     if words[:1] == ["bench"]:  # the other commands don't pay for its imports
         from cnnfast.benchmarks import command
@@ -70,13 +83,12 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_demo(parser: argparse.ArgumentParser) -> None:
+def _add_photo(parser: argparse.ArgumentParser, picture: str) -> None:
     parser.add_argument(
         "image", nargs="?", default="china", help="a file, or china (default) or flower"
     )
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of demo.png (out)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help=f"folder of {picture} (out)")
     parser.add_argument("--threads", type=int, help="threads (default: the cores of this process)")
-    parser.set_defaults(run=_demo)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -84,11 +96,24 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     cnnfast.set_num_threads(arguments.threads)
     photo = demo.load_photo(arguments.image)
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"can't make the folder {arguments.out}: {error.strerror}") from None
+    _make_folder(arguments.out)
     return demo.run(photo, arguments.out, cnnfast.get_num_threads())
+
+
+def _slide(arguments: argparse.Namespace) -> int:
+    from cnnfast.demo import load_photo, slide
+
+    cnnfast.set_num_threads(arguments.threads)
+    photo = load_photo(arguments.image)
+    _make_folder(arguments.out)
+    return slide.run(photo, arguments.out)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"can't make the folder {path}: {error.strerror}") from None
 
 
 def _shape(text: str) -> tuple[int, ...]:

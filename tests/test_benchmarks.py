@@ -326,6 +326,16 @@ def test_memory_is_what_explain_says(capsys: Any) -> None:
     assert [v.cells()[-2] for v in memory.verdicts([gradient])] == ["no bar"]
 
 
+def test_one_pass_is_set_beside_the_crops(capsys: Any, tmp_path: Path) -> None:
+    out = tmp_path / "sliding.json"
+    words = f"bench --sliding --threads 1 --seconds 0.001 --json {out}"
+    assert cli.main(words.split()) == 0
+    assert "256 x 256    841" in capsys.readouterr().out
+    first = json.loads(out.read_text())["sliding"][0]
+    assert first["crops"] == 25
+    assert first["crop_flops"] > 5 * first["once_flops"]
+
+
 def test_gradients_are_set_beside_the_forward_pass(capsys: Any) -> None:
     words = "bench --gradients --layers tiny-8 --threads 1 --seconds 0.001"
     assert cli.main(words.split()) == 0

@@ -1,4 +1,4 @@
-"""The four commands."""
+"""The commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_demo(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for module in ("rich", "matplotlib"):
+    for module in ("rich", "matplotlib", "sklearn"):
         pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
     out = tmp_path / "new" / "folder"
     assert cli.main(["demo", str(image), "--out", str(out), "--threads", "2"]) == 0
@@ -35,15 +35,21 @@ def test_demo(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         if row.family == "fprop":
             assert row.name in printed
     assert "DISAGREES" not in printed
-    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "LeNet-5 learnt 1,438 handwritten digits" in printed
+    for picture in ("demo.png", "digits.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_demo_notices_a_wrong_backend(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("rich", "matplotlib"):
+    for module in ("rich", "matplotlib", "sklearn"):
         pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
+    from cnnfast import demo
     from cnnfast._core import planner, recall
+    from cnnfast.demo.digits import Learnt
+
+    monkeypatch.setattr(demo, "learn", lambda path: Learnt(1.0, 0.0, 0, 0, path))
 
     def wrong(row: registry.Kernel) -> object:
         function = registry.load_row(row)
@@ -61,6 +67,36 @@ def test_demo_notices_a_wrong_backend(
     assert "DISAGREES" in capsys.readouterr().out
 
 
+def test_slide(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("rich", "matplotlib", "sklearn"):
+        pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
+    from cnnfast.demo import slide
+
+    monkeypatch.setattr(slide, "STEPS", 2)
+    assert cli.main(["slide", str(image), "--out", str(tmp_path / "new")]) == 0
+    assert "2 x 4 places in one pass" in capsys.readouterr().out
+    assert (tmp_path / "new" / "slide.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_patch_classifier_knows_regions_that_it_never_saw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("rich", "sklearn", "PIL"):
+        pytest.importorskip(module, reason=f"{module}, of the demo extra, isn't installed")
+    from cnnfast.demo import load_photo, slide
+
+    for name, boxes in slide.LEARNED.items():
+        for one in boxes:
+            for other in slide.HELD_OUT[name]:
+                apart = one.right <= other.left or other.right <= one.left
+                assert apart or one.bottom <= other.top or other.bottom <= one.top
+    monkeypatch.setattr(slide, "STEPS", 100)
+    pixels = load_photo("china").pixels
+    assert slide.train(slide.classifier(), pixels, np.random.default_rng(0)) > 0.95
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -68,6 +104,7 @@ def test_demo_notices_a_wrong_backend(
         (["demo", "--threads", "0"], "threads must be positive, got 0"),
         (["demo", __file__], "can't read image"),
         (["demo", "china", "--out", f"{__file__}/x"], "can't make the folder"),
+        (["slide", "/no/such/file.jpg"], "can't read image '/no/such/file.jpg': no such file"),
         (["explain", "conv2d", "1,3,8,8", "4,2,3,3"], "3 / 1 = 3 channels, got 2"),
         (["explain", "conv2d", "1,3,8,8", "4,3,3,3", "--backend", "fast"], "got 'fast'"),
         (["bench", "--layers", "no-such-layer"], "no-such-layer"),
@@ -77,12 +114,16 @@ def test_demo_notices_a_wrong_backend(
         (["bench", "--threads", "0"], "threads must be at least 1, got 0"),
         (["bench", "--png", "roofline.png"], "--png and --readme go with --peers"),
         (["bench", "--peers", "--backends", "tiled"], "--backends doesn't go with --peers"),
+        (
+            ["bench", "--sliding", "--layers", "tiny"],
+            "--layers and --dtype don't go with --sliding",
+        ),
     ],
 )
 def test_bad_values_give_one_line_and_status_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if arguments[0] == "demo":
+    if arguments[0] in ("demo", "slide"):
         pytest.importorskip("rich", reason="rich, of the demo extra, isn't installed")
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
@@ -119,6 +160,17 @@ def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     words = "explain max_pool2d 1,8,9,9 3 --padding same_upper --stride 2"
     assert cli.main(words.split()) == 0
     assert "-> (1, 8, 5, 5)" in capsys.readouterr().out
+
+
+def test_ctrl_c_gives_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cnnfast, "show_config", stop)
+    assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == "cnnfast: stopped\n"
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

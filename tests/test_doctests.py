@@ -16,6 +16,8 @@ LEFT_OUT = (
     "conftest",
     "test_conv",
     "test_pool",
+    "test_training",
+    "torch_models",
     "cases",
     "__main__",
     "numba_cpu",

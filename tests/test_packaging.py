@@ -101,6 +101,7 @@ def test_the_sdist_holds_the_sources_and_nothing_built(sdist: Path) -> None:
         "pyproject.toml", "setup.py", "conftest.py", "cnnfast/py.typed",
         "kernels/cython_cpu/_tiled.pyx", "kernels/cython_cpu/_problem.pxd",
         "kernels/cython_cpu/microkernel.h", "tests/conformance.py", "benchmarks/workloads.toml",
+        "examples/derivation.py", "docs/derivation/edges.png",
     }  # fmt: skip
     assert wanted <= names
     assert not [name for name in names if re.search(r"\.(c|so|pyc|nbi|nbc)$", name)]

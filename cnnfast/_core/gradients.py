@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,13 @@ def row_sums(name: str, grad_output: Any) -> Array:
     return _summed(name, grad, tuple(range(grad.ndim - 1)))
 
 
+@lru_cache(maxsize=256)
+def _check_linear(name: str, input: Shape, weight: Shape) -> None:
+    """ValueError unless the shapes go together; once for each, as it takes as long as the gradient
+    of a small layer."""
+    ConvGeometry.of_linear(input, weight, name=name)
+
+
 def linear_input(
     name: str, input_size: Any, weight: Any, grad_output: Any, out: Array | None,
     backend: str | None,
@@ -169,7 +177,7 @@ def linear_input(
     """``grad_output @ weight``."""
     w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
     size = shape_from(f"{name}: input_size", input_size)
-    ConvGeometry.of_linear(size, w.shape, name=name)
+    _check_linear(name, size, w.shape)
     check_gradient(name, grad, (*size[:-1], w.shape[0]))
     filters = w.conj().T if w.dtype.kind == "c" else w.T
     return multiply_rows(name, grad, filters, out=out, backend=backend)
@@ -183,7 +191,7 @@ def linear_weight(
     x, grad = as_arrays(name, input=input, grad_output=grad_output)
     arithmetic = promote(name, (x, grad))
     size = shape_from(f"{name}: weight_size", weight_size)
-    ConvGeometry.of_linear(x.shape, size, name=name)
+    _check_linear(name, x.shape, size)
     check_gradient(name, grad, (*x.shape[:-1], size[0]))
     rows = math.prod(x.shape[:-1])
     if out is not None:

@@ -116,7 +116,8 @@ class BatchNorm:
         assert self.var is not None
         dtype = self._computing(self.mean)
         with np.errstate(over="ignore", invalid="ignore"):
-            centred = self.x.astype(dtype, order="C") - self._across(self.mean, dtype)
+            mean = self._across(self.mean, dtype)
+            centred = np.subtract(self.x, mean, order="C", dtype=dtype)
         return self._scaled(centred, self.var)
 
     def train(self) -> Array:

@@ -1,9 +1,12 @@
-"""``cnnfast demo``: a photograph through filters and a small network, on every backend there is.
+"""``cnnfast demo``: a photograph through filters and a small network, on every backend there is;
+then a network that learns to read digits.
 
 stack.py    what is computed, and how far two right answers may lie apart
 photo.py    where the photograph comes from
 trial.py    one backend's run: time, error, bits
 picture.py  the PNG
+digits.py   LeNet-5 on real digits
+slide.py    ``cnnfast slide``: a classifier that looks at every place of a photograph
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from rich.table import Table
 import cnnfast
 from cnnfast.kernels import KERNELS
 
+from .digits import ENOUGH, learn
 from .photo import Photo, load_photo
 from .picture import draw
 from .trial import Expected, Trial, try_backend
@@ -26,9 +30,11 @@ __all__ = ["load_photo", "run"]
 
 
 def run(photo: Photo, out: Path, threads: int) -> int:
-    """Try every row of the table, print the comparison, write ``out/demo.png``.
+    """Try every row of the table, print the comparison, write ``out/demo.png``; train LeNet-5,
+    print what it reached, write ``out/digits.png``.
 
-    Returns 1 if a backend disagrees with the reference or its bits depend on threads, else 0.
+    Returns 1 if a backend disagrees with the reference, its bits depend on threads, or the network
+    doesn't learn, else 0.
     """
     console = Console(width=None if sys.stdout.isatty() else 100)
     height, width = photo.pixels.shape[2:]
@@ -51,7 +57,13 @@ def run(photo: Photo, out: Path, threads: int) -> int:
     with console.status("drawing"):
         path = draw(photo, trials[0], out / "demo.png")
     console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
-    return 0 if all(trial.verdict == "agrees" for trial in trials) else 1
+    cnnfast.set_num_threads(threads)
+    with console.status("training LeNet-5"):
+        learnt = learn(out / "digits.png")
+    console.print(f"\n{learnt.text()}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"wrote {learnt.path}", highlight=False, markup=False, soft_wrap=True)
+    agree = all(trial.verdict == "agrees" for trial in trials)
+    return 0 if agree and learnt.accuracy >= ENOUGH else 1
 
 
 def _table(trials: list[Trial], flops: int, threads: int) -> Table:

@@ -1,0 +1,181 @@
+"""Transposed convolutions as layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cnnfast import functional, grad
+from cnnfast._core.arguments import axis_letters, integer, per_axis
+from cnnfast._core.arrays import Array
+from cnnfast._core.conv_geometry import ConvGeometry
+from cnnfast._core.operand import CANONICAL_DATA, Shape
+
+from .layer import Layer, Seed, uniform
+from .reach import Reach, transposed
+
+
+class _ConvTranspose(Layer):
+    """A transposed convolution of ``rank`` spatial axes; ``ConvTranspose2d`` says the rest."""
+
+    rank: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        *,
+        layout: str | None = None,
+        weight_layout: str | None = None,
+        dtype: Any = np.float32,
+        rng: Seed = None,
+    ) -> None:
+        super().__init__(dtype, rng)
+        name, rank = type(self).__name__, self.rank
+        self.in_channels = integer(f"{name}: in_channels", in_channels, 1)
+        self.out_channels = integer(f"{name}: out_channels", out_channels, 1)
+        self.groups = integer(f"{name}: groups", groups, 1)
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ValueError(
+                f"{name}: groups must divide the channels, got groups {groups}, "
+                f"{in_channels} in-channels and {out_channels} out-channels"
+            )
+        if isinstance(padding, str):
+            raise ValueError(f"{name}: padding must be numbers, got {padding!r}")
+        self.kernel_size = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
+        self.arguments: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "output_padding": output_padding,
+            "groups": self.groups,
+            "dilation": dilation,
+            "layout": layout,
+            "weight_layout": weight_layout,
+        }
+        channels_first = axis_letters(name, layout, rank, "NC")[1] == "C"
+        # The letters of the convolution that this is adjoint to, unless the caller names its own.
+        letters = axis_letters(name, weight_layout, rank, "OI", channels_first)
+        per_group = self.out_channels // self.groups
+        outer, inner = "IO" if weight_layout is not None else "OI"
+        extents = dict(zip(CANONICAL_DATA[-rank:], self.kernel_size, strict=True))
+        extents |= {outer: self.in_channels, inner: per_group}
+        fan_in = per_group * math.prod(self.kernel_size)
+        self._add("weight", tuple(extents[letter] for letter in letters), uniform(fan_in))
+        if bias:
+            self._add("bias", (self.out_channels,), uniform(fan_in))
+
+    def geometry(self, input_shape: Shape) -> ConvGeometry:
+        """The convolution that this is adjoint to: its output is this layer's input."""
+        return ConvGeometry.of_transpose(
+            tuple(input_shape), self._parameters["weight"].shape, rank=self.rank, dtype=self.dtype,
+            **self.arguments,
+        )  # fmt: skip
+
+    def reach(self, input_shape: Shape) -> tuple[Reach, ...]:
+        """The inputs that are spread over an output."""
+        return transposed(self.geometry(input_shape))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(N, K, P, Q) in the layer's layout."""
+        return self.geometry(input_shape).input.shape
+
+    def flops(self, input_shape: Shape) -> int:
+        """A multiplication and an addition per tap, channel and input."""
+        return self.geometry(input_shape).flops
+
+    def _function(self, module: Any, suffix: str = "") -> Callable[..., Array]:
+        found: Callable[..., Array] = getattr(module, f"conv_transpose{self.rank}d{suffix}")
+        return found
+
+    @property
+    def fuses(self) -> bool:
+        """Yes."""
+        return True
+
+    def _forward(self, input: Array) -> Array:
+        return self._fused(input, None)
+
+    def _fused(self, input: Array, activation: str | None) -> Array:
+        self._keep(input)
+        weight, bias = self._array("weight"), self._bias()
+        return self._function(functional)(
+            input, weight, bias, activation=activation, **self.arguments
+        )
+
+    def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
+        (input,) = self._saved
+        weight = self._array("weight")
+        self._grads["weight"] = self._function(grad, "_weight")(
+            input, weight.shape, grad_output, **self.arguments
+        )
+        if "bias" in self._parameters:
+            layout = self.arguments["layout"]
+            self._grads["bias"] = grad.conv_transpose_bias(grad_output, layout=layout)
+        if not to_input:
+            return None
+        return self._function(grad, "_input")(input.shape, weight, grad_output, **self.arguments)
+
+    def _described(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """Transposed convolution over one axis; as ``ConvTranspose2d``.
+
+    Examples
+    --------
+    >>> ConvTranspose1d(2, 4, 2, stride=2).output_shape((1, 2, 9))
+    (1, 4, 18)
+    """
+
+    rank = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """Transposed convolution over two axes, as ``torch.nn.ConvTranspose2d``.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, output_padding, groups, dilation, layout, weight_layout
+        As for ``cnnfast.conv_transpose2d``; padding in numbers. The weight is
+        (C, K / groups, R, S) beside NCHW.
+    bias : bool
+    dtype : float dtype
+    rng : int, numpy.random.Generator or None
+        What initial values are drawn with, uniform as torch draws them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With the rule and the values.
+
+    Examples
+    --------
+    >>> ConvTranspose2d(8, 4, 2, stride=2).output_shape((1, 8, 7, 7))
+    (1, 4, 14, 14)
+    """
+
+    rank = 2
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """Transposed convolution over volumes; as ``ConvTranspose2d``.
+
+    Examples
+    --------
+    >>> ConvTranspose3d(2, 1, 2, stride=2).output_shape((1, 2, 3, 3, 3))
+    (1, 1, 6, 6, 6)
+    """
+
+    rank = 3

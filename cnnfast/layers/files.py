@@ -1,0 +1,83 @@
+"""Arrays by name in a file, ``.npz`` or ``.safetensors``: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from cnnfast._core.arrays import Array
+
+SUFFIXES = (".npz", ".safetensors")
+
+
+def save_arrays(path: str | PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Write arrays; ``path`` ends in ``.npz`` or ``.safetensors``.
+
+    A file of that name is replaced when the new one is complete and on disk. OSError if it can't
+    be written; what was there stays then.
+    """
+    target = _checked(path)
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+    def write(file: BinaryIO) -> None:
+        if target.suffix == ".npz":
+            np.savez(file, **whole)  # type: ignore[arg-type]
+        else:
+            from safetensors.numpy import save
+
+            file.write(save(whole))
+
+    write_whole(target, write)
+
+
+def load_arrays(path: str | PathLike[str]) -> dict[str, Array]:
+    """Read what ``save_arrays`` wrote. ValueError for a file that is broken, OSError for one that
+    isn't there; nothing in it is run."""
+    source = _checked(path)
+    with source.open("rb") as file:
+        try:
+            if source.suffix == ".npz":
+                with np.load(file, allow_pickle=False) as stored:
+                    return {name: stored[name] for name in stored.files}
+            from safetensors.numpy import load
+
+            arrays: dict[str, Array] = load(file.read())
+            return arrays
+        except ImportError:
+            raise
+        except Exception as error:  # zip, zlib, NumPy and safetensors raise some ten kinds
+            raise ValueError(f"{source} isn't a whole {source.suffix} file: {error}") from None
+
+
+def write_whole(target: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Have ``write`` fill a file beside ``target`` that takes its name when it is on disk."""
+    descriptor, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, target)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _checked(path: str | PathLike[str]) -> Path:
+    found = Path(path)
+    if found.suffix not in SUFFIXES:
+        raise ValueError(f"a file of arrays ends in {' or '.join(SUFFIXES)}, got {str(path)!r}")
+    return found

@@ -1,0 +1,447 @@
+"""Layers: gradients by finite differences, modes, states, errors, files."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnfast
+from cnnfast import layers as L
+
+F64: dict[str, Any] = {"dtype": np.float64, "rng": 1}
+
+#: Layer, shape of an input.
+CASES: dict[str, tuple[Callable[[], L.Layer], tuple[int, ...]]] = {
+    "linear": (lambda: L.Linear(5, 3, **F64), (4, 5)),
+    "linear, more axes": (lambda: L.Linear(5, 3, bias=False, **F64), (2, 3, 5)),
+    "grouped linear": (lambda: L.GroupedLinear(5, 6, 3, **F64), (4, 5)),
+    "conv1d": (lambda: L.Conv1d(2, 3, 3, padding=1, **F64), (2, 2, 7)),
+    "conv2d": (lambda: L.Conv2d(2, 4, 3, 2, (1, 0), groups=2, **F64), (2, 2, 7, 6)),
+    "conv2d same": (lambda: L.Conv2d(2, 3, 4, padding="same", **F64), (2, 2, 6, 5)),
+    "conv2d same_upper": (lambda: L.Conv2d(1, 3, 3, 2, "same_upper", **F64), (2, 1, 6, 5)),
+    "conv2d constant 2": (
+        lambda: L.Conv2d(2, 3, 3, padding=1, padding_value=2, **F64),
+        (2, 2, 4, 5),
+    ),
+    "conv2d reflect": (
+        lambda: L.Conv2d(2, 3, 3, padding=2, padding_mode="reflect", **F64),
+        (2, 2, 4, 5),
+    ),
+    "conv2d replicate": (
+        lambda: L.Conv2d(2, 3, 3, padding=2, padding_mode="replicate", **F64),
+        (2, 2, 4, 5),
+    ),
+    "conv2d circular": (
+        lambda: L.Conv2d(2, 3, 3, padding="same", padding_mode="circular", **F64),
+        (2, 2, 4, 5),
+    ),
+    "conv2d NHWC": (lambda: L.Conv2d(2, 3, 3, layout="NHWC", **F64), (2, 5, 6, 2)),
+    "conv2d NHWC, IOHW": (
+        lambda: L.Conv2d(2, 3, 3, layout="NHWC", weight_layout="IOHW", **F64),
+        (2, 5, 6, 2),
+    ),
+    "conv3d": (lambda: L.Conv3d(1, 2, 2, **F64), (2, 1, 4, 3, 4)),
+    "depthwise": (lambda: L.DepthwiseConv2d(3, 3, 2, padding=1, **F64), (2, 3, 5, 5)),
+    "pointwise": (lambda: L.PointwiseConv2d(3, 4, **F64), (2, 3, 4, 4)),
+    "separable": (lambda: L.SeparableConv2d(3, 4, 3, stride=2, **F64), (2, 3, 7, 7)),
+    "conv_transpose1d": (lambda: L.ConvTranspose1d(2, 3, 3, 2, 1, 1, **F64), (2, 2, 5)),
+    "conv_transpose2d": (lambda: L.ConvTranspose2d(4, 2, 3, 2, groups=2, **F64), (2, 4, 3, 4)),
+    "conv_transpose2d NHWC": (
+        lambda: L.ConvTranspose2d(4, 2, 3, 2, layout="NHWC", **F64),
+        (2, 3, 4, 4),
+    ),
+    "conv_transpose2d OIHW": (
+        lambda: L.ConvTranspose2d(4, 2, 3, 2, weight_layout="OIHW", **F64),
+        (2, 4, 3, 4),
+    ),
+    "conv_transpose3d": (lambda: L.ConvTranspose3d(1, 2, 2, 2, **F64), (1, 1, 2, 3, 2)),
+    "local1d": (lambda: L.LocallyConnected1d(2, 3, 3, 7, **F64), (2, 2, 7)),
+    "local2d": (lambda: L.LocallyConnected2d(2, 3, 2, (4, 5), 1, 1, **F64), (2, 2, 4, 5)),
+    "max_pool1d": (lambda: L.MaxPool1d(3, 2, 1), (2, 2, 7)),
+    "max_pool2d": (lambda: L.MaxPool2d(3, 2, 1), (2, 2, 7, 7)),
+    "max_pool3d": (lambda: L.MaxPool3d(2), (1, 2, 4, 4, 4)),
+    "avg_pool1d": (lambda: L.AvgPool1d(3, 2, 1), (2, 2, 7)),
+    "avg_pool2d": (lambda: L.AvgPool2d(3, 2, 1, ceil_mode=True), (2, 2, 6, 7)),
+    "avg_pool3d": (lambda: L.AvgPool3d(2), (1, 2, 4, 4, 4)),
+    "adaptive_avg": (lambda: L.AdaptiveAvgPool2d((3, 2)), (2, 2, 7, 5)),
+    "adaptive_max": (lambda: L.AdaptiveMaxPool2d(2), (2, 2, 7, 5)),
+    "batch_norm1d": (lambda: L.BatchNorm1d(3, dtype=np.float64), (6, 3)),
+    "batch_norm1d, 3 axes": (lambda: L.BatchNorm1d(3, dtype=np.float64), (6, 3, 4)),
+    "batch_norm2d": (lambda: L.BatchNorm2d(3, dtype=np.float64), (3, 3, 2, 4)),
+    "batch_norm2d NHWC": (
+        lambda: L.BatchNorm2d(3, layout="NHWC", dtype=np.float64),
+        (3, 2, 4, 3),
+    ),
+    "batch_norm2d, not affine": (
+        lambda: L.BatchNorm2d(3, affine=False, dtype=np.float64),
+        (3, 3, 2, 4),
+    ),
+    "batch_norm3d": (lambda: L.BatchNorm3d(2, dtype=np.float64), (3, 2, 2, 2, 2)),
+    "subsampling": (lambda: L.Subsampling2d(3, **F64), (2, 3, 6, 5)),
+    "subsampling (1, 3)": (lambda: L.Subsampling2d(2, (1, 3), **F64), (2, 2, 2, 6)),
+    "table": (lambda: L.TableConv2d(3, [[0], [2, 1], [0, 1, 2]], 2, **F64), (2, 3, 4, 5)),
+    "table, no bias": (
+        lambda: L.TableConv2d(2, [[0], [1]], 3, stride=2, padding=1, bias=False, **F64),
+        (2, 2, 5, 5),
+    ),
+    "radial": (lambda: L.RadialBasis([[1, -1, 1], [0.5, 2, 0]], dtype=np.float64), (4, 3)),
+    "relu": (L.ReLU, (3, 4)),
+    "relu6": (L.ReLU6, (3, 4)),
+    "leaky_relu": (lambda: L.LeakyReLU(0.2), (3, 4)),
+    "sigmoid": (L.Sigmoid, (3, 4)),
+    "tanh": (L.Tanh, (3, 4)),
+    "scaled_tanh": (L.ScaledTanh, (3, 4)),
+    "scaled_tanh, other": (lambda: L.ScaledTanh(-2, 0.5), (3, 4)),
+    "silu": (L.SiLU, (3, 4)),
+    "gelu": (L.GELU, (3, 4)),
+    "flatten": (L.Flatten, (2, 3, 4)),
+    "sequential": (
+        lambda: L.Sequential(
+            L.Conv2d(1, 3, 3, **F64), L.Tanh(), L.MaxPool2d(2), L.Flatten(), L.Linear(12, 4, **F64)
+        ),
+        (2, 1, 6, 6),
+    ),
+    "residual": (
+        lambda: L.Residual(
+            L.Sequential(L.Conv2d(2, 3, 3, padding=1, **F64), L.SiLU()),
+            L.Conv2d(2, 3, 1, **F64),
+            L.Sigmoid(),
+        ),
+        (2, 2, 4, 4),
+    ),
+    "residual, names": (
+        lambda: L.Residual(
+            L.Sequential({"conv": L.Conv2d(2, 2, 3, padding=1, **F64), "act": L.Tanh()}),
+            L.Conv2d(2, 2, 1, **F64),
+            L.Tanh(),
+            {"body": "", "shortcut": "around", "activation": "last"},
+        ),
+        (2, 2, 4, 4),
+    ),
+    "residual, no shortcut": (
+        lambda: L.Residual(L.Conv2d(2, 2, 3, padding=1, **F64)),
+        (2, 2, 4, 4),
+    ),
+}
+
+
+def made(name: str) -> tuple[L.Layer, Any]:
+    make, shape = CASES[name]
+    return make(), np.random.default_rng(3).standard_normal(shape)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_the_slopes(name: str) -> None:
+    """By central differences of ``<f(x), r>`` in every element of the input and parameters."""
+    layer, x = made(name)
+    y = layer(x)
+    r = np.random.default_rng(4).standard_normal(y.shape)
+    layer(x)
+    back = layer.backward(r)
+    assert back is not None
+    assert back.shape == x.shape
+    assert set(layer.grads) == set(layer.params)
+    grads = {key: value.copy() for key, value in layer.grads.items()}
+
+    def slope(array: Any, index: Any) -> float:
+        step, old = 1e-5, array[index]
+        sums = []
+        for sign in (1, -1):
+            array[index] = old + sign * step
+            sums.append(float((layer(x) * r).sum()))
+        array[index] = old
+        return (sums[0] - sums[1]) / (2 * step)
+
+    for key, array in {"input": x, **layer.params}.items():
+        grad = back if key == "input" else grads[key]
+        assert grad.shape == array.shape
+        for index in np.ndindex(array.shape):
+            assert grad[index] == pytest.approx(slope(array, index), rel=1e-5, abs=1e-7), key
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_output_shape_is_the_results(name: str) -> None:
+    layer, x = made(name)
+    assert layer.output_shape(x.shape) == layer(x).shape
+    assert layer.flops(x.shape) >= 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_evaluation_gives_the_same_numbers_and_keeps_nothing(name: str) -> None:
+    layer, x = made(name)
+    if "batch_norm" in name:
+        pytest.skip("batch normalisation has other statistics in evaluation")
+    expected = layer(x)
+    layer.eval()
+    np.testing.assert_array_equal(layer(x), expected)
+    with pytest.raises(RuntimeError, match="backward needs a forward call in training mode"):
+        layer.backward(expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_a_gradient_in_the_input(name: str) -> None:
+    layer, x = made(name)
+    y = layer(x)
+    layer.backward(y)
+    grads = {key: value.copy() for key, value in layer.grads.items()}
+    layer(x)
+    layer.backward(y, to_input=False)
+    for key, grad in layer.grads.items():
+        np.testing.assert_array_equal(grad, grads[key])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_state_comes_back_from_a_file(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    layer, x = made("sequential")
+    path = tmp_path / f"weights{suffix}"
+    layer.save(path)
+    other = CASES["sequential"][0]()
+    for array in other.params.values():
+        array += 1
+    other.load(path)
+    np.testing.assert_array_equal(other(x), layer(x))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_broken_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    layer, _ = made("conv2d")
+    path = tmp_path / f"weights{suffix}"
+    layer.save(path)
+    whole = path.read_bytes()
+    before = {key: value.copy() for key, value in layer.params.items()}
+    for size in (0, 1, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"isn't a whole"):
+            layer.load(path)
+    evil = {"weight": np.array([print, None], dtype=object)}
+    with path.open("wb") as file:
+        np.savez(file, **evil)
+    with pytest.raises(ValueError, match=r"isn't a whole"):
+        layer.load(path)
+    with pytest.raises(FileNotFoundError):
+        layer.load(tmp_path / f"none{suffix}")
+    with pytest.raises(ValueError, match=r"ends in .npz or .safetensors"):
+        layer.load(tmp_path / "weights.pkl")
+    for key, value in layer.params.items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, _ = made("conv2d")
+    path = tmp_path / "weights.npz"
+    layer.save(path)
+    before = path.read_bytes()
+
+    def full(*arguments: Any, **keywords: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        layer.save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_names_and_shapes_of_a_state_are_checked_first() -> None:
+    layer, _ = made("conv2d")
+    state = {key: value.copy() for key, value in layer.state_dict().items()}
+    before = {key: value.copy() for key, value in state.items()}
+    with pytest.raises(ValueError, match=r"got none of bias and not known biases"):
+        layer.load_state_dict({"weight": state["weight"] + 1, "biases": state["bias"]})
+    with pytest.raises(ValueError, match=r"Conv2d: bias must have shape \(4,\), got \(3,\)"):
+        layer.load_state_dict({"weight": state["weight"] + 1, "bias": np.ones(3)})
+    with pytest.raises(TypeError, match=r"Conv2d: bias must hold float64, got complex128"):
+        layer.load_state_dict({"weight": state["weight"] + 1, "bias": np.ones(4, complex)})
+    for key, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_prepared_weights_follow_an_update() -> None:
+    layer, x = made("conv2d")
+    layer.eval()
+    before = layer(x)
+    with pytest.raises(ValueError, match="read-only"):
+        layer.params["weight"][...] = 0
+    layer.load_state_dict({key: value + 1 for key, value in layer.state_dict().items()})
+    after = layer(x)
+    assert np.abs(after - before).max() > 0.1
+    layer.train()
+    layer.params["weight"][...] = 0
+    layer.params["bias"][...] = 0
+    assert not layer.eval()(x).any()
+
+
+def test_errors_name_the_layer() -> None:
+    net = L.Sequential({"features": L.Sequential(L.Conv2d(1, 2, 3), L.ReLU()), "top": L.Flatten()})
+    with pytest.raises(ValueError, match=r"^Conv2d 'features.0': conv2d: .*\(1, 3, 5, 5\)"):
+        net(np.zeros((1, 3, 5, 5), np.float32))
+    with pytest.raises(TypeError, match=r"^Conv2d 'features.0': the input must be float32"):
+        net(np.zeros((1, 1, 5, 5)))
+    with pytest.raises(ValueError, match=r"^Conv2d 'features.0': conv2d: "):
+        net.output_shape((1, 3, 5, 5))
+    with pytest.raises(ValueError, match=r"^Linear: the input must have 5 features"):
+        L.Linear(5, 3)(np.zeros((2, 4), np.float32))
+    net(np.zeros((1, 1, 5, 5), np.float32))
+    with pytest.raises(
+        ValueError,
+        match=r"^Sequential: grad_output must be as the result, float32 of shape \(1, 18\)",
+    ):
+        net.backward(np.zeros((1, 1), np.float32))
+
+
+def test_what_a_layer_shows() -> None:
+    local = L.LocallyConnected2d(1, 4, 2, input_size=(3, 5))
+    net = L.Sequential(L.Flatten(), L.GroupedLinear(9, 16, 4, bias=False))
+    assert repr(local) == "LocallyConnected2d(1, 4, kernel_size=(2, 2), input_size=(3, 5))"
+    assert repr(net) == "Sequential(0: Flatten(), 1: GroupedLinear(9, 16, bias=False, groups=4))"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: L.Conv2d(3, 4, 3, groups=2), "groups must divide the channels"),
+        (lambda: L.Conv2d(0, 4, 3), "in_channels must be positive"),
+        (lambda: L.GroupedLinear(3, 4, 3), "groups must divide out_features"),
+        (lambda: L.Dropout(1.0), "p must be at least 0 and below 1"),
+        (lambda: L.ConvTranspose2d(1, 1, 3, padding="same"), "padding must be numbers"),
+        (lambda: L.TableConv2d(2, [], 3), "table must name for each out-channel"),
+        (lambda: L.TableConv2d(2, [[0], [2]], 3), "different in-channels below 2"),
+        (lambda: L.TableConv2d(2, [[0, 0]], 3), "different in-channels below 2"),
+        (lambda: L.RadialBasis([1, 2]), r"centres must be real numbers of shape \(centres"),
+        (lambda: L.ScaledTanh(0), "amplitude must not be 0"),
+        (
+            lambda: L.Residual(L.Linear(1, 1), L.Linear(1, 1), None, {"body": "", "shortcut": ""}),
+            "names must keep parameters apart",
+        ),
+        (lambda: L.SGD(L.Linear(1, 1), lr=-1), "lr and weight_decay must be non-negative"),
+    ],
+)
+def test_bad_arguments_are_refused(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_initial_values_follow_from_the_seed_alone() -> None:
+    def net(seed: int) -> L.Sequential:
+        rng = np.random.default_rng(seed)
+        return L.Sequential(L.Linear(4, 4, rng=rng), L.Linear(4, 2, rng=rng))
+
+    first, second = net(5), net(5)
+    _ = second.params["1.weight"]  # made before the other's
+    for key, value in first.params.items():
+        np.testing.assert_array_equal(value, second.params[key])
+    assert not np.array_equal(net(6).params["0.weight"], first.params["0.weight"])
+    assert not np.array_equal(first.params["0.weight"][:2], first.params["1.weight"])
+    assert np.abs(first.params["0.weight"]).max() <= 0.5
+
+
+def test_counting_makes_no_array() -> None:
+    layer = L.Linear(1_000_000, 100)
+    assert layer.parameter_shapes() == {"weight": (100, 1_000_000), "bias": (100,)}
+    assert not layer._arrays
+
+
+def test_copies_and_pickles() -> None:
+    layer, x = made("sequential")
+    expected = layer.eval()(x)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(other(x), expected)
+        other.train().params["0.weight"][...] = 0
+    np.testing.assert_array_equal(layer(x), expected)
+
+
+def test_dropout_scales_what_it_keeps_and_repeats() -> None:
+    x = np.ones((100, 100), np.float32)
+    layer = L.Dropout(0.25, rng=3)
+    y = layer(x)
+    assert set(np.unique(y).round(4)) == {0, np.float32(1 / 0.75).round(4)}
+    assert (y == 0).mean() == pytest.approx(0.25, abs=0.02)
+    np.testing.assert_array_equal(layer.backward(x), y)
+    again = L.Dropout(0.25, rng=3)
+    np.testing.assert_array_equal(again(x), y)
+    assert not np.array_equal(again(x), y)
+    np.testing.assert_array_equal(layer.eval()(x), x)
+
+
+def test_running_statistics_serve_in_evaluation() -> None:
+    layer = L.BatchNorm2d(3, momentum=1.0)
+    x = np.random.default_rng(0).normal(2, 3, (8, 3, 5, 5)).astype(np.float32)
+    layer(x)
+    assert int(layer.buffers["num_batches_tracked"]) == 1
+    y = layer.eval()(x)
+    np.testing.assert_allclose(y.mean((0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((0, 2, 3)), 1, atol=1e-2)
+    assert set(layer.state_dict()) == {
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
+
+
+def test_the_loss_gradient_is_its_slope() -> None:
+    rng = np.random.default_rng(0)
+    logits, target = rng.standard_normal((4, 5)), np.array([0, 3, 3, 1])
+    loss = L.CrossEntropyLoss()
+    loss(logits, target)
+    back = loss.backward()
+    for index in np.ndindex(logits.shape):
+        step = np.zeros_like(logits)
+        step[index] = 1e-6
+        slope = float(loss(logits + step, target) - loss(logits - step, target)) / 2e-6
+        assert back[index] == pytest.approx(slope, abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", [L.SGD, L.Adam])
+def test_an_optimiser_goes_on_from_its_state(kind: Any) -> None:
+    def run(steps: int, net: L.Layer, optimiser: Any) -> None:
+        for i in range(steps):
+            x = np.random.default_rng([optimiser.steps, i]).standard_normal((3, 5))
+            net.backward(net(x))
+            optimiser.step()
+
+    keywords = {"lr": 0.1, **({"momentum": 0.9} if kind is L.SGD else {})}
+    first = L.Linear(5, 3, **F64)
+    whole = kind(first, **keywords)
+    for _ in range(4):
+        run(1, first, whole)
+    second = L.Linear(5, 3, **F64)
+    before = kind(second, **keywords)
+    for _ in range(2):
+        run(1, second, before)
+    third = L.Linear(5, 3, dtype=np.float64, rng=9)
+    third.load_state_dict(second.state_dict())
+    after = kind(third, **keywords)
+    after.load_state_dict({key: value.copy() for key, value in before.state_dict().items()})
+    for _ in range(2):
+        run(1, third, after)
+    np.testing.assert_array_equal(third.params["weight"], first.params["weight"])
+    with pytest.raises(ValueError, match="not known nonsense"):
+        after.load_state_dict({"steps": np.array(0), "nonsense": np.ones(1)})
+
+
+def test_no_step_in_evaluation() -> None:
+    layer = L.Linear(2, 2)
+    with pytest.raises(RuntimeError, match="training mode"):
+        L.SGD(layer.eval(), lr=0.1).step()
+
+
+def test_backends_and_threads_reach_the_kernels() -> None:
+    layer, x = made("conv2d")
+    expected = layer(x)
+    with cnnfast.use_backend("reference"):
+        np.testing.assert_allclose(layer(x), expected, atol=1e-12)

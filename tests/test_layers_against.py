@@ -1,0 +1,93 @@
+"""Layers against functions that do the same, and training steps against torch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnfast
+from cnnfast import layers as L
+from cnnfast import models
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.mark.parametrize("size", [2, (2, 3), 3, 5])
+@pytest.mark.parametrize("nan", [False, True])
+def test_max_pooling_of_short_rows_sends_gradients_where_its_function_does(
+    size: Any, nan: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, (3, 2, 11, 13)).astype(np.float32)
+    if nan:
+        x[1, 1, 3:5, 2] = np.nan
+    layer = L.MaxPool2d(size)
+    grad = rng.standard_normal(layer(x).shape).astype(np.float32)
+    for value in (1.0, np.inf):
+        grad[0, 0, 0, 0] = value
+        back = layer.backward(grad)
+        assert np.array_equal(back, cnnfast.grad.max_pool2d_backward(grad, x, size))
+    layer(x[0])
+    with pytest.raises(ValueError, match="must have 4 axes"):
+        layer.backward(grad[0])
+
+
+@pytest.mark.parametrize("kind", [L.ReLU, L.ReLU6, L.Tanh, L.Sigmoid, L.SiLU, L.LeakyReLU])
+@pytest.mark.parametrize("pool", [L.MaxPool2d(2), L.MaxPool2d(3, 2, 1)])
+def test_a_maximum_of_an_activation_sends_gradients_through_both(kind: Any, pool: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (2, 3, 9, 8)).astype(np.float64)
+    conv, act = L.Conv2d(3, 4, 1, dtype=np.float64, rng=0), kind()
+    net = L.Sequential(conv, act, pool)
+    grad = rng.standard_normal(net(x).shape)
+    back, weight = net.backward(grad), net.grads["0.weight"]
+    chained = conv.backward(act.backward(pool.backward(grad)))
+    assert back is not None
+    assert chained is not None
+    assert np.abs(back - chained).max() <= 1e-14 * np.abs(chained).max()
+    assert np.abs(weight - conv.grads["weight"]).max() <= 1e-14 * np.abs(weight).max()
+    with pytest.raises(ValueError, match="grad_output must be as the result"):
+        net.backward(grad[:1])
+
+
+def torch_lenet(torch: Any, start: dict[str, Array]) -> Any:
+    """LeNet-5 in torch with these weights."""
+    nn = torch.nn
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        for parameter, values in zip(net.parameters(), start.values(), strict=True):
+            parameter.copy_(torch.from_numpy(values))
+    return net
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_ten_steps_of_lenet5_are_torchs(kind: str) -> None:
+    """In float64, but for rounding."""
+    torch = pytest.importorskip("torch", reason="torch isn't installed")
+    options: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.001}
+    options |= {"momentum": 0.9, "nesterov": True} if kind == "SGD" else {}
+    own, own_loss = models.lenet5(dtype=np.float64, rng=0), L.CrossEntropyLoss()
+    other = torch_lenet(torch, own.params)
+    own_optimiser = getattr(L, kind)(own, **options)
+    optimiser = getattr(torch.optim, kind)(other.parameters(), **options)
+    loss = torch.nn.CrossEntropyLoss()
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        x, y = rng.standard_normal((8, 1, 28, 28)), rng.integers(0, 10, 8)
+        value = float(own_loss(own(x), y))
+        own.backward(own_loss.backward(), to_input=False)
+        own_optimiser.step()
+        optimiser.zero_grad()
+        theirs = loss(other(torch.from_numpy(x)), torch.from_numpy(y))
+        theirs.backward()
+        optimiser.step()
+        assert abs(value - theirs.item()) <= 1e-12 * abs(value)
+    for (name, values), parameter in zip(own.params.items(), other.parameters(), strict=True):
+        expected = parameter.detach().numpy()
+        assert np.abs(values - expected).max() <= 1e-11 * np.abs(expected).max(), name
