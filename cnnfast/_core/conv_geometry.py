@@ -180,7 +180,9 @@ class ConvGeometry(Geometry):
 
     @remembered
     def problem(self) -> ConvProblem:
-        """The ints that kernels take."""
+        """The ints that kernels take; an axis of one output has stride 1, however large a stride
+        was asked for."""
+        stride = (1 if o == 1 else s for s, o in zip(self.stride, self.output, strict=True))
         return ConvProblem(
             self.batch,
             self.groups,
@@ -189,7 +191,7 @@ class ConvGeometry(Geometry):
             *self.size,
             *self.kernel,
             *self.output,
-            *self.stride,
+            *stride,
             *self.dilation,
             *(before for before, _ in self.padding),
         )
