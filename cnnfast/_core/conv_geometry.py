@@ -182,7 +182,10 @@ class ConvGeometry(Geometry):
     def problem(self) -> ConvProblem:
         """The ints that kernels take; an axis of one output has stride 1, however large a stride
         was asked for."""
-        stride = (1 if o == 1 else s for s, o in zip(self.stride, self.output, strict=True))
+        stride_d, stride_h, stride_w = (
+            1 if outputs == 1 else stride
+            for stride, outputs in zip(self.stride, self.output, strict=True)
+        )
         return ConvProblem(
             self.batch,
             self.groups,
@@ -191,7 +194,9 @@ class ConvGeometry(Geometry):
             *self.size,
             *self.kernel,
             *self.output,
-            *stride,
+            stride_d,
+            stride_h,
+            stride_w,
             *self.dilation,
             *(before for before, _ in self.padding),
         )
