@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from cnnfast import functional, grad
-from cnnfast._core.arguments import axis_letters, integer, per_axis
+from cnnfast._core.arguments import axis_letters, flag, integer, per_axis
 from cnnfast._core.arrays import Array
 from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import CANONICAL_DATA, Shape
 
-from .layer import Layer, Seed, uniform
+from .layer import Layer
+from .parameters import Seed, uniform
 from .reach import Reach, transposed
 
 
@@ -54,11 +55,11 @@ class _ConvTranspose(Layer):
             raise ValueError(f"{name}: padding must be numbers, got {padding!r}")
         self.kernel_size = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
         self.arguments: dict[str, Any] = {
-            "stride": stride,
+            "stride": per_axis(f"{name}: stride", stride, rank, 1),
             "padding": padding,
             "output_padding": output_padding,
             "groups": self.groups,
-            "dilation": dilation,
+            "dilation": per_axis(f"{name}: dilation", dilation, rank, 1),
             "layout": layout,
             "weight_layout": weight_layout,
         }
@@ -71,7 +72,7 @@ class _ConvTranspose(Layer):
         extents |= {outer: self.in_channels, inner: per_group}
         fan_in = per_group * math.prod(self.kernel_size)
         self._add("weight", tuple(extents[letter] for letter in letters), uniform(fan_in))
-        if bias:
+        if flag(f"{name}: bias", bias):
             self._add("bias", (self.out_channels,), uniform(fan_in))
 
     def geometry(self, input_shape: Shape) -> ConvGeometry:
@@ -85,7 +86,7 @@ class _ConvTranspose(Layer):
         """The inputs that are spread over an output."""
         return transposed(self.geometry(input_shape))
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(N, K, P, Q) in the layer's layout."""
         return self.geometry(input_shape).input.shape
 

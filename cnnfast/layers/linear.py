@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from cnnfast import functional, grad
-from cnnfast._core.arguments import integer
+from cnnfast._core.arguments import flag, integer
 from cnnfast._core.arrays import Array
 from cnnfast._core.operand import Shape
 
-from .layer import Layer, Seed, uniform
+from .layer import Layer
+from .parameters import Seed, uniform
 from .reach import Reach, same
 
 
@@ -55,12 +56,13 @@ class Linear(Layer):
         self._add_weights(self.out_features, bias)
 
     def _add_weights(self, neurons: int, bias: bool) -> None:
+        flag(f"{type(self).__name__}: bias", bias)
         between = uniform(self.in_features)
         self._add("weight", (neurons, self.in_features), between)
         if bias:
             self._add("bias", (neurons,), between)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(..., out_features)."""
         self._check(input_shape)
         return (*input_shape[:-1], self.out_features)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from cnnfast import functional, grad
-from cnnfast._core.arguments import integer, per_axis
+from cnnfast._core.arguments import flag, integer, per_axis
 from cnnfast._core.arrays import Array
 from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import Shape
 
 from .conv import Conv1d, Conv2d
-from .layer import Layer, Seed, uniform
+from .layer import Layer
+from .parameters import Seed, uniform
 from .reach import Reach, windows
 
 
@@ -56,11 +57,11 @@ class _LocallyConnected(Layer):
         positions = math.prod(self.windows.output)
         between = uniform(math.prod(self.windows.weight.shape[1:]))
         self._add("weight", (positions, *self.windows.weight.shape), between)
-        if bias:
+        if flag(f"{name}: bias", bias):
             # A neuron has a bias of its own, as it has weights of its own.
             self._add("bias", self.windows.out_shape[1:], between)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(N, K, P, Q); ValueError for an input of other extents than the layer's."""
         if tuple(input_shape[1:]) != self.windows.input.shape[1:]:
             raise ValueError(
