@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -109,21 +110,32 @@ def pool_grad(bodies: dict[str, Callable[..., None]] | CompiledPool) -> Callable
     its window. Task = (n, block of channels): whole planes of ``out``, which the body fills, so no
     two tasks add to one place. A block is one channel or, where all arrays have their channels
     side by side, a cache line of them.
+
+    A row of C functions has ``pool_grad.of_input``, which takes the forward pooling's input (in
+    ``out``'s dtype) in place of the indices.
     """
     run = _pool_in_c(bodies) if isinstance(bodies, CompiledPool) else _pool_grad(bodies)
+
+    def run_adjoint(
+        adjoint: str, grad_output: Array, second: Array | None, out: Array, geometry: Any,
+        threads: int,
+    ) -> None:  # fmt: skip
+        problem = geometry.problem
+        arrays = (grad_output, out) if second is None else (grad_output, second, out)
+        block = ALIGNMENT // out.itemsize if _channels_last(problem.c, *arrays) else 1
+        tasks = problem.n * ceil_div(problem.c, block)
+        if tasks:
+            threads = min(threads, tasks)
+            run(adjoint, grad_output, out, second, geometry, block, tasks, threads)
 
     def run_pool_grad(
         grad_output: Array, indices: Array | None, out: Array, geometry: Any, threads: int
     ) -> None:
-        problem = geometry.problem
-        arrays = (grad_output, out) if indices is None else (grad_output, indices, out)
-        block = ALIGNMENT // out.itemsize if _channels_last(problem.c, *arrays) else 1
-        tasks = problem.n * ceil_div(problem.c, block)
-        reduction = "spread" if indices is None else "scatter"
-        if tasks:
-            threads = min(threads, tasks)
-            run(reduction, grad_output, out, indices, geometry, block, tasks, threads)
+        adjoint = "spread" if indices is None else "scatter"
+        run_adjoint(adjoint, grad_output, indices, out, geometry, threads)
 
+    if isinstance(bodies, CompiledPool):
+        run_pool_grad.of_input = partial(run_adjoint, "find")  # type: ignore[attr-defined]
     return run_pool_grad
 
 

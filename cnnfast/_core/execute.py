@@ -155,8 +155,10 @@ def prepare_pool_grad(
     result: Dtype,
     inputs: list[Array],
     backend: str | None = None,
+    of_input: bool = False,
 ) -> Callable[..., Array]:
-    """Validate and plan the call ``(grad_output, indices, out)`` of a pooling's adjoint."""
+    """Validate and plan the call ``(grad_output, indices, out)`` of a pooling's adjoint; with the
+    forward pooling's input in place of indices if its row is one that ``finds_maxima``."""
     shape = geometry.input.shape
     if out is not None:
         check_out(geometry.name, out, shape, result, inputs)
@@ -164,7 +166,12 @@ def prepare_pool_grad(
     if recording():
         return _not_run(shape, result)
     delivery = _pool_delivery(geometry, shape, result, out)
-    return PreparedPoolGrad(chosen, geometry, delivery, False)
+    return PreparedPoolGrad(chosen, geometry, delivery, of_input)
+
+
+def finds_maxima(geometry: PoolGeometry, backend: str | None) -> bool:
+    """Whether the row for the adjoint finds maxima by itself."""
+    return hasattr(plan("pool_grad", geometry, backend).function, "of_input")
 
 
 def _pool_delivery(

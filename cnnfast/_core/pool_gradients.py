@@ -10,7 +10,7 @@ import numpy as np
 
 from .arrays import Array, as_arrays, check_apart, check_out
 from .dtypes import Arithmetic, converted, promote
-from .execute import deliver, prepare_pool, prepare_pool_grad
+from .execute import deliver, finds_maxima, prepare_pool, prepare_pool_grad
 from .gradients import check_batched, check_gradient
 from .operand import data_operand
 from .pool_geometry import PoolGeometry
@@ -72,13 +72,15 @@ def _of_max(
     arithmetic, geometry = _validated(name, rank, "max", (grad, x), layout, window)
     if out is not None:
         check_out(name, out, x.shape, arithmetic.result, [grad, x])
-    forward = prepare_pool(x, None, geometry, True, geometry.dtype, backend)
-    backward = prepare_pool_grad(out, geometry, arithmetic.result, [grad, x], backend)
+    finds = finds_maxima(geometry, backend)
+    if not finds:
+        forward = prepare_pool(x, None, geometry, True, geometry.dtype, backend)
+    backward = prepare_pool_grad(out, geometry, arithmetic.result, [grad, x], backend, finds)
 
     def call(grad: Array, x: Array, out: Array | None) -> Array:
         if out is not None:
             check_apart(name, out, [grad, x])
-        return backward(grad, forward(x, None)[1], out)
+        return backward(grad, x if finds else forward(x, None)[1], out)
 
     return call
 

@@ -260,10 +260,17 @@ class PreparedPoolGrad(PreparedPool):
     """A call of a pooling's adjoint: ``call(grad_output, indices, out)``; of "max" with indices, of
     "mean" without. The caller looks whether ``out`` is apart."""
 
+    def __init__(
+        self, plan: Plan, geometry: PoolGeometry, delivery: Delivery, of_input: bool
+    ) -> None:
+        super().__init__(plan, geometry, delivery, False)
+        self.of_input = of_input
+
     def __call__(  # type: ignore[override]
         self, grad_output: Array, indices: Array | None, out: Array | None
     ) -> Array:
-        """The gradient in the user's layout and dtype."""
+        """The gradient in the user's layout and dtype; ``indices`` are the forward pooling's input
+        if the row takes that."""
         self.running.warn()
         target = self.delivery.target(out)
         self.fill(grad_output, indices, target)
@@ -272,8 +279,13 @@ class PreparedPoolGrad(PreparedPool):
     def run(self, grad_output: Array, indices: Array | None, out: Array) -> None:
         """Run the kernel on arrays that it can take."""
         written, read = self.views
-        flat = None if indices is None else read.of(indices)
         threads = self.running.needs()[0]
-        self.running.function(
-            read.of(grad_output), flat, written.of(out), self.own_geometry(), threads
-        )
+        function: Any = self.running.function
+        if self.of_input:
+            assert indices is not None
+            function, view = function.of_input, written
+            indices = kernel_ready(indices, self.geometry.dtype)
+        else:
+            view = read
+        second = None if indices is None else view.of(indices)
+        function(read.of(grad_output), second, written.of(out), self.own_geometry(), threads)

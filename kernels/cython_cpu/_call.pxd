@@ -32,7 +32,8 @@ cdef struct ConvCall:
 
 
 cdef struct PoolCall:
-    #: ``indices`` is NULL where no one wants them.
+    #: ``indices`` is NULL where no one wants them, or the forward pooling's input where its maxima
+    #: are still to be found.
     const void* x
     void* out
     int64_t* indices

@@ -152,7 +152,7 @@ def run_pool(
     const int64_t[:, ::1] windows, int64_t block, int64_t count, int64_t threads,
 ):
     """Run ``count`` tasks of a pooling row, or of its adjoint, which writes ``out`` as well; the
-    indices may be None."""
+    indices may be None, or the forward pooling's input."""
     cdef PoolCall call
     cdef PoolRun run
     if not cnp.PyArray_ISWRITEABLE(out):

@@ -1,5 +1,24 @@
-/* Maxima with their indices, included by pooling.h: taps one after another in the order d, h, w,
- * since of equal ones the first counts, and of several NaN the last. */
+/* Maxima with their indices, included by pooling.h, and by max_grad.h, which wants no values: taps one
+ * after another in the order d, h, w, since of equal ones the first counts, and of several NaN the
+ * last. */
+
+/* The first `lanes` of elements that are `stride` apart, and zeros in the other lanes, which aren't
+ * read. */
+INLINE VECTOR NAME(load_some)(const REAL *from, int64_t stride, int64_t lanes)
+{
+    if (lanes == LANES)
+        return NAME(load_strided)(from, stride);
+    if (stride == 1)
+        return NAME(load_first)(from, lanes);
+    if (stride == 2) {
+        const int64_t span = 2 * lanes - 1, low = span < LANES ? span : LANES;
+        return NAME(even)(NAME(load_first)(from, low), NAME(load_first)(from + low, span - low));
+    }
+    REAL element[LANES] = {0};
+    for (int64_t lane = 0; lane < lanes; lane++)
+        element[lane] = from[lane * stride];
+    return NAME(load)(element);
+}
 
 /* Reduce `lanes` windows that begin `stride` apart; `*found` is where their values are, as a flat
  * index counted from the window's first tap, less than 2^31. */
@@ -15,10 +34,8 @@ INLINE VECTOR NAME(find_lanes)(const REAL *x, int64_t stride, int64_t lanes,
             const REAL *tap = x + d * window->x_d + h * window->x_h;
             const int64_t index = d * window->index_d + h * window->index_h;
             for (int64_t s = 0; s < taps; s++, tap += x_w) {
-                const VECTOR value = lanes == LANES ? NAME(load_strided)(tap, stride)
-                                                    : NAME(load_first)(tap, lanes);
                 const MASK here = (MASK){0} + (LANE)(index + s * dilation);
-                NAME(keep_larger)(value, here, &best, found);
+                NAME(keep_larger)(NAME(load_some)(tap, stride, lanes), here, &best, found);
             }
         }
     return best;
@@ -63,83 +80,105 @@ INLINE void NAME(store_indices)(int64_t *to, int64_t stride, int64_t first, int6
 #else
     index[0] = found + lane;
 #endif
-    if (stride == 1) {
-        memcpy(to, index, lanes == LANES ? sizeof index : lanes * sizeof *to);
+    if (stride == 1 && lanes == LANES) {
+        memcpy(to, index, sizeof index);
         return;
     }
+#if HAS_AVX512
+    if (stride == 1) {
+        for (int part = 0; part < PARTS; part++)
+            _mm512_mask_storeu_epi64(to + part * COUNT, ((1u << lanes) - 1) >> part * COUNT,
+                                     (__m512i)index[part]);
+        return;
+    }
+#endif
     int64_t element[LANES];
     memcpy(element, index, sizeof element);
     for (int64_t i = 0; i < lanes; i++)
         to[i * stride] = element[i];
 }
 
-/* A row of one channel. */
-INLINE void NAME(find_row)(REAL *out, const REAL *x, int64_t *indices, const Pooling *pooling,
-                           const Window *window)
+/* Columns begin .. end-1 of a row of one channel; `values` may be NULL. */
+INLINE void NAME(find_row)(REAL *values, const REAL *x, int64_t *places, const Pooling *pooling,
+                           const Window *window, int64_t begin, int64_t end)
 {
-    const int64_t stride = pooling->out.w, step = pooling->step * pooling->x.w;
+    const int64_t values_w = pooling->out.w, places_w = pooling->indices.w;
+    const int64_t step = pooling->step * pooling->x.w;
     const int64_t span = (window->d - 1) * window->index_d + window->h * window->index_h;
     const int in_lanes = span <= INT32_MAX && pooling->taps > 0;
-    const int64_t last = in_lanes ? pooling->end - LANES : -1;
-    for (int64_t q = 0; q < pooling->problem.q;) {
-        /* The last vector of the stretch begins early enough to end with it: a window by itself
-         * takes longer than a vector of them. */
-        if (q > last && q < pooling->end && last >= pooling->first)
-            q = last;
+    const int64_t alike = begin > pooling->first ? begin : pooling->first;
+    const int64_t other = end < pooling->end ? end : pooling->end;
+    for (int64_t q = begin; q < end;) {
+        /* The last vector of the stretch begins early enough to end with it, if there is one
+         * before it: a vector in part takes longer than a whole one. */
+        if (q > other - LANES && q < other && other - LANES >= alike)
+            q = other - LANES;
         const int64_t *in_w = pooling->in_w + 3 * q;
         const int64_t taps = taps_of(in_w, pooling->problem.dilation_w);
         const int64_t first = window->index + in_w[0];
         const REAL *from = x + in_w[0] * pooling->x.w;
-        MASK found;
-        VECTOR best;
-        if (q < pooling->first || q + LANES > pooling->end || !in_lanes) {
+        if (q < alike || q >= other || !in_lanes) {
             int64_t at;
-            out[q * stride] = NAME(find_one)(from, pooling, window, taps, &at);
-            indices[q * pooling->indices.w] = taps == 0 ? -1 : first + at;
+            const REAL value = NAME(find_one)(from, pooling, window, taps, &at);
+            if (values)
+                values[(q - begin) * values_w] = value;
+            places[(q - begin) * places_w] = taps == 0 ? -1 : first + at;
             q++;
             continue;
         }
-        if (step == 1)
-            best = NAME(find_lanes)(from, 1, LANES, pooling, window, taps, &found);
-        else if (step == 2)
-            best = NAME(find_lanes)(from, 2, LANES, pooling, window, taps, &found);
+        const int64_t lanes = other - q < LANES ? other - q : LANES;
+        MASK found;
+        VECTOR best;
+        if (lanes < LANES)
+            best = step == 1 ? NAME(find_lanes)(from, 1, lanes, pooling, window, taps, &found)
+                : step == 2  ? NAME(find_lanes)(from, 2, lanes, pooling, window, taps, &found)
+                             : NAME(find_lanes)(from, step, lanes, pooling, window, taps, &found);
         else
-            best = NAME(find_lanes)(from, step, LANES, pooling, window, taps, &found);
-        NAME(store_strided)(out + q * stride, stride, best, LANES);
-        NAME(store_indices)(indices + q * pooling->indices.w, pooling->indices.w, first,
-                            pooling->step, found, LANES);
-        q += LANES;
+            best = step == 1 ? NAME(find_lanes)(from, 1, LANES, pooling, window, taps, &found)
+                : step == 2  ? NAME(find_lanes)(from, 2, LANES, pooling, window, taps, &found)
+                             : NAME(find_lanes)(from, step, LANES, pooling, window, taps, &found);
+        if (values && values_w == 1)
+            NAME(store_first)(values + q - begin, best, lanes);
+        else if (values)
+            NAME(store_strided)(values + (q - begin) * values_w, values_w, best, lanes);
+        NAME(store_indices)(places + (q - begin) * places_w, places_w, first, pooling->step, found,
+                            lanes);
+        q += lanes;
     }
 }
 
-/* A row of several channels, which lie side by side. */
-INLINE void NAME(find_pixels)(REAL *out, const REAL *x, int64_t *indices, const Pooling *pooling,
-                              const Window *window, int64_t channels)
+/* The same of several channels, which lie side by side. */
+INLINE void NAME(find_pixels)(REAL *values, const REAL *x, int64_t *places, const Pooling *pooling,
+                              const Window *window, int64_t channels, int64_t begin, int64_t end)
 {
     const int64_t span = (window->d - 1) * window->index_d + window->h * window->index_h;
-    for (int64_t q = 0; q < pooling->problem.q; q++) {
+    for (int64_t q = begin; q < end; q++, places += pooling->indices.w) {
         const int64_t *in_w = pooling->in_w + 3 * q;
         const int64_t taps = taps_of(in_w, pooling->problem.dilation_w);
         const int64_t first = window->index + in_w[0];
-        REAL *values = out + q * pooling->out.w;
-        int64_t *places = indices + q * pooling->indices.w;
+        REAL *to = values ? values + (q - begin) * pooling->out.w : NULL;
         for (int64_t c = 0; c < channels; c += LANES) {
             const REAL *from = x + in_w[0] * pooling->x.w + c;
             const int64_t lanes = channels - c < LANES ? channels - c : LANES;
             MASK found;
-            if (taps == 0 || span > INT32_MAX)
+            VECTOR best;
+            if (taps == 0 || span > INT32_MAX) {
                 for (int64_t lane = 0; lane < lanes; lane++) {
                     int64_t at;
-                    values[c + lane] = NAME(find_one)(from + lane, pooling, window, taps, &at);
+                    const REAL value = NAME(find_one)(from + lane, pooling, window, taps, &at);
+                    if (values)
+                        to[c + lane] = value;
                     places[c + lane] = taps == 0 ? -1 : first + at;
                 }
-            else if (lanes == LANES) {
-                NAME(store)(values + c, NAME(find_lanes)(from, 1, LANES, pooling, window, taps, &found));
-                NAME(store_indices)(places + c, 1, first, 0, found, LANES);
-            } else {
-                NAME(store_first)(values + c, NAME(find_lanes)(from, 1, lanes, pooling, window, taps, &found), lanes);
-                NAME(store_indices)(places + c, 1, first, 0, found, lanes);
+                continue;
             }
+            if (lanes == LANES)
+                best = NAME(find_lanes)(from, 1, LANES, pooling, window, taps, &found);
+            else
+                best = NAME(find_lanes)(from, 1, lanes, pooling, window, taps, &found);
+            if (values)
+                NAME(store_first)(to + c, best, lanes);
+            NAME(store_indices)(places + c, 1, first, 0, found, lanes);
         }
     }
 }
@@ -167,9 +206,10 @@ LOOP void NAME(argmax_rows)(REAL *out, const REAL *x, int64_t *indices, const Po
         if (window.d == 0 || window.h == 0)
             NAME(find_nothing)(to, places, pooling, channels);
         else if (pooling->channels_last)
-            NAME(find_pixels)(to, x + offset, places, pooling, &window, channels);
+            NAME(find_pixels)(to, x + offset, places, pooling, &window, channels, 0,
+                              pooling->problem.q);
         else
-            NAME(find_row)(to, x + offset, places, pooling, &window);
+            NAME(find_row)(to, x + offset, places, pooling, &window, 0, pooling->problem.q);
         begin += channels;
     }
 }

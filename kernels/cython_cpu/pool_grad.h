@@ -11,11 +11,45 @@
 
 /* Columns of a row that are kept: the shares of gradients, and their sums. */
 enum { KEPT_COLUMNS = 1024 };
+/* Places of maxima that are found, and kept, at a time. */
+enum { KEPT_PLACES = 1024 };
 
 #define scatter_planes(x, grad, indices, pooling, channels) \
     SELECT(scatter_planes, x)(x, grad, indices, pooling, channels)
+#define find_and_scatter(to, grad, x, writing, reading, channels, apart) \
+    SELECT(find_and_scatter, to)(to, grad, x, writing, reading, channels, apart)
 #define spread_planes(x, grad, pooling, channels) \
     SELECT(spread_planes, x)(x, grad, pooling, channels)
+
+/* Whether an index of a plane times a stride is a place in memory. */
+static inline int is_flat(const Pooling *pooling)
+{
+    const PoolProblem *problem = &pooling->problem;
+    const Strides *by = &pooling->x;
+    return (problem->h == 1 || by->h == problem->w * by->w)
+        && (problem->d == 1 || by->d == problem->h * problem->w * by->w);
+}
+
+/* Whether no two of an axis' windows share a tap, and none is empty. */
+static inline int side_by_side(const int64_t *window, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++, window += 3)
+        if (window[1] <= window[0] || (i > 0 && window[0] < window[-2]))
+            return 0;
+    return 1;
+}
+
+/* Whether windows are two columns wide, side by side from the first column on, in memory without
+ * gaps. `reading` has the forward pooling's input for x, `writing` its gradient. */
+static inline int are_apart(const Pooling *reading, const Pooling *writing)
+{
+    const PoolProblem *problem = &reading->problem;
+    return problem->dilation_d == 1 && problem->dilation_h == 1 && problem->dilation_w == 1
+        && reading->x.w == 1 && writing->x.w == 1 && writing->out.w == 1 && reading->first == 0
+        && reading->end == problem->q && reading->step == 2 && reading->taps == 2
+        && reading->in_w[0] == 0 && side_by_side(reading->windows, problem->o)
+        && side_by_side(reading->windows + 3 * problem->o, problem->p);
+}
 #endif
 
 /* Fill rows begin .. end-1 of slice d with zeros. */
@@ -61,12 +95,13 @@ INLINE int64_t NAME(place_of)(const Pooling *pooling, int64_t index)
         + index % width * pooling->x.w;
 }
 
-/* Add a row's gradients to their places; `flat` says that these are indices times a stride. */
+/* Add `columns` gradients of a row to their places; `flat` says that these are indices times a stride. */
 INLINE void NAME(scatter_row)(REAL *x, const REAL *grad, const int64_t *places,
-                              const Pooling *pooling, int flat, int64_t channels)
+                              const Pooling *pooling, int flat, int64_t channels,
+                              int64_t columns)
 {
     const uint64_t size = pooling->problem.d * pooling->problem.h * pooling->problem.w;
-    const int64_t columns = pooling->problem.q, stride = pooling->x.w;
+    const int64_t stride = pooling->x.w;
     const int64_t grad_w = pooling->out.w, places_w = pooling->indices.w;
     if (flat && channels == 1) {
         for (int64_t q = 0; q < columns; q++)
@@ -89,9 +124,8 @@ LOOP void NAME(scatter_planes)(REAL *x, const REAL *grad, const int64_t *indices
                                const Pooling *pooling, int64_t channels)
 {
     const PoolProblem problem = pooling->problem;
-    const Strides by = pooling->x, out = pooling->out, in = pooling->indices;
-    const int flat = (problem.h == 1 || by.h == problem.w * by.w)
-        && (problem.d == 1 || by.d == problem.h * problem.w * by.w);
+    const Strides out = pooling->out, in = pooling->indices;
+    const int flat = is_flat(pooling);
     const int64_t all = problem.d * problem.h;
     int64_t rows = 0;
     for (int64_t o = 0; o < problem.o; o++)
@@ -101,12 +135,15 @@ LOOP void NAME(scatter_planes)(REAL *x, const REAL *grad, const int64_t *indices
             for (; rows < all && rows * problem.w <= last; rows++)
                 NAME(clear_rows)(x, pooling, rows / problem.h, rows % problem.h,
                                  rows % problem.h + 1, channels);
-            NAME(scatter_row)(x, grad + o * out.d + p * out.h, places, pooling, flat, channels);
+            NAME(scatter_row)(x, grad + o * out.d + p * out.h, places, pooling, flat, channels,
+                              problem.q);
         }
     for (; rows < all; rows++)
         NAME(clear_rows)(x, pooling, rows / problem.h, rows % problem.h, rows % problem.h + 1,
                          channels);
 }
+
+#include "max_grad.h"
 
 /* What a row of gradients gives to one column, in the order of q. `first` is the first window that ends
  * behind the column. */
