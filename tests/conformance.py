@@ -300,11 +300,14 @@ def check_pool(
 def check_pool_grad(
     function: Callable[..., None], case: PoolCase, reduction: str, dtype: str, tier: str, last: bool
 ) -> None:
-    """Assert that a row's function computes the case's adjoint."""
+    """Assert that a row's function computes the case's adjoint, also from the input if it can."""
     data = pool_data(case, reduction, dtype, tier, last)
     geometry = data.geometry
-    out, buffer = guarded(geometry.input.shape, geometry.dtype)
-    flat = None if data.indices is None else geometry.canonical(data.indices)
-    function(geometry.canonical(data.grad), flat, geometry.canonical(out), geometry, 1)
-    assert_guarded(buffer)
-    assert_within(out, data.adjoint, data.adjoint_tolerance)
+    calls = [(function, None if data.indices is None else geometry.canonical(data.indices))]
+    if reduction == "max" and hasattr(function, "of_input"):
+        calls.append((function.of_input, geometry.canonical(data.x)))
+    for call, second in calls:
+        out, buffer = guarded(geometry.input.shape, geometry.dtype)
+        call(geometry.canonical(data.grad), second, geometry.canonical(out), geometry, 1)
+        assert_guarded(buffer)
+        assert_within(out, data.adjoint, data.adjoint_tolerance)

@@ -188,22 +188,28 @@ def check_pooling(engine: str, memory: GuardedMemory, x: Array, last: bool) -> N
                 results.append((out, indices))
         np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(results[0][1], results[1][1])
-        check_pool_grad(engine, memory, geometry, results[0][1], last)
+        check_pool_grad(engine, memory, geometry, source, results[0][1], last)
 
 
 def check_pool_grad(
-    engine: str, memory: GuardedMemory, geometry: PoolGeometry, indices: Array, last: bool
-) -> None:
+    engine: str, memory: GuardedMemory, geometry: PoolGeometry, x: Array, indices: Array,
+    last: bool,
+) -> None:  # fmt: skip
     grad = memory.like(np.ones(geometry.out_shape, geometry.dtype), last)
     flat = geometry.canonical(indices) if geometry.reduction == "max" else None
     results = []
     for row in kernels.KERNELS:
         if row.family == "pool_grad" and (row.engine == engine or row.algorithm == "reference"):
-            out = memory.like(np.full(geometry.input.shape, np.nan, geometry.dtype), last)
-            grad5, out5 = geometry.canonical(grad), geometry.canonical(out)
-            load_row(row)(grad5, flat, out5, geometry, 1)
-            results.append(out)
-    np.testing.assert_allclose(results[0], results[1], rtol=1e-6, atol=1e-6)
+            grad5, kernel = geometry.canonical(grad), load_row(row)
+            calls = [(kernel, flat)]
+            if geometry.reduction == "max" and hasattr(kernel, "of_input"):
+                calls.append((kernel.of_input, geometry.canonical(x)))
+            for call, second in calls:
+                out = memory.like(np.full(geometry.input.shape, np.nan, geometry.dtype), last)
+                call(grad5, second, geometry.canonical(out), geometry, 1)
+                results.append(out)
+    for result in results[1:]:
+        np.testing.assert_allclose(results[0], result, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="guard pages are made with mprotect")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from cnnfast import functional, grad
-from cnnfast._core.arguments import per_axis
 from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.operand import Shape
 from cnnfast._core.pool_geometry import PoolGeometry
@@ -18,8 +17,6 @@ from .activations import Activation
 from .layer import Layer
 from .reach import Reach
 
-#: A pass per tap pays up to about so many.
-MOST_TAPS = 9
 #: What needn't be shown of a pooling's arguments.
 DEFAULTS = {
     "stride": None,
@@ -29,8 +26,6 @@ DEFAULTS = {
     "count_include_pad": True,
     "layout": None,
 }
-#: Of the widest instruction set.
-VECTOR_BYTES = 64
 
 
 class _Pool(Layer):
@@ -125,14 +120,11 @@ class MaxPool(_SlidingPool):
         return result
 
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
-        input, result = self._saved
+        input, _ = self._saved
         if not to_input:
             return None
-        back = self._tap_by_tap(input, result, grad_output)
-        if back is None:
-            arguments = self.arguments
-            back = self._function(grad, "_backward")(grad_output, input, self.size, **arguments)
-        return back
+        back = self._function(grad, "_backward")
+        return back(grad_output, input, self.size, **self.arguments)
 
     def backward_through(self, before: Activation, grad_output: Any) -> Array | None:
         """The gradient in the input of the activation before; None if its slope needs more than
@@ -144,35 +136,6 @@ class MaxPool(_SlidingPool):
         if self._saved is None or not before.slope_from_result:
             return None
         return self.backward(grad_output * before._slope(self._saved[1]))
-
-    def _tap_by_tap(self, input: Array, result: Array, grad_output: Array) -> Array | None:
-        """The gradient of windows that lie side by side in short rows; None elsewhere, where they
-        have many taps, and for NaN and infinities.
-
-        Why: ``max_pool2d_backward`` looks for the maxima again, window by window in rows that are
-        shorter than a vector (2 x 2 on 256 x 6 x 28 x 28, one thread: 8.1 ms, and 2.6 ms here).
-        """
-        given, rank = self.arguments, self.rank
-        stride = self.size if given["stride"] in (None, ()) else given["stride"]
-        plain = given["dilation"] == 1 and given["padding"] == 0 and not given["ceil_mode"]
-        short = given["layout"] in (None, "NCW", "NCHW", "NCDHW")
-        short = short and result.shape[-1] * result.itemsize < VECTOR_BYTES
-        batched = input.ndim == rank + 2
-        if not batched or not short or not plain or self.size != stride:
-            return None
-        kernel = per_axis("kernel_size", self.size, rank, 1)
-        if math.prod(kernel) > MOST_TAPS or not np.isfinite(grad_output).all():
-            return None
-        left = np.ones(result.shape, bool)
-        back = np.zeros(input.shape, input.dtype)
-        for tap in np.ndindex(*kernel):
-            at = zip(tap, kernel, result.shape[2:], strict=True)
-            here: tuple[Any, ...] = (..., *(slice(t, size * count, size) for t, size, count in at))
-            found = input[here] == result
-            found &= left
-            left ^= found
-            np.multiply(grad_output, found, out=back[here])
-        return None if left.any() else back
 
 
 class MaxPool1d(MaxPool):

@@ -32,8 +32,7 @@ cdef struct ConvCall:
 
 
 cdef struct PoolCall:
-    #: ``indices`` is NULL where no one wants them, or the forward pooling's input where its maxima
-    #: are still to be found.
+    #: ``indices`` is NULL where no one wants them; the forward pooling's input where they are sought.
     const void* x
     void* out
     int64_t* indices
