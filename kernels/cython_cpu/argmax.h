@@ -105,7 +105,7 @@ INLINE void NAME(find_row)(REAL *values, const REAL *x, int64_t *places, const P
     const int64_t values_w = pooling->out.w, places_w = pooling->indices.w;
     const int64_t step = pooling->step * pooling->x.w;
     const int64_t span = (window->d - 1) * window->index_d + window->h * window->index_h;
-    const int in_lanes = span <= INT32_MAX && pooling->taps > 0;
+    const int in_lanes = span <= INT32_MAX;
     const int64_t alike = begin > pooling->first ? begin : pooling->first;
     const int64_t other = end < pooling->end ? end : pooling->end;
     for (int64_t q = begin; q < end;) {
@@ -117,7 +117,10 @@ INLINE void NAME(find_row)(REAL *values, const REAL *x, int64_t *places, const P
         const int64_t taps = taps_of(in_w, pooling->problem.dilation_w);
         const int64_t first = window->index + in_w[0];
         const REAL *from = x + in_w[0] * pooling->x.w;
-        if (q < alike || q >= other || !in_lanes) {
+        /* Outside of the stretch a vector has one window: without branches, which random maxima
+         * mispredict. */
+        const int alone = q < alike || q >= other;
+        if (taps == 0 || !in_lanes || (alone && !HAS_AVX2)) {
             int64_t at;
             const REAL value = NAME(find_one)(from, pooling, window, taps, &at);
             if (values)
@@ -126,13 +129,14 @@ INLINE void NAME(find_row)(REAL *values, const REAL *x, int64_t *places, const P
             q++;
             continue;
         }
-        const int64_t lanes = other - q < LANES ? other - q : LANES;
+        const int64_t lanes = alone ? 1 : other - q < LANES ? other - q : LANES;
         MASK found;
         VECTOR best;
         if (lanes < LANES)
-            best = step == 1 ? NAME(find_lanes)(from, 1, lanes, pooling, window, taps, &found)
-                : step == 2  ? NAME(find_lanes)(from, 2, lanes, pooling, window, taps, &found)
-                             : NAME(find_lanes)(from, step, lanes, pooling, window, taps, &found);
+            best = step == 1 || alone
+                ? NAME(find_lanes)(from, 1, lanes, pooling, window, taps, &found)
+                : step == 2 ? NAME(find_lanes)(from, 2, lanes, pooling, window, taps, &found)
+                            : NAME(find_lanes)(from, step, lanes, pooling, window, taps, &found);
         else
             best = step == 1 ? NAME(find_lanes)(from, 1, LANES, pooling, window, taps, &found)
                 : step == 2  ? NAME(find_lanes)(from, 2, LANES, pooling, window, taps, &found)
