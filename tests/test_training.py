@@ -20,6 +20,8 @@ from cnnfast.training import Checkpoint, Data, Progress, Settings, batches
 from mnist_files import small_mnist
 
 Array = np.ndarray[Any, Any]
+#: Of the command's trainings, how many are to be run whole.
+SEEDS = int(os.environ.get("CNNFAST_TRAINING_SEEDS") or 0)
 #: Some batches of three sizes.
 QUICK = Settings(epochs=3, batch=6, lr=0.02)
 
@@ -305,6 +307,15 @@ def test_training_learns_digits() -> None:
     assert (
         training.evaluate(net, data.test_images, data.test_labels)[1] == (history.test_accuracy[-1])
     )
+
+
+@pytest.mark.skipif(not SEEDS, reason="minutes of training: CNNFAST_TRAINING_SEEDS says how many")
+@pytest.mark.parametrize("seed", range(SEEDS or 1))
+def test_training_reaches_98_of_100(seed: int) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn, of the demo extra, isn't installed")
+    net = models.lenet5(rng=seed)
+    history = training.fit(net, training.digits(seed), Settings(seed=seed))
+    assert history.test_accuracy[-1] >= 0.98
 
 
 @pytest.fixture
