@@ -247,3 +247,10 @@ def test_a_batch_may_be_empty(name: str) -> None:
     assert layer.eval()(none).shape == result.shape
     for key, value in layer.buffers.items():
         assert np.isfinite(value).all(), key
+
+
+@pytest.mark.parametrize("wrong", [None, "text", np.ones(3, complex), np.ones(3, object)])
+@pytest.mark.parametrize("kind", [L.ReLU, L.Tanh, L.LeakyReLU])
+def test_activations_are_of_numbers(kind: Any, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}: \w+ takes .*, got dtype"):
+        kind()(wrong)
