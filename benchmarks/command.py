@@ -16,31 +16,23 @@ from cnnfast.benchmarks import (
     workloads,
 )
 
-#: Option, what it runs, what that is.
-MODES = (
-    ("peers", versus.run, "the default backend beside the best other library, and the bars"),
-    (
-        "gradients",
-        gradients.run,
-        "gradients of the convolution layers, compared with their forward pass",
-    ),
-    ("memory", memory.run, "scratch of the default backend on the large layers"),
-    (
-        "sliding",
-        sliding.run,
-        "a classifier over a large image in one pass, compared with all its crops",
-    ),
-    ("training", training.run, "LeNet-5's training step beside torch's"),
-    ("models", forward.run, "forward passes of models beside torch's"),
-)
+#: Option -> what runs instead of the comparison of all rows, and what that is.
+MODES = {
+    "peers": (versus.run, "the default backend beside the best other library, and the bars"),
+    "gradients": (gradients.run, "gradients of convolutions, compared with their forward pass"),
+    "memory": (memory.run, "scratch of the default backend on the large layers"),
+    "sliding": (sliding.run, "a classifier over a large image in one pass, and over all its crops"),
+    "training": (training.run, "LeNet-5's training step beside torch's"),
+    "models": (forward.run, "forward passes of models beside torch's"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``cnnfast bench``."""
     modes = parser.add_mutually_exclusive_group()
-    for name, runs, what in MODES:
+    for name, (run_mode, what) in MODES.items():
         modes.add_argument(
-            f"--{name}", action="store_const", dest="mode", const=runs, help=f"instead: {what}"
+            f"--{name}", action="store_const", dest="mode", const=run_mode, help=f"instead: {what}"
         )
     parser.add_argument(
         "--layers",

@@ -34,8 +34,14 @@ class Optimiser:
                 f"{name}: lr and weight_decay must be non-negative, got {lr} and {weight_decay}"
             )
         self.steps = 0
+        #: Settings to be shown.
+        self._shown = {"lr": self.lr, "weight_decay": self.weight_decay}
         self._arrays: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
         self._memory: dict[Dtype, Array] = {}
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self._shown.items())
+        return f"{type(self).__name__}({settings})"
 
     def step(self) -> None:
         """Change every parameter that has a gradient.
@@ -146,6 +152,7 @@ class SGD(Optimiser):
                 "SGD: momentum must be non-negative, with nesterov positive, "
                 f"got momentum={momentum}, nesterov={nesterov}"
             )
+        self._shown["momentum"] = self.momentum
 
     def _change(self, param: Array, grad: Array, *slots: Array) -> None:
         (velocity,) = slots
