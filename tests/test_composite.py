@@ -62,6 +62,12 @@ def test_names_are_known_strings() -> None:
         L.Residual(linear(), names={"boddy": "x"})
 
 
+def test_a_residual_has_a_body() -> None:
+    nothing: Any = None
+    with pytest.raises(TypeError, match="Residual: body must be a layer, got None"):
+        L.Residual(nothing)
+
+
 def test_a_state_with_other_keys_than_strings_is_refused() -> None:
     state: Any = {1: np.ones(4)}
     with pytest.raises(ValueError, match="got none of bias, weight and not known 1"):

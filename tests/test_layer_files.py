@@ -111,7 +111,7 @@ def test_what_holds_no_arrays_is_refused(tmp_path: Path) -> None:
         np.save(file, np.ones(3))
     with pytest.raises(ValueError, match="isn't a whole .npz file"):
         layer.load(path)
-    with pytest.raises(TypeError, match="a must hold numbers, got object"):
+    with pytest.raises(TypeError, match="a must hold numbers or text, got object"):
         L.save_arrays(path, {"a": np.array([None])})
 
 
@@ -120,3 +120,17 @@ def test_an_error_names_the_file_that_was_wanted(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         L.Linear(2, 2).save(path)
     assert caught.value.filename == str(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_bfloat16_comes_back(tmp_path: Path, suffix: str) -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes", reason="ml_dtypes isn't installed").bfloat16
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path, layer = tmp_path / f"weights{suffix}", L.Linear(3, 2, dtype=bfloat16, rng=0)
+    layer.save(path)
+    other = L.Linear(3, 2, dtype=bfloat16, rng=1)
+    other.load(path)
+    for key, value in other.params.items():
+        assert value.dtype == bfloat16
+        np.testing.assert_array_equal(value, layer.params[key])

@@ -231,6 +231,8 @@ class Residual(Composite):
         names: Mapping[str, str] | None = None,
     ) -> None:
         given = {"body": body, "shortcut": shortcut, "activation": activation}
+        if body is None:
+            raise TypeError("Residual: body must be a layer, got None")
         if unknown := set(names or {}) - set(given):
             raise ValueError(f"Residual: names are of {', '.join(given)}, got {sorted(unknown)}")
         self._names = {role: (names or {}).get(role, role) for role in given}

@@ -21,13 +21,11 @@ def save_arrays(path: str | PathLike[str], arrays: Mapping[str, Array]) -> None:
     """Write arrays; ``path`` ends in ``.npz`` or ``.safetensors``.
 
     A file of that name is replaced when the new one is complete and on disk. OSError if it can't
-    be written; what was there stays then. TypeError for arrays of objects.
+    be written; what was there stays then. bfloat16, which NumPy reads from neither, is written as
+    float32. TypeError for arrays of anything but numbers and text.
     """
     target = _checked(path)
-    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    for name, array in whole.items():
-        if array.dtype.hasobject:
-            raise TypeError(f"{name} must hold numbers, got {array.dtype}")
+    whole = {name: _storable(name, array) for name, array in arrays.items()}
 
     def write(file: BinaryIO) -> None:
         if target.suffix == ".npz":
@@ -56,6 +54,15 @@ def load_arrays(path: str | PathLike[str]) -> dict[str, Array]:
             raise
         except Exception as error:  # zip, zlib, NumPy and safetensors raise some ten kinds
             raise ValueError(f"{source} isn't a whole {source.suffix} file: {error}") from None
+
+
+def _storable(name: str, array: Array) -> Array:
+    whole: Array = np.asarray(array, order="C")
+    if whole.dtype.name == "bfloat16":
+        return whole.astype(np.float32)
+    if whole.dtype.kind not in "biufcU":
+        raise TypeError(f"{name} must hold numbers or text, got {whole.dtype}")
+    return whole
 
 
 def _unzipped(file: BinaryIO) -> dict[str, Array]:
