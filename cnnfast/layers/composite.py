@@ -161,6 +161,9 @@ class Sequential(Composite):
     Activations behind convolutions and dense layers are applied by their kernels. In evaluation
     batch normalisations behind convolutions are folded into prepared copies of their weights.
 
+    A layer may stand in several places; ``backward`` raises RuntimeError then, as a layer remembers
+    its last batch alone.
+
     Parameters
     ----------
     layers : layers, or one dictionary of them
@@ -169,6 +172,8 @@ class Sequential(Composite):
     ------
     TypeError
         For what isn't a layer.
+    ValueError
+        For names that give two parameters the same path.
 
     Examples
     --------
