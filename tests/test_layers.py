@@ -59,7 +59,8 @@ def test_evaluation_gives_the_same_numbers_and_keeps_nothing(name: str) -> None:
         pytest.skip("batch normalisation has other statistics in evaluation")
     expected = layer(x)
     layer.eval()
-    np.testing.assert_array_equal(layer(x), expected)
+    # Subsampling is another kernel then: equal but for rounding, in all bits elsewhere.
+    np.testing.assert_allclose(layer(x), expected, rtol=2e-14 if "subsampling" in name else 0)
     with pytest.raises(RuntimeError, match="backward needs a forward call in training mode"):
         layer.backward(expected)
 
