@@ -302,7 +302,7 @@ def test_wrong_shapes_name_the_layer(function: Callable[..., Any]) -> None:
 
 def test_a_layer_must_tell_what_it_reads() -> None:
     class Half(L.Layer):
-        def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        def _shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
             return (*input_shape[:-1], input_shape[-1] // 2)
 
     with pytest.raises(TypeError, match="^Half 'half': the layer must tell what its outputs read"):

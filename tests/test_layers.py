@@ -445,3 +445,59 @@ def test_backends_and_threads_reach_the_kernels() -> None:
     expected = layer(x)
     with cnnfast.use_backend("reference"):
         np.testing.assert_allclose(layer(x), expected, atol=1e-12)
+
+
+def test_names_are_not_assigned_to() -> None:
+    layer, _ = made("linear")
+    for arrays in (layer.params, layer.grads, layer.buffers):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            arrays["weight"] = np.zeros((3, 5))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("make", [lambda: L.Conv2d(1, 2, 3), lambda: L.MaxPool2d(2)])
+def test_an_image_alone_goes_forward(make: Callable[[], L.Layer]) -> None:
+    layer, x = make(), np.random.default_rng(0).standard_normal((1, 5, 5)).astype(np.float32)
+    y = layer(x)
+    np.testing.assert_array_equal(y, layer(x[None])[0])
+    layer(x)
+    with pytest.raises(ValueError, match=r"must have 4 axes"):
+        layer.backward(y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stride": 0}, "Conv2d: stride must be positive"),
+        ({"dilation": 0}, "Conv2d: dilation must be positive"),
+        ({"padding": -1}, "Conv2d: padding must be non-negative"),
+        ({"padding": "same", "stride": 2}, "Conv2d: .*stride"),
+        ({"padding": "full"}, "Conv2d: padding"),
+        ({"padding_mode": "mirror"}, "Conv2d: padding_mode must be 'constant'"),
+    ],
+)
+def test_constructors_check_what_they_are_given(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        L.Conv2d(1, 1, 3, **arguments)
+
+
+@pytest.mark.parametrize("kind", [L.Conv2d, L.ConvTranspose2d, L.Linear])
+def test_a_bias_is_asked_for_by_a_bool(kind: Any) -> None:
+    size = () if kind is L.Linear else (3,)
+    with pytest.raises(TypeError, match=f"{kind.__name__}: bias must be a bool"):
+        kind(1, 1, *size, bias=np.ones(3))
+
+
+def test_reprs_show_what_was_asked_for() -> None:
+    conv = L.Conv2d(1, 2, 3, padding=1, padding_mode="reflect", layout="NHWC")
+    assert repr(conv) == (
+        "Conv2d(1, 2, kernel_size=(3, 3), padding=1, padding_mode='reflect', layout='NHWC')"
+    )
+    assert repr(L.Conv2d(1, 2, 3, padding_mode="zeros")) == "Conv2d(1, 2, kernel_size=(3, 3))"
+    assert repr(L.MaxPool2d(2)) == "MaxPool2d(2)"
+    assert repr(L.AvgPool2d(2, count_include_pad=False)) == "AvgPool2d(2, count_include_pad=False)"
+    assert repr(L.SGD(L.Linear(1, 1), lr=0.1)) == "SGD(lr=0.1, weight_decay=0.0, momentum=0.0)"
+
+
+def test_a_shape_that_does_not_fit_names_the_layer() -> None:
+    with pytest.raises(ValueError, match=r"^Conv2d: conv2d: the kernel must fit"):
+        L.Conv2d(1, 1, 3).output_shape((1, 1, 2, 2))

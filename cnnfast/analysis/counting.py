@@ -124,7 +124,7 @@ class Row:
             f"{self.parameters:,}",
             f"{self.flops:,}",
             _by([axis.size for axis in self.field]),
-            _by([axis.stride for axis in self.field]),
+            _by([axis.stride or "-" for axis in self.field]),
         ]
 
 
@@ -189,8 +189,8 @@ def summary(model: Layer, input_shape: Shape) -> Summary:
     0      Conv2d     (1,4,6,6)          40  2,592    3x3     1x1
     1      ReLU       (1,4,6,6)           0      0    3x3     1x1
     2      MaxPool2d  (1,4,3,3)           0    144    4x4     2x2
-    3      Flatten    (1,36)              0      0    8x8     0x0
-    4      Linear     (1,10)            370    720    8x8     0x0
+    3      Flatten    (1,36)              0      0    8x8     -x-
+    4      Linear     (1,10)            370    720    8x8     -x-
     -------------------------------------------------------------
     total                               410  3,456
     """

@@ -15,7 +15,8 @@ from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import Shape
 
 from .conv import Conv2d
-from .layer import Layer, Parameter, Seed, constant, uniform
+from .layer import Layer
+from .parameters import Parameter, Seed, constant, uniform
 from .reach import Reach
 
 
@@ -65,7 +66,7 @@ class Subsampling2d(Layer):
         """The convolution that it is."""
         return self._alike.geometry(input_shape)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(N, C, H // size, W // size)."""
         return self.geometry(input_shape).out_shape
 
@@ -208,7 +209,7 @@ class RadialBasis(Layer):
         self._buffers["centres"] = Parameter(values.shape, constant(0), self.dtype)
         self._arrays["centres"] = values.astype(self.dtype)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(N, centres)."""
         centres, features = self._buffers["centres"].shape
         if len(input_shape) != 2 or input_shape[1] != features:

@@ -58,12 +58,10 @@ class Composite(Layer):
         """Whether the last layer's kernel can apply an activation."""
         return bool(self._layers) and list(self._layers.values())[-1].fuses
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """The last layer's."""
-        with self._named():
-            for layer in self._layers.values():
-                with layer._named():
-                    input_shape = layer.output_shape(input_shape)
+        for layer in self._layers.values():
+            input_shape = layer.output_shape(input_shape)
         return input_shape
 
     def flops(self, input_shape: Shape) -> int:
@@ -223,13 +221,11 @@ class Residual(Composite):
             return [both]
         return [both, {names["activation"]: self._layers["activation"]}]
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """The body's; ValueError if the shortcut's is another."""
-        with self._named():
-            shape = self._layers["body"].output_shape(input_shape)
-            shortcut = self._layers.get("shortcut")
-            around = shortcut.output_shape(input_shape) if shortcut else tuple(input_shape)
-            self._check_same(shape, around)
+        shape = self._layers["body"].output_shape(input_shape)
+        shortcut = self._layers.get("shortcut")
+        self._check_same(shape, shortcut.output_shape(input_shape) if shortcut else input_shape)
         return shape
 
     def flops(self, input_shape: Shape) -> int:

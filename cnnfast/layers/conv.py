@@ -9,20 +9,23 @@ from typing import Any
 import numpy as np
 
 from cnnfast import functional, grad
-from cnnfast._core.arguments import axis_letters, integer, per_axis
+from cnnfast._core.arguments import axis_letters, flag, integer, padding_pairs, per_axis
 from cnnfast._core.arrays import Array
 from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import CANONICAL_DATA, Shape
 from cnnfast._core.packed import PackedWeight, pack_weight
-from cnnfast._core.padding import pad_input, padding_widths
+from cnnfast._core.padding import MODES, pad_input, padding_widths
+from cnnfast.kernels.shapes import effective_kernel
 
 from .composite import Composite
-from .layer import Layer, Seed, uniform
+from .layer import Layer
 from .norm import _BatchNorm
 from .padded import unpad
+from .parameters import Seed, uniform
+from .windowed import Fusing
 
 
-class _Conv(Layer):
+class _Conv(Fusing):
     """A convolution of ``rank`` spatial axes; ``Conv2d`` says the rest."""
 
     rank: int
@@ -56,8 +59,18 @@ class _Conv(Layer):
                 f"{in_channels} in-channels and {out_channels} out-channels"
             )
         self.kernel_size = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
-        self.stride, self.padding, self.dilation = stride, padding, dilation
-        self.padding_mode, self.padding_value = padding_mode, padding_value
+        self.stride = per_axis(f"{name}: stride", stride, rank, 1)
+        self.dilation = per_axis(f"{name}: dilation", dilation, rank, 1)
+        spans = tuple(map(effective_kernel, self.kernel_size, self.dilation))
+        padding_pairs(name, padding, spans, self.kernel_size, self.stride, self.dilation)
+        self.padding, self.padding_value = padding, padding_value
+        # torch.nn's own name for its default.
+        self.padding_mode = "constant" if padding_mode == "zeros" else padding_mode
+        if self.padding_mode not in ("constant", *MODES):
+            raise ValueError(
+                f"{name}: padding_mode must be 'constant' (or 'zeros'), "
+                f"{', '.join(map(repr, MODES))}, got {padding_mode!r}"
+            )
         self.layout, self.weight_layout = layout, weight_layout
         self._channel_axis = axis_letters(name, layout, rank, "NC").index("C")
         letters = axis_letters(name, weight_layout, rank, "OI", self._channel_axis == 1)
@@ -67,7 +80,7 @@ class _Conv(Layer):
         fan_in = extents["I"] * math.prod(self.kernel_size)
         self._kernel_shape = tuple(extents[letter] for letter in letters)
         self._add("weight", self._kernel_shape, uniform(fan_in))
-        if bias:
+        if flag(f"{name}: bias", bias):
             self._add("bias", (self.out_channels,), uniform(fan_in))
 
     @property
@@ -83,7 +96,7 @@ class _Conv(Layer):
             rank=self.rank, dtype=self.dtype, name=f"conv{self.rank}d",
         )  # fmt: skip
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(N, K, P, Q) in the layer's layout."""
         return self.geometry(input_shape).out_shape
 
@@ -100,14 +113,6 @@ class _Conv(Layer):
             "layout": self.layout,
             "weight_layout": self.weight_layout,
         }
-
-    @property
-    def fuses(self) -> bool:
-        """Yes."""
-        return True
-
-    def _forward(self, input: Array) -> Array:
-        return self._fused(input, None)
 
     def folds(self, norm: Layer, axes: int) -> bool:
         """Yes, a norm of its channels, in float32 and float64."""
@@ -185,9 +190,15 @@ class _Conv(Layer):
 
     def _described(self) -> str:
         words = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
-        for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1)):
+        ones = (1,) * self.rank
+        defaults = {
+            "stride": ones, "padding": 0, "dilation": ones, "groups": 1, "padding_mode": "constant",
+            "padding_value": 0, "weight_layout": None,
+        }  # fmt: skip
+        for name, default in defaults.items():
             value = getattr(self, name)
             words += [f"{name}={value!r}"] if value != default else []
+        words += [f"layout={self.layout!r}"] if self._channel_axis > 1 else []
         words += [] if "bias" in self._parameters else ["bias=False"]
         return ", ".join(words)
 

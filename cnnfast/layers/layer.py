@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, NamedTuple, overload
+from types import MappingProxyType
+from typing import Any, overload
 
 import numpy as np
 
@@ -22,52 +23,8 @@ from cnnfast._core.packed import PackedWeight, pack_weight
 
 from .files import load_arrays, save_arrays
 from .names import check_names, join
+from .parameters import Parameter, Range, Seed, constant, drawn_seed
 from .reach import Reach, windows
-
-#: What initial values are drawn with: a seed, a generator, or None for other ones each time.
-Seed = int | np.random.Generator | None
-#: Initial values are uniform between these two.
-Range = tuple[float, float]
-
-
-class Parameter(NamedTuple):
-    """A parameter or buffer that is made when it is first used."""
-
-    shape: Shape
-    between: Range
-    dtype: Dtype
-
-
-def constant(value: float) -> Range:
-    """All elements the same."""
-    return value, value
-
-
-def uniform(fan_in: int) -> Range:
-    """Within ``1 / sqrt(fan_in)``, as torch draws weights and biases.
-
-    >>> uniform(4)
-    (-0.5, 0.5)
-    """
-    bound = 1 / fan_in**0.5
-    return -bound, bound
-
-
-def drawn_seed(rng: Seed) -> int:
-    """A layer's own seed; a generator gives another one to each layer.
-
-    >>> drawn_seed(7)
-    7
-    """
-    if isinstance(rng, np.random.Generator):
-        return int(rng.integers(1 << 63))
-    if rng is None:
-        return int(np.random.default_rng().integers(1 << 63))
-    if isinstance(rng, bool) or not isinstance(rng, int | np.integer) or rng < 0:
-        raise TypeError(
-            f"rng must be a non-negative integer, a numpy.random.Generator or None, got {rng!r}"
-        )
-    return int(rng)
 
 
 class Layer:
@@ -127,8 +84,7 @@ class Layer:
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
         raise NotImplementedError
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The result's shape for an input of this shape, batch and all."""
+    def _shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
     def flops(self, input_shape: Shape) -> int:
@@ -156,6 +112,14 @@ class Layer:
         return [{name: child} for name, child in self.children().items()]
 
     # What all layers do.
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The result's shape for an input of this shape, batch and all.
+
+        ValueError or TypeError names the layer, the rule and the values.
+        """
+        with self._named():
+            return self._shape(tuple(input_shape))
 
     def __call__(self, input: Any) -> Array:
         return self.forward(input)
@@ -197,31 +161,37 @@ class Layer:
             return self._backward(grad, to_input)
 
     @property
-    def params(self) -> dict[str, Array]:
+    def params(self) -> Mapping[str, Array]:
         """Parameters by name, with those of children as "child.name"; the arrays themselves."""
-        return {
-            join(path, name): layer._array(name)
-            for path, layer in self.walk()
-            for name in layer._parameters
-        }
+        return MappingProxyType(
+            {
+                join(path, name): layer._array(name)
+                for path, layer in self.walk()
+                for name in layer._parameters
+            }
+        )
 
     @property
-    def grads(self) -> dict[str, Array]:
+    def grads(self) -> Mapping[str, Array]:
         """What ``backward`` gave, by the names of ``params``."""
-        return {
-            join(path, name): grad
-            for path, layer in self.walk()
-            for name, grad in layer._grads.items()
-        }
+        return MappingProxyType(
+            {
+                join(path, name): grad
+                for path, layer in self.walk()
+                for name, grad in layer._grads.items()
+            }
+        )
 
     @property
-    def buffers(self) -> dict[str, Array]:
+    def buffers(self) -> Mapping[str, Array]:
         """What is kept beside the parameters, such as running means."""
-        return {
-            join(path, name): layer._array(name)
-            for path, layer in self.walk()
-            for name in layer._buffers
-        }
+        return MappingProxyType(
+            {
+                join(path, name): layer._array(name)
+                for path, layer in self.walk()
+                for name in layer._buffers
+            }
+        )
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """The shapes of ``params``; makes no array."""

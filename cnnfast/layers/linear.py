@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from cnnfast import functional, grad
-from cnnfast._core.arguments import integer
+from cnnfast._core.arguments import flag, integer
 from cnnfast._core.arrays import Array
 from cnnfast._core.operand import Shape
 
-from .layer import Layer, Seed, uniform
+from .parameters import Seed, uniform
 from .reach import Reach, same
+from .windowed import Fusing
 
 
-class Linear(Layer):
+class Linear(Fusing):
     """Every neuron reads everything: (..., in_features) to (..., out_features), as
     ``torch.nn.Linear``.
 
@@ -55,12 +56,13 @@ class Linear(Layer):
         self._add_weights(self.out_features, bias)
 
     def _add_weights(self, neurons: int, bias: bool) -> None:
+        flag(f"{type(self).__name__}: bias", bias)
         between = uniform(self.in_features)
         self._add("weight", (neurons, self.in_features), between)
         if bias:
             self._add("bias", (neurons,), between)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(..., out_features)."""
         self._check(input_shape)
         return (*input_shape[:-1], self.out_features)
@@ -80,14 +82,6 @@ class Linear(Layer):
                 f"the input must have {self.in_features} features as its last axis, got shape "
                 f"{tuple(shape)}"
             )
-
-    @property
-    def fuses(self) -> bool:
-        """Yes."""
-        return True
-
-    def _forward(self, input: Array) -> Array:
-        return self._fused(input, None)
 
     def _fused(self, input: Array, activation: str | None) -> Array:
         self._check(input.shape)

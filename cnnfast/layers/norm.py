@@ -12,7 +12,8 @@ from cnnfast._core.arrays import Array
 from cnnfast._core.operand import Shape
 from cnnfast._core.reals import finite
 
-from .layer import Layer, Seed, constant, drawn_seed
+from .layer import Layer
+from .parameters import Seed, constant, drawn_seed
 
 
 class _BatchNorm(Layer):
@@ -45,7 +46,7 @@ class _BatchNorm(Layer):
         self._add_buffer("running_var", (self.num_features,), 1)
         self._add_buffer("num_batches_tracked", (), 0, np.int64)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """The input's."""
         if len(input_shape) not in self.axes or self._channels(input_shape) != self.num_features:
             counts = " or ".join(map(str, self.axes))

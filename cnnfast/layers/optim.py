@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast._core.arguments import flag
 from cnnfast._core.arrays import Array, Dtype
 from cnnfast._core.reals import finite
 
@@ -31,8 +32,14 @@ class Optimiser:
                 f"{name}: lr and weight_decay must be non-negative, got {lr} and {weight_decay}"
             )
         self.steps = 0
+        #: Settings to be shown.
+        self._shown = {"lr": self.lr, "weight_decay": self.weight_decay}
         self._arrays: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
         self._memory: dict[Dtype, Array] = {}
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self._shown.items())
+        return f"{type(self).__name__}({settings})"
 
     def step(self) -> None:
         """Change every parameter that has a gradient.
@@ -129,7 +136,9 @@ class SGD(Optimiser):
         nesterov: bool = False,
     ) -> None:
         super().__init__(model, lr, weight_decay)
-        self.momentum, self.nesterov = finite("SGD: momentum", momentum), nesterov
+        self.momentum = finite("SGD: momentum", momentum)
+        self.nesterov = flag("SGD: nesterov", nesterov)
+        self._shown["momentum"] = self.momentum
 
     def _change(self, param: Array, grad: Array, *slots: Array) -> None:
         (velocity,) = slots

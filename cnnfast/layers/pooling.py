@@ -20,6 +20,15 @@ from .reach import Reach
 
 #: A pass per tap pays up to about so many.
 MOST_TAPS = 9
+#: What needn't be shown of a pooling's arguments.
+DEFAULTS = {
+    "stride": None,
+    "padding": 0,
+    "dilation": 1,
+    "ceil_mode": False,
+    "count_include_pad": True,
+    "layout": None,
+}
 #: Of the widest instruction set.
 VECTOR_BYTES = 64
 
@@ -39,7 +48,7 @@ class _Pool(Layer):
         """The pooling of an input of this shape."""
         raise NotImplementedError
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(N, C, P, Q): channels stay."""
         return self.geometry(input_shape).out_shape
 
@@ -59,7 +68,9 @@ class _Pool(Layer):
         return self._function(functional)(input, self.size, **self.arguments)
 
     def _described(self) -> str:
-        return ", ".join([str(self.size), *(f"{k}={v!r}" for k, v in self.arguments.items() if v)])
+        given = self.arguments.items()
+        words = [f"{name}={value!r}" for name, value in given if value != DEFAULTS[name]]
+        return ", ".join([str(self.size), *words])
 
 
 class _SlidingPool(_Pool):
@@ -315,7 +326,7 @@ class Flatten(Layer):
     def __init__(self) -> None:
         super().__init__(np.float32, 0)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def _shape(self, input_shape: Shape) -> Shape:
         """(N, the product of the others)."""
         if not input_shape:
             raise ValueError("the input must have a batch axis, got shape ()")

@@ -16,7 +16,7 @@ from cnnfast.layers import (
     ReLU,
     Sequential,
 )
-from cnnfast.layers.layer import Seed
+from cnnfast.layers.parameters import Seed
 
 
 def alexnet(classes: int = 1000, *, dtype: Any = np.float32, rng: Seed = None) -> Sequential:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from cnnfast.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential, Tanh
-from cnnfast.layers.layer import Layer, Seed
+from cnnfast.layers.layer import Layer
+from cnnfast.layers.parameters import Seed
 
 
 def lenet5(

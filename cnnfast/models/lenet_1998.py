@@ -18,7 +18,7 @@ from cnnfast.layers import (
     Subsampling2d,
     TableConv2d,
 )
-from cnnfast.layers.layer import Seed
+from cnnfast.layers.parameters import Seed
 
 #: Which maps of S2 each map of C3 reads: three in a row, four in a row, two and two, all.
 C3_TABLE = (

@@ -17,7 +17,8 @@ from cnnfast.layers import (
     ReLU,
     Sequential,
 )
-from cnnfast.layers.layer import Layer, Seed
+from cnnfast.layers.layer import Layer
+from cnnfast.layers.parameters import Seed
 
 #: Out-channels and stride of each depthwise and pointwise pair, behind 32 channels.
 PAIRS = (

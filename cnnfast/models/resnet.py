@@ -17,7 +17,8 @@ from cnnfast.layers import (
     Residual,
     Sequential,
 )
-from cnnfast.layers.layer import Layer, Seed
+from cnnfast.layers.layer import Layer
+from cnnfast.layers.parameters import Seed
 
 #: Channels of the four stages; all but the first halve the image.
 STAGES = (64, 128, 256, 512)

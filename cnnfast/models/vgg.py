@@ -17,7 +17,8 @@ from cnnfast.layers import (
     ReLU,
     Sequential,
 )
-from cnnfast.layers.layer import Layer, Seed
+from cnnfast.layers.layer import Layer
+from cnnfast.layers.parameters import Seed
 
 #: Out-channels of the 3x3 convolutions, stage by stage; a stage ends in a pooling.
 CONFIGURATION_A = ((64,), (128,), (256, 256), (512, 512), (512, 512))

@@ -19,7 +19,8 @@ from cnnfast.layers import (
     SeparableConv2d,
     Sequential,
 )
-from cnnfast.layers.layer import Layer, Seed
+from cnnfast.layers.layer import Layer
+from cnnfast.layers.parameters import Seed
 
 #: Out-channels of the blocks; each halves the image.
 BLOCKS = (64, 128, 256)

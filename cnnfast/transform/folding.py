@@ -14,8 +14,8 @@ from cnnfast.layers import GroupedLinear, Layer, Linear
 from cnnfast.layers.composite import Composite
 from cnnfast.layers.conv import _Conv
 from cnnfast.layers.conv_transpose import _ConvTranspose
-from cnnfast.layers.layer import constant
 from cnnfast.layers.norm import BatchNorm1d, _BatchNorm
+from cnnfast.layers.parameters import constant
 
 
 def fold_batch_norm(model: Layer) -> Layer:

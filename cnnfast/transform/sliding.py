@@ -184,11 +184,7 @@ def _behind(layer: Layer, flat: _Map) -> Layer:
         return _convolution(layer, flat)
     if isinstance(layer, BatchNorm1d) and math.prod(flat.extents) == 1:
         return _normalisation(layer, flat)
-    if (
-        layer.parameter_shapes()
-        or layer.buffers
-        or type(layer).output_shape is not Layer.output_shape
-    ):
+    if layer.parameter_shapes() or layer.buffers or type(layer)._shape is not Layer._shape:
         raise _refusal(layer, "there is no layer for maps that does the same behind Flatten")
     return copy.deepcopy(layer)
 
