@@ -11,8 +11,9 @@ Task = (n, block of channels), whole planes of ``out``.
 An index outside of the plane (-1: its window was empty) is skipped.
 Assumes a validated PoolGeometry; raises nothing.
 Why: a plane is one task's, so windows that overlap need no atomic adds; where channels lie side by
-side, several planes are filled together, or every cache line would be visited for each of them. Indices that are found here are used a row at
-a time; an array of them takes twice the input's memory, to be written and read again.
+side, several planes are filled together, or every cache line would be visited for each of them.
+Indices that are found here are used a row at a time; an array of them, 8 bytes an output, would be
+written and read again.
 """
 
 from cython cimport floating
