@@ -34,7 +34,7 @@ import numpy as np
 
 from . import parallel
 from .blocking import of_panels
-from .blocking_gradients import in_pairs
+from .blocking_gradients import in_pairs, wgrad_problem
 from .finite import all_finite
 from .problem import ConvProblem, all_windows_read, taps_of
 from .shapes import round_up
@@ -277,6 +277,23 @@ def _wgrad_in_c(tiles: Any, finish: Any) -> Callable[..., None]:
         )  # fmt: skip
 
     return run
+
+
+def wgrad_of_products(wgrad: Fprop) -> Fprop:
+    """The same for a wgrad row of ``wgrad_problem``: operands change places where that says so."""
+
+    def run_wgrad(
+        x: Array, grad_output: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
+    ) -> None:
+        computed = wgrad_problem(problem, x.itemsize)
+        if computed is not problem:
+            if problem.stride != (1, 1, 1):
+                steps = zip(problem.output, problem.stride, strict=True)
+                x = x[:, :, *(slice(0, (o - 1) * step + 1, step) for o, step in steps)]
+            x, grad_output, out = grad_output, x, out.swapaxes(0, 1)
+        wgrad(x, grad_output, bias, out, computed, *rest)
+
+    return run_wgrad
 
 
 def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:

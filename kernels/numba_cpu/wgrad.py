@@ -130,6 +130,9 @@ def write_panel(sums, at, out, target, problem, cut, filters, channels):
     elif in_order and stride_c == taps:
         copy_matrix(sums, at, 1, width, out, target, stride_k, filters, channels * taps)
         return
+    elif taps == 1 and stride_k == 1:
+        copy_matrix(sums, at, width, 1, out, target, stride_c, channels, filters)
+        return
     for tap in range(taps):
         t, r, s = tap // (problem.r * problem.s), tap // problem.s % problem.r, tap % problem.s
         place = target + t * stride_t + r * stride_r + s * stride_s
@@ -240,4 +243,4 @@ def finish(sums: Any, out: Any, problem: Any, cut: Any, queue: Any) -> None:
         begin, end = next_tasks(queue, begin, end)
 
 
-wgrad = drivers.wgrad(blocking_gradients.wgrad_cut, tiles, finish)
+wgrad = drivers.wgrad_of_products(drivers.wgrad(blocking_gradients.wgrad_cut, tiles, finish))
