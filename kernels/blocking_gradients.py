@@ -105,36 +105,38 @@ class WgradCut(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def wgrad_problem(problem: ConvProblem, itemsize: int) -> ConvProblem:
-    """What the tiled rows of wgrad compute: the problem itself, or that of input and gradient in
-    each other's place. Kernels of one tap are a product of the two, and in (K, C) its rows are
-    vectors along C, which are stored as they are summed, in place, and not through a transpose.
+def exchanged_product(problem: ConvProblem, itemsize: int) -> ConvProblem | None:
+    """The wgrad of input and gradient in each other's place, if the tiled rows compute that.
+
+    Kernels of one tap are a product of the two. In (K, C) its rows are vectors along C, which are
+    stored as they were summed, and not through a transpose that takes as long as the sums.
     """
     width = TILE_BYTES // itemsize
-    reach = ((o - 1) * s for o, s in zip(problem.output, problem.stride, strict=True))
+    reach = ((o - 1) * step for o, step in zip(problem.output, problem.stride, strict=True))
     if (
         problem.g > 1
         or problem.kernel != (1, 1, 1)
         or any(problem.pad)
-        or any(r >= size for r, size in zip(reach, problem.size, strict=True))
-        # Channels that leave lanes of a vector unused cost more than the transpose.
+        or any(last >= size for last, size in zip(reach, problem.size, strict=True))
+        # Lanes that are left unused would cost more.
         or 4 * round_up(problem.c, width) * problem.k > 5 * round_up(problem.k, width) * problem.c
     ):
-        return problem
+        return None
+    d, h, w = problem.output
     return problem._replace(
-        c=problem.k, k=problem.c, **dict(zip("dhw", problem.output, strict=True)),
-        stride_d=1, stride_h=1, stride_w=1, dilation_d=1, dilation_h=1, dilation_w=1,
+        c=problem.k, k=problem.c, d=d, h=h, w=w, stride_d=1, stride_h=1, stride_w=1,
+        dilation_d=1, dilation_h=1, dilation_w=1,
     )  # fmt: skip
 
 
 def wgrad_tiled_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
-    """Blocks of the tiled rows of wgrad for a problem as it is given."""
-    return wgrad_cut(wgrad_problem(problem, itemsize), itemsize)
+    """Blocks of the tiled rows of wgrad, of the exchanged product where there is one."""
+    return wgrad_cut(exchanged_product(problem, itemsize) or problem, itemsize)
 
 
 @lru_cache(maxsize=256)
 def wgrad_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
-    """Blocks of the tiled rows of wgrad for a ``wgrad_problem``."""
+    """Blocks of the tiled rows of wgrad, of the problem as it is."""
     width, taps = TILE_BYTES // itemsize, problem.t * problem.r * problem.s
     columns = split_evenly(problem.q, WGRAD_COLUMNS)
     rows = split_evenly(problem.p, max(WGRAD_PIXELS // columns, 1))

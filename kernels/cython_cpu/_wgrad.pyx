@@ -298,8 +298,8 @@ cdef void tile(
     for panel in range(in_place, panels):
         k = (part.first_panel + panel) * cut.width
         write_panel(
-            sums + panel * part.sum_panel, out + panel * cut.width * out_strides.k, out_strides, problem, cut, min(cut.width, problem.k - k),
-            part.end_channel - part.first_channel,
+            sums + panel * part.sum_panel, out + panel * cut.width * out_strides.k, out_strides,
+            problem, cut, min(cut.width, problem.k - k), part.end_channel - part.first_channel,
         )
 
 
