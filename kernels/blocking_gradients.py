@@ -138,7 +138,7 @@ def wgrad_tiled_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
 def wgrad_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
     """Blocks of the tiled rows of wgrad, of the problem as it is."""
     width, taps = TILE_BYTES // itemsize, problem.t * problem.r * problem.s
-    columns = split_evenly(problem.q, WGRAD_COLUMNS)
+    columns = split_evenly(problem.q, WGRAD_PIXELS if taps == 1 else WGRAD_COLUMNS)
     rows = split_evenly(problem.p, max(WGRAD_PIXELS // columns, 1))
     row_blocks, column_blocks = ceil_div(problem.p, rows), ceil_div(problem.q, columns)
     halo_rows = (rows - 1) * problem.stride_h + effective_kernel(problem.r, problem.dilation_h)
