@@ -212,8 +212,9 @@ cdef void write_panel(
     if cut.together and channels > 1:
         tap_step, channel_step = problem.c * width, width
     elif (
-        strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
-        and strides.c == taps
+        # An axis of one tap has any stride.
+        (problem.s == 1 or strides.s == 1) and (problem.r == 1 or strides.r == problem.s)
+        and (problem.t == 1 or strides.t == problem.s * problem.r) and strides.c == taps
     ):
         copy_transposed(out, strides.k, sums, 1, width, filters, channels * taps)
         return

@@ -124,7 +124,9 @@ def write_panel(sums, at, out, target, problem, cut, filters, channels):
     stride_s = element_stride(out, 4)
     width, taps = cut.width, problem.t * problem.r * problem.s
     tap_step, channel_step = width, taps * width
-    in_order = stride_s == 1 and stride_r == problem.s and stride_t == problem.r * problem.s
+    # An axis of one tap has any stride.
+    in_order = (problem.s == 1 or stride_s == 1) and (problem.r == 1 or stride_r == problem.s)
+    in_order = in_order and (problem.t == 1 or stride_t == problem.r * problem.s)
     if cut.together == 1 and channels > 1:
         tap_step, channel_step = problem.c * width, width
     elif in_order and stride_c == taps:
