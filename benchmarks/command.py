@@ -16,52 +16,24 @@ from cnnfast.benchmarks import (
     workloads,
 )
 
+#: Option -> what runs instead of the comparison of all rows, and what that is.
+MODES = {
+    "peers": (versus.run, "the default backend beside the best other library, and the bars"),
+    "gradients": (gradients.run, "gradients of convolutions, compared with their forward pass"),
+    "memory": (memory.run, "scratch of the default backend on the large layers"),
+    "sliding": (sliding.run, "a classifier over a large image in one pass, and over all its crops"),
+    "training": (training.run, "LeNet-5's training step beside torch's"),
+    "models": (forward.run, "forward passes of models beside torch's"),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``cnnfast bench``."""
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument(
-        "--peers",
-        action="store_const",
-        dest="mode",
-        const=versus.run,
-        help="instead: the default backend beside the best other library, and the bars",
-    )
-    mode.add_argument(
-        "--gradients",
-        action="store_const",
-        dest="mode",
-        const=gradients.run,
-        help="instead: gradients of the convolution layers, compared with their forward pass",
-    )
-    mode.add_argument(
-        "--memory",
-        action="store_const",
-        dest="mode",
-        const=memory.run,
-        help="instead: scratch of the default backend on the large layers",
-    )
-    mode.add_argument(
-        "--sliding",
-        action="store_const",
-        dest="mode",
-        const=sliding.run,
-        help="instead: a classifier over a large image in one pass, compared with all its crops",
-    )
-    mode.add_argument(
-        "--training",
-        action="store_const",
-        dest="mode",
-        const=training.run,
-        help="instead: LeNet-5's training step beside torch's",
-    )
-    mode.add_argument(
-        "--models",
-        action="store_const",
-        dest="mode",
-        const=forward.run,
-        help="instead: forward passes of models beside torch's",
-    )
+    modes = parser.add_mutually_exclusive_group()
+    for name, (run_mode, what) in MODES.items():
+        modes.add_argument(
+            f"--{name}", action="store_const", dest="mode", const=run_mode, help=f"instead: {what}"
+        )
     parser.add_argument(
         "--layers",
         nargs="+",

@@ -22,9 +22,10 @@ from .layer import Layer
 from .norm import _BatchNorm
 from .padded import unpad
 from .parameters import Seed, uniform
+from .windowed import Fusing
 
 
-class _Conv(Layer):
+class _Conv(Fusing):
     """A convolution of ``rank`` spatial axes; ``Conv2d`` says the rest."""
 
     rank: int
@@ -112,14 +113,6 @@ class _Conv(Layer):
             "layout": self.layout,
             "weight_layout": self.weight_layout,
         }
-
-    @property
-    def fuses(self) -> bool:
-        """Yes."""
-        return True
-
-    def _forward(self, input: Array) -> Array:
-        return self._fused(input, None)
 
     def folds(self, norm: Layer, axes: int) -> bool:
         """Yes, a norm of its channels, in float32 and float64."""

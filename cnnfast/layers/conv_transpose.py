@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from cnnfast import functional, grad
+from cnnfast import grad
 from cnnfast._core.arguments import axis_letters, flag, integer, per_axis
 from cnnfast._core.arrays import Array
 from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import CANONICAL_DATA, Shape
 
-from .layer import Layer
 from .parameters import Seed, uniform
 from .reach import Reach, transposed
+from .windowed import Windowed
 
 
-class _ConvTranspose(Layer):
+class _ConvTranspose(Windowed):
     """A transposed convolution of ``rank`` spatial axes; ``ConvTranspose2d`` says the rest."""
 
-    rank: int
+    function = "conv_transpose"
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class _ConvTranspose(Layer):
         if isinstance(padding, str):
             raise ValueError(f"{name}: padding must be numbers, got {padding!r}")
         self.kernel_size = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
-        self.arguments: dict[str, Any] = {
+        self.arguments = {
             "stride": per_axis(f"{name}: stride", stride, rank, 1),
             "padding": padding,
             "output_padding": output_padding,
@@ -94,37 +93,8 @@ class _ConvTranspose(Layer):
         """A multiplication and an addition per tap, channel and input."""
         return self.geometry(input_shape).flops
 
-    def _function(self, module: Any, suffix: str = "") -> Callable[..., Array]:
-        found: Callable[..., Array] = getattr(module, f"conv_transpose{self.rank}d{suffix}")
-        return found
-
-    @property
-    def fuses(self) -> bool:
-        """Yes."""
-        return True
-
-    def _forward(self, input: Array) -> Array:
-        return self._fused(input, None)
-
-    def _fused(self, input: Array, activation: str | None) -> Array:
-        self._keep(input)
-        weight, bias = self._array("weight"), self._bias()
-        return self._function(functional)(
-            input, weight, bias, activation=activation, **self.arguments
-        )
-
-    def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
-        (input,) = self._saved
-        weight = self._array("weight")
-        self._grads["weight"] = self._function(grad, "_weight")(
-            input, weight.shape, grad_output, **self.arguments
-        )
-        if "bias" in self._parameters:
-            layout = self.arguments["layout"]
-            self._grads["bias"] = grad.conv_transpose_bias(grad_output, layout=layout)
-        if not to_input:
-            return None
-        return self._function(grad, "_input")(input.shape, weight, grad_output, **self.arguments)
+    def _bias_grad(self, grad_output: Array) -> Array:
+        return grad.conv_transpose_bias(grad_output, layout=self.arguments["layout"])
 
     def _described(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"

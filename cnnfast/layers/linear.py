@@ -11,12 +11,12 @@ from cnnfast._core.arguments import flag, integer
 from cnnfast._core.arrays import Array
 from cnnfast._core.operand import Shape
 
-from .layer import Layer
 from .parameters import Seed, uniform
 from .reach import Reach, same
+from .windowed import Fusing
 
 
-class Linear(Layer):
+class Linear(Fusing):
     """Every neuron reads everything: (..., in_features) to (..., out_features), as
     ``torch.nn.Linear``.
 
@@ -82,14 +82,6 @@ class Linear(Layer):
                 f"the input must have {self.in_features} features as its last axis, got shape "
                 f"{tuple(shape)}"
             )
-
-    @property
-    def fuses(self) -> bool:
-        """Yes."""
-        return True
-
-    def _forward(self, input: Array) -> Array:
-        return self._fused(input, None)
 
     def _fused(self, input: Array, activation: str | None) -> Array:
         self._check(input.shape)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from cnnfast import functional, grad
+from cnnfast import grad
 from cnnfast._core.arguments import flag, integer, per_axis
 from cnnfast._core.arrays import Array
 from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.operand import Shape
 
 from .conv import Conv1d, Conv2d
-from .layer import Layer
 from .parameters import Seed, uniform
 from .reach import Reach, windows
+from .windowed import Windowed
 
 
-class _LocallyConnected(Layer):
+class _LocallyConnected(Windowed):
     """``rank`` spatial axes; ``LocallyConnected2d`` says the rest."""
 
-    rank: int
+    function = "locally_connected"
 
     def __init__(
         self,
@@ -48,7 +47,7 @@ class _LocallyConnected(Layer):
             channels, out_channels, kernel_size, stride, padding, dilation, groups, rng=0
         )
         self.windows: ConvGeometry = alike.geometry((1, channels, *size))
-        self.arguments: dict[str, Any] = {
+        self.arguments = {
             "stride": stride,
             "padding": self.windows.padding[-self.rank :],
             "dilation": dilation,
@@ -78,37 +77,12 @@ class _LocallyConnected(Layer):
         """Those of the convolution with the same windows."""
         return self.windows.flops * self.output_shape(input_shape)[0]
 
-    def _function(self, module: Any, suffix: str = "") -> Callable[..., Array]:
-        found: Callable[..., Array] = getattr(module, f"locally_connected{self.rank}d{suffix}")
-        return found
-
-    @property
-    def fuses(self) -> bool:
-        """Yes."""
-        return True
-
-    def _forward(self, input: Array) -> Array:
-        return self._fused(input, None)
-
     def _fused(self, input: Array, activation: str | None) -> Array:
         self.output_shape(input.shape)
-        self._keep(input)
-        weight, bias = self._array("weight"), self._bias()
-        return self._function(functional)(
-            input, weight, bias, activation=activation, **self.arguments
-        )
+        return super()._fused(input, activation)
 
-    def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
-        (input,) = self._saved
-        weight = self._array("weight")
-        self._grads["weight"] = self._function(grad, "_weight")(
-            input, weight.shape, grad_output, **self.arguments
-        )
-        if "bias" in self._parameters:
-            self._grads["bias"] = grad.locally_connected_bias(grad_output, True)
-        if not to_input:
-            return None
-        return self._function(grad, "_input")(input.shape, weight, grad_output, **self.arguments)
+    def _bias_grad(self, grad_output: Array) -> Array:
+        return grad.locally_connected_bias(grad_output, True)
 
     def _described(self) -> str:
         channels, *size = self.windows.input.shape[1:]
