@@ -14,8 +14,9 @@ slice. Task = (g, block of panels, block of channels, slice of units); ``finish`
 a validated ConvGeometry; raises nothing.
 Why: up to twelve weights x two panels of out-channels stay in registers while the pixels go by, and
 the weights of a tile lie side by side, so that one pointer reaches them all. Each copy is read by all
-taps of its channels, and from L1. Slices give a layer of few channels tasks enough. Source: Georganas
-et al. 2018 (update pass); Goto and van de Geijn 2008.
+taps of its channels, and from L1. Slices give a layer of few channels tasks enough. Weights of one tap
+whose out-channels lie side by side are summed in ``out`` itself; ``drivers.wgrad_of_products`` sees to
+it that they do. Source: Georganas et al. 2018 (update pass); Goto and van de Geijn 2008.
 """
 
 from cython cimport floating
@@ -348,9 +349,8 @@ cdef void run_finish(
             )
 
 
-_wgrad = drivers.wgrad(
+wgrad = drivers.wgrad_of_products(drivers.wgrad(
     wgrad_cut,
     {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])},
     {"float32": address(<void*>run_finish[float]), "float64": address(<void*>run_finish[double])},
-)
-wgrad = drivers.wgrad_of_products(_wgrad)
+))
