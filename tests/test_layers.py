@@ -1,11 +1,10 @@
-"""Layers: gradients by finite differences, modes, states, errors, files."""
+"""Layers: gradients by finite differences, modes, states, errors."""
 
 from __future__ import annotations
 
 import copy
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,126 +13,7 @@ import pytest
 import cnnfast
 from cnnfast import layers as L
 
-F64: dict[str, Any] = {"dtype": np.float64, "rng": 1}
-
-#: Layer, shape of an input.
-CASES: dict[str, tuple[Callable[[], L.Layer], tuple[int, ...]]] = {
-    "linear": (lambda: L.Linear(5, 3, **F64), (4, 5)),
-    "linear, more axes": (lambda: L.Linear(5, 3, bias=False, **F64), (2, 3, 5)),
-    "grouped linear": (lambda: L.GroupedLinear(5, 6, 3, **F64), (4, 5)),
-    "conv1d": (lambda: L.Conv1d(2, 3, 3, padding=1, **F64), (2, 2, 7)),
-    "conv2d": (lambda: L.Conv2d(2, 4, 3, 2, (1, 0), groups=2, **F64), (2, 2, 7, 6)),
-    "conv2d same": (lambda: L.Conv2d(2, 3, 4, padding="same", **F64), (2, 2, 6, 5)),
-    "conv2d same_upper": (lambda: L.Conv2d(1, 3, 3, 2, "same_upper", **F64), (2, 1, 6, 5)),
-    "conv2d constant 2": (
-        lambda: L.Conv2d(2, 3, 3, padding=1, padding_value=2, **F64),
-        (2, 2, 4, 5),
-    ),
-    "conv2d reflect": (
-        lambda: L.Conv2d(2, 3, 3, padding=2, padding_mode="reflect", **F64),
-        (2, 2, 4, 5),
-    ),
-    "conv2d replicate": (
-        lambda: L.Conv2d(2, 3, 3, padding=2, padding_mode="replicate", **F64),
-        (2, 2, 4, 5),
-    ),
-    "conv2d circular": (
-        lambda: L.Conv2d(2, 3, 3, padding="same", padding_mode="circular", **F64),
-        (2, 2, 4, 5),
-    ),
-    "conv2d NHWC": (lambda: L.Conv2d(2, 3, 3, layout="NHWC", **F64), (2, 5, 6, 2)),
-    "conv2d NHWC, IOHW": (
-        lambda: L.Conv2d(2, 3, 3, layout="NHWC", weight_layout="IOHW", **F64),
-        (2, 5, 6, 2),
-    ),
-    "conv3d": (lambda: L.Conv3d(1, 2, 2, **F64), (2, 1, 4, 3, 4)),
-    "depthwise": (lambda: L.DepthwiseConv2d(3, 3, 2, padding=1, **F64), (2, 3, 5, 5)),
-    "pointwise": (lambda: L.PointwiseConv2d(3, 4, **F64), (2, 3, 4, 4)),
-    "separable": (lambda: L.SeparableConv2d(3, 4, 3, stride=2, **F64), (2, 3, 7, 7)),
-    "conv_transpose1d": (lambda: L.ConvTranspose1d(2, 3, 3, 2, 1, 1, **F64), (2, 2, 5)),
-    "conv_transpose2d": (lambda: L.ConvTranspose2d(4, 2, 3, 2, groups=2, **F64), (2, 4, 3, 4)),
-    "conv_transpose2d NHWC": (
-        lambda: L.ConvTranspose2d(4, 2, 3, 2, layout="NHWC", **F64),
-        (2, 3, 4, 4),
-    ),
-    "conv_transpose2d OIHW": (
-        lambda: L.ConvTranspose2d(4, 2, 3, 2, weight_layout="OIHW", **F64),
-        (2, 4, 3, 4),
-    ),
-    "conv_transpose3d": (lambda: L.ConvTranspose3d(1, 2, 2, 2, **F64), (1, 1, 2, 3, 2)),
-    "local1d": (lambda: L.LocallyConnected1d(2, 3, 3, 7, **F64), (2, 2, 7)),
-    "local2d": (lambda: L.LocallyConnected2d(2, 3, 2, (4, 5), 1, 1, **F64), (2, 2, 4, 5)),
-    "max_pool1d": (lambda: L.MaxPool1d(3, 2, 1), (2, 2, 7)),
-    "max_pool2d": (lambda: L.MaxPool2d(3, 2, 1), (2, 2, 7, 7)),
-    "max_pool3d": (lambda: L.MaxPool3d(2), (1, 2, 4, 4, 4)),
-    "avg_pool1d": (lambda: L.AvgPool1d(3, 2, 1), (2, 2, 7)),
-    "avg_pool2d": (lambda: L.AvgPool2d(3, 2, 1, ceil_mode=True), (2, 2, 6, 7)),
-    "avg_pool3d": (lambda: L.AvgPool3d(2), (1, 2, 4, 4, 4)),
-    "adaptive_avg": (lambda: L.AdaptiveAvgPool2d((3, 2)), (2, 2, 7, 5)),
-    "adaptive_max": (lambda: L.AdaptiveMaxPool2d(2), (2, 2, 7, 5)),
-    "batch_norm1d": (lambda: L.BatchNorm1d(3, dtype=np.float64), (6, 3)),
-    "batch_norm1d, 3 axes": (lambda: L.BatchNorm1d(3, dtype=np.float64), (6, 3, 4)),
-    "batch_norm2d": (lambda: L.BatchNorm2d(3, dtype=np.float64), (3, 3, 2, 4)),
-    "batch_norm2d NHWC": (
-        lambda: L.BatchNorm2d(3, layout="NHWC", dtype=np.float64),
-        (3, 2, 4, 3),
-    ),
-    "batch_norm2d, not affine": (
-        lambda: L.BatchNorm2d(3, affine=False, dtype=np.float64),
-        (3, 3, 2, 4),
-    ),
-    "batch_norm3d": (lambda: L.BatchNorm3d(2, dtype=np.float64), (3, 2, 2, 2, 2)),
-    "subsampling": (lambda: L.Subsampling2d(3, **F64), (2, 3, 6, 5)),
-    "subsampling (1, 3)": (lambda: L.Subsampling2d(2, (1, 3), **F64), (2, 2, 2, 6)),
-    "table": (lambda: L.TableConv2d(3, [[0], [2, 1], [0, 1, 2]], 2, **F64), (2, 3, 4, 5)),
-    "table, no bias": (
-        lambda: L.TableConv2d(2, [[0], [1]], 3, stride=2, padding=1, bias=False, **F64),
-        (2, 2, 5, 5),
-    ),
-    "radial": (lambda: L.RadialBasis([[1, -1, 1], [0.5, 2, 0]], dtype=np.float64), (4, 3)),
-    "relu": (L.ReLU, (3, 4)),
-    "relu6": (L.ReLU6, (3, 4)),
-    "leaky_relu": (lambda: L.LeakyReLU(0.2), (3, 4)),
-    "sigmoid": (L.Sigmoid, (3, 4)),
-    "tanh": (L.Tanh, (3, 4)),
-    "scaled_tanh": (L.ScaledTanh, (3, 4)),
-    "scaled_tanh, other": (lambda: L.ScaledTanh(-2, 0.5), (3, 4)),
-    "silu": (L.SiLU, (3, 4)),
-    "gelu": (L.GELU, (3, 4)),
-    "flatten": (L.Flatten, (2, 3, 4)),
-    "sequential": (
-        lambda: L.Sequential(
-            L.Conv2d(1, 3, 3, **F64), L.Tanh(), L.MaxPool2d(2), L.Flatten(), L.Linear(12, 4, **F64)
-        ),
-        (2, 1, 6, 6),
-    ),
-    "residual": (
-        lambda: L.Residual(
-            L.Sequential(L.Conv2d(2, 3, 3, padding=1, **F64), L.SiLU()),
-            L.Conv2d(2, 3, 1, **F64),
-            L.Sigmoid(),
-        ),
-        (2, 2, 4, 4),
-    ),
-    "residual, names": (
-        lambda: L.Residual(
-            L.Sequential({"conv": L.Conv2d(2, 2, 3, padding=1, **F64), "act": L.Tanh()}),
-            L.Conv2d(2, 2, 1, **F64),
-            L.Tanh(),
-            {"body": "", "shortcut": "around", "activation": "last"},
-        ),
-        (2, 2, 4, 4),
-    ),
-    "residual, no shortcut": (
-        lambda: L.Residual(L.Conv2d(2, 2, 3, padding=1, **F64)),
-        (2, 2, 4, 4),
-    ),
-}
-
-
-def made(name: str) -> tuple[L.Layer, Any]:
-    make, shape = CASES[name]
-    return make(), np.random.default_rng(3).standard_normal(shape)
+from layer_cases import CASES, made
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -179,7 +59,8 @@ def test_evaluation_gives_the_same_numbers_and_keeps_nothing(name: str) -> None:
         pytest.skip("batch normalisation has other statistics in evaluation")
     expected = layer(x)
     layer.eval()
-    np.testing.assert_array_equal(layer(x), expected)
+    # Subsampling is another kernel then: equal but for rounding, in all bits elsewhere.
+    np.testing.assert_allclose(layer(x), expected, rtol=2e-14 if "subsampling" in name else 0)
     with pytest.raises(RuntimeError, match="backward needs a forward call in training mode"):
         layer.backward(expected)
 
@@ -194,65 +75,6 @@ def test_without_a_gradient_in_the_input(name: str) -> None:
     layer.backward(y, to_input=False)
     for key, grad in layer.grads.items():
         np.testing.assert_array_equal(grad, grads[key])
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_a_state_comes_back_from_a_file(tmp_path: Path, suffix: str) -> None:
-    if suffix == ".safetensors":
-        pytest.importorskip("safetensors")
-    layer, x = made("sequential")
-    path = tmp_path / f"weights{suffix}"
-    layer.save(path)
-    other = CASES["sequential"][0]()
-    for array in other.params.values():
-        array += 1
-    other.load(path)
-    np.testing.assert_array_equal(other(x), layer(x))
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_broken_files_are_refused(tmp_path: Path, suffix: str) -> None:
-    if suffix == ".safetensors":
-        pytest.importorskip("safetensors")
-    layer, _ = made("conv2d")
-    path = tmp_path / f"weights{suffix}"
-    layer.save(path)
-    whole = path.read_bytes()
-    before = {key: value.copy() for key, value in layer.params.items()}
-    for size in (0, 1, 10, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=r"isn't a whole"):
-            layer.load(path)
-    evil = {"weight": np.array([print, None], dtype=object)}
-    with path.open("wb") as file:
-        np.savez(file, **evil)
-    with pytest.raises(ValueError, match=r"isn't a whole"):
-        layer.load(path)
-    with pytest.raises(FileNotFoundError):
-        layer.load(tmp_path / f"none{suffix}")
-    with pytest.raises(ValueError, match=r"ends in .npz or .safetensors"):
-        layer.load(tmp_path / "weights.pkl")
-    for key, value in layer.params.items():
-        np.testing.assert_array_equal(value, before[key])
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layer, _ = made("conv2d")
-    path = tmp_path / "weights.npz"
-    layer.save(path)
-    before = path.read_bytes()
-
-    def full(*arguments: Any, **keywords: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="No space left"):
-        layer.save(path)
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_names_and_shapes_of_a_state_are_checked_first() -> None:
@@ -324,9 +146,8 @@ def test_what_a_layer_shows() -> None:
         (lambda: L.ScaledTanh(0), "amplitude must not be 0"),
         (
             lambda: L.Residual(L.Linear(1, 1), L.Linear(1, 1), None, {"body": "", "shortcut": ""}),
-            "names must keep parameters apart",
+            "names must keep layers and parameters apart",
         ),
-        (lambda: L.SGD(L.Linear(1, 1), lr=-1), "lr and weight_decay must be non-negative"),
     ],
 )
 def test_bad_arguments_are_refused(make: Callable[[], Any], message: str) -> None:
@@ -406,45 +227,34 @@ def test_the_loss_gradient_is_its_slope() -> None:
         assert back[index] == pytest.approx(slope, abs=1e-8)
 
 
-@pytest.mark.parametrize("kind", [L.SGD, L.Adam])
-def test_an_optimiser_goes_on_from_its_state(kind: Any) -> None:
-    def run(steps: int, net: L.Layer, optimiser: Any) -> None:
-        for i in range(steps):
-            x = np.random.default_rng([optimiser.steps, i]).standard_normal((3, 5))
-            net.backward(net(x))
-            optimiser.step()
-
-    keywords = {"lr": 0.1, **({"momentum": 0.9} if kind is L.SGD else {})}
-    first = L.Linear(5, 3, **F64)
-    whole = kind(first, **keywords)
-    for _ in range(4):
-        run(1, first, whole)
-    second = L.Linear(5, 3, **F64)
-    before = kind(second, **keywords)
-    for _ in range(2):
-        run(1, second, before)
-    third = L.Linear(5, 3, dtype=np.float64, rng=9)
-    third.load_state_dict(second.state_dict())
-    after = kind(third, **keywords)
-    after.load_state_dict({key: value.copy() for key, value in before.state_dict().items()})
-    for _ in range(2):
-        run(1, third, after)
-    np.testing.assert_array_equal(third.params["weight"], first.params["weight"])
-    with pytest.raises(ValueError, match="not known nonsense"):
-        after.load_state_dict({"steps": np.array(0), "nonsense": np.ones(1)})
-
-
-def test_no_step_in_evaluation() -> None:
-    layer = L.Linear(2, 2)
-    with pytest.raises(RuntimeError, match="training mode"):
-        L.SGD(layer.eval(), lr=0.1).step()
-
-
 def test_backends_and_threads_reach_the_kernels() -> None:
     layer, x = made("conv2d")
     expected = layer(x)
     with cnnfast.use_backend("reference"):
         np.testing.assert_allclose(layer(x), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_may_be_empty(name: str) -> None:
+    layer, x = made(name)
+    shape = layer.output_shape(x.shape)
+    none = x[:0]
+    result = layer(none)
+    assert result.shape == (0, *shape[1:])
+    assert layer.backward(result).shape == none.shape
+    for key, grad in layer.grads.items():
+        assert grad.shape == layer.params[key].shape
+        assert not grad.any()
+    assert layer.eval()(none).shape == result.shape
+    for key, value in layer.buffers.items():
+        assert np.isfinite(value).all(), key
+
+
+@pytest.mark.parametrize("wrong", [None, "text", np.ones(3, complex), np.ones(3, object)])
+@pytest.mark.parametrize("kind", [L.ReLU, L.Tanh, L.LeakyReLU])
+def test_activations_are_of_numbers(kind: Any, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}: \w+ takes .*, got dtype"):
+        kind()(wrong)
 
 
 def test_names_are_not_assigned_to() -> None:

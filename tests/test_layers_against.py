@@ -1,4 +1,4 @@
-"""Layers against functions that do the same, and training steps against torch's."""
+"""Layers against functions that do the same."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import pytest
 
 import cnnfast
 from cnnfast import layers as L
-from cnnfast import models
-
-Array = np.ndarray[Any, Any]
 
 
 @pytest.mark.parametrize("size", [2, (2, 3), 3, 5])
@@ -50,44 +47,3 @@ def test_a_maximum_of_an_activation_sends_gradients_through_both(kind: Any, pool
     assert np.abs(weight - conv.grads["weight"]).max() <= 1e-14 * np.abs(weight).max()
     with pytest.raises(ValueError, match="grad_output must be as the result"):
         net.backward(grad[:1])
-
-
-def torch_lenet(torch: Any, start: dict[str, Array]) -> Any:
-    """LeNet-5 in torch with these weights."""
-    nn = torch.nn
-    net = nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
-    ).double()  # fmt: skip
-    with torch.no_grad():
-        for parameter, values in zip(net.parameters(), start.values(), strict=True):
-            parameter.copy_(torch.from_numpy(values))
-    return net
-
-
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
-def test_ten_steps_of_lenet5_are_torchs(kind: str) -> None:
-    """In float64, but for rounding."""
-    torch = pytest.importorskip("torch", reason="torch isn't installed")
-    options: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.001}
-    options |= {"momentum": 0.9, "nesterov": True} if kind == "SGD" else {}
-    own, own_loss = models.lenet5(dtype=np.float64, rng=0), L.CrossEntropyLoss()
-    other = torch_lenet(torch, own.params)
-    own_optimiser = getattr(L, kind)(own, **options)
-    optimiser = getattr(torch.optim, kind)(other.parameters(), **options)
-    loss = torch.nn.CrossEntropyLoss()
-    rng = np.random.default_rng(0)
-    for _ in range(10):
-        x, y = rng.standard_normal((8, 1, 28, 28)), rng.integers(0, 10, 8)
-        value = float(own_loss(own(x), y))
-        own.backward(own_loss.backward(), to_input=False)
-        own_optimiser.step()
-        optimiser.zero_grad()
-        theirs = loss(other(torch.from_numpy(x)), torch.from_numpy(y))
-        theirs.backward()
-        optimiser.step()
-        assert abs(value - theirs.item()) <= 1e-12 * abs(value)
-    for (name, values), parameter in zip(own.params.items(), other.parameters(), strict=True):
-        expected = parameter.detach().numpy()
-        assert np.abs(values - expected).max() <= 1e-11 * np.abs(expected).max(), name

@@ -134,7 +134,7 @@ def test_pooling_has_no_weights_and_keeps_channels(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [L.MaxPool2d, L.AvgPool2d])
 def test_pooling_absorbs_small_shifts(kind: Any) -> None:
-    """Within its window a bright pixel may lie anywhere; a bar in the maps of a net may too."""
+    """Within its window a bright pixel may lie anywhere, and no further."""
     pool, seen = kind(2), []
     for h, w in np.ndindex(2, 2):
         x = np.zeros((1, 1, 6, 6), np.float32)

@@ -211,6 +211,14 @@ def test_what_slides_already_stays() -> None:
     np.testing.assert_array_equal(sliding(x), net(x))
 
 
+def test_a_branch_may_be_flatten_alone() -> None:
+    net = L.Sequential(L.Residual(L.Flatten(), L.Flatten(), L.ReLU()), L.Linear(48, 5))
+    made_of_integers(net)
+    image = integers((1, 3, 6, 7))
+    result = transform.to_fully_convolutional(net, (1, 3, 4, 4))(image)
+    np.testing.assert_array_equal(result, by_crops(net, image, 4, 1))
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "message"),
     [

@@ -135,12 +135,33 @@ def test_results_and_gradients_are_torchs(name: str) -> None:
             near(value, narrow[key], wide[key], key)
 
 
-def steps(net: L.Layer, module: Any, shape: tuple[int, ...], sign: float) -> None:
+@pytest.mark.parametrize("name", ["alexnet", "vgg11", "vgg16"])
+def test_trunks_give_torchs_maps(name: str) -> None:
+    """And their dense layers, most of up to 138 million numbers, are torch's kind by kind."""
+    net = getattr(models, name)(rng=3)
+    with torch.device("meta"):
+        module = getattr(theirs, name)().eval()
+    trunk, dense = net["features"], net["classifier"].children().values()
+    state = {key: torch.from_numpy(array) for key, array in trunk.state_dict().items()}
+    module.features.load_state_dict(state, strict=True, assign=True)
+    x = np.random.default_rng(4).standard_normal((1, 3, 64, 64)).astype(np.float32)
+    with torch.no_grad():
+        expected = module.features(torch.from_numpy(x))
+    close(trunk.eval()(x), expected, 1e-5)
+    kinds = [type(layer).__name__ for layer in dense]
+    assert kinds == [type(layer).__name__ for layer in module.classifier]
+
+
+def steps(
+    net: L.Layer, module: Any, shape: tuple[int, ...], sign: float, kind: str = "SGD",
+    **options: Any,
+) -> None:  # fmt: skip
     """Ten steps of both on the same batches; the parameters stay the same to rounding."""
     rng = np.random.default_rng(6)
-    loss, optimiser = L.CrossEntropyLoss(), L.SGD(net, lr=0.05, momentum=0.9)
+    options = options or {"lr": 0.05, "momentum": 0.9}
+    loss, optimiser = L.CrossEntropyLoss(), getattr(L, kind)(net, **options)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    peer = torch.optim.SGD(trained, lr=0.05, momentum=0.9)
+    peer = getattr(torch.optim, kind)(trained, **options)
     for step in range(10):
         x = rng.standard_normal(shape)
         target = rng.integers(0, 10, len(x))
@@ -171,6 +192,18 @@ def steps(net: L.Layer, module: Any, shape: tuple[int, ...], sign: float) -> Non
 def test_ten_steps_of_lenet5_are_torchs(classic: bool) -> None:
     net = models.lenet5(classic=classic, dtype=np.float64, rng=8)
     steps(net, loaded(net, theirs.lenet5(classic)), (8, 1, 28, 28), 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("SGD", {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.001}),
+        ("Adam", {"lr": 0.002, "weight_decay": 0.001}),
+    ],
+)
+def test_ten_steps_of_other_optimisers_are_torchs(kind: str, options: dict[str, Any]) -> None:
+    net = models.lenet5(dtype=np.float64, rng=8)
+    steps(net, loaded(net, theirs.lenet5()), (8, 1, 28, 28), 1, kind, **options)
 
 
 def test_ten_steps_of_lenet5_of_1998_are_torchs() -> None:

@@ -20,6 +20,8 @@ from cnnfast.training import Checkpoint, Data, Progress, Settings, batches
 from mnist_files import small_mnist
 
 Array = np.ndarray[Any, Any]
+#: Of the command's trainings, how many are to be run whole.
+SEEDS = int(os.environ.get("CNNFAST_TRAINING_SEEDS") or 0)
 #: Some batches of three sizes.
 QUICK = Settings(epochs=3, batch=6, lr=0.02)
 
@@ -84,7 +86,8 @@ def test_interrupted_and_resumed_gives_the_same_bits(
     file = path / "run.npz"
     with pytest.raises(training.Interrupted):
         training.fit(model(), data, settings, checkpoint=file, watch=Stop(after))
-    assert Checkpoint.load(file).position.batch == after % 4 or after % 4 == 0
+    position = Checkpoint.load(file).position
+    assert 4 * position.epoch + position.batch == after
     net = model()
     assert training.fit(net, data, settings, checkpoint=file, resume=True) == history
     assert bits(net) == bits(whole)
@@ -149,7 +152,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
 
 def test_a_disk_that_fills_while_it_is_written(tmp_path: Path) -> None:
-    """The system's own refusal, in a process that may write no file over 20 kB."""
+    """The system's own refusal, in a process that may write no file over 9 kB."""
     pytest.importorskip("resource", reason="no limits on processes here")
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[2])\n"
@@ -206,6 +209,34 @@ def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
     model().save(file)
     with pytest.raises(ValueError, match="isn't a checkpoint"):
         Checkpoint.load(file)
+
+
+def test_a_checkpoint_without_counts_of_dropout_is_refused_first(tmp_path: Path) -> None:
+    file, net = tmp_path / "run.npz", model()
+    training.fit(model(), made_up(), QUICK, checkpoint=file)
+    found = Checkpoint.load(file)
+    found.calls.clear()
+    found.save(file)
+    before = bits(net)
+    with pytest.raises(ValueError, match=r"checkpoint: calls: .* got none of \d"):
+        training.fit(net, made_up(), QUICK, checkpoint=file, resume=True)
+    assert bits(net) == before
+
+
+def test_where_no_checkpoint_can_be_is_told_before_the_first_batch(tmp_path: Path) -> None:
+    def watch(progress: Progress) -> None:
+        raise AssertionError("a batch was run")
+
+    def fit(place: Path) -> None:
+        training.fit(model(), made_up(), QUICK, checkpoint=place, watch=watch)
+
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(ValueError, match=r"a checkpoint ends in \.npz, got .*run\.ckpt"):
+        fit(tmp_path / "run.ckpt")
+    with pytest.raises(OSError, match=r"can't write the checkpoint .*: No such file"):
+        fit(tmp_path / "none" / "run.npz")
+    with pytest.raises(OSError, match=r"can't write the checkpoint .*: Is a directory"):
+        fit(tmp_path / "folder.npz")
 
 
 @pytest.mark.parametrize(
@@ -276,6 +307,15 @@ def test_training_learns_digits() -> None:
     assert (
         training.evaluate(net, data.test_images, data.test_labels)[1] == (history.test_accuracy[-1])
     )
+
+
+@pytest.mark.skipif(not SEEDS, reason="minutes of training: CNNFAST_TRAINING_SEEDS says how many")
+@pytest.mark.parametrize("seed", range(SEEDS or 1))
+def test_training_reaches_98_of_100(seed: int) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn, of the demo extra, isn't installed")
+    net = models.lenet5(rng=seed)
+    history = training.fit(net, training.digits(seed), Settings(seed=seed))
+    assert history.test_accuracy[-1] >= 0.98
 
 
 @pytest.fixture

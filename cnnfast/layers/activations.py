@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnfast import functional
 from cnnfast._core.arrays import Array, as_array
+from cnnfast._core.dtypes import kind_of
 from cnnfast._core.normal import normal_cdf
 from cnnfast._core.reals import finite
 
@@ -71,8 +72,12 @@ class ReLU(Activation):
     function = "relu"
 
     def _forward(self, input: Array) -> Array:
-        # functional.relu, which keeps the sign of a zero, takes eight times as long.
-        result: Array = np.maximum(input, input.dtype.type(0), order="C")
+        result: Array
+        if kind_of(input.dtype) == "float":
+            # functional.relu, which keeps the sign of a zero, takes eight times as long.
+            result = np.maximum(input, input.dtype.type(0), order="C")
+        else:
+            result = functional.relu(input)
         self._keep(result)
         return result
 

@@ -22,11 +22,34 @@ class Composite(Layer):
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         for name, layer in layers.items():
+            if not isinstance(name, str):
+                raise TypeError(f"{type(self).__name__}: names must be strings, got {name!r}")
             if not isinstance(layer, Layer):
                 raise TypeError(f"{type(self).__name__}: {name} must be a layer, got {layer!r}")
         super().__init__(next((layer.dtype for layer in layers.values()), np.float32), 0)
         self._layers = dict(layers)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Give the layers their names, and look for one that is used twice."""
+        arrays = [
+            join(path, name)
+            for path, layer in self.walk()
+            for name in (*layer._parameters, *layer._buffers)
+        ]
+        if len(self.children()) < len(self._layers) or len(set(arrays)) < len(arrays):
+            names = ", ".join(map(repr, self.children()))
+            raise ValueError(
+                f"{type(self).__name__}: names must keep layers and parameters apart, got {names}"
+            )
         self._rename("")
+        seen: set[int] = set()
+        self._twice: str | None = None
+        for path, layer in self.walk():
+            if id(layer) in seen:
+                self._twice = path
+                break
+            seen.add(id(layer))
 
     def _rename(self, path: str) -> None:
         self.name = path
@@ -50,7 +73,7 @@ class Composite(Layer):
         other = copy.copy(self)
         pairs = zip(self._layers, layers, strict=True)
         other._layers = {name: layer for name, layer in pairs if layer is not None}
-        other._rename("")
+        other._settle()
         return other
 
     @property
@@ -103,7 +126,16 @@ class Composite(Layer):
                 after.follow(input)
         return input
 
+    def _check_once(self) -> None:
+        """A layer knows its last batch alone: one that is used twice in a pass has no gradient."""
+        if self._twice is not None:
+            raise RuntimeError(
+                f"a layer that is used twice has no gradients, and {self._twice!r} is a layer of "
+                "before: use a copy there"
+            )
+
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
+        self._check_once()
         layers = list(self._layers.values())
         grad: Array | None = grad_output
         # What has no parameters before it needs no gradient in its input.
@@ -129,6 +161,9 @@ class Sequential(Composite):
     Activations behind convolutions and dense layers are applied by their kernels. In evaluation
     batch normalisations behind convolutions are folded into prepared copies of their weights.
 
+    A layer may stand in several places; ``backward`` raises RuntimeError then, as a layer remembers
+    its last batch alone.
+
     Parameters
     ----------
     layers : layers, or one dictionary of them
@@ -137,6 +172,8 @@ class Sequential(Composite):
     ------
     TypeError
         For what isn't a layer.
+    ValueError
+        For names that give two parameters the same path.
 
     Examples
     --------
@@ -199,15 +236,12 @@ class Residual(Composite):
         names: Mapping[str, str] | None = None,
     ) -> None:
         given = {"body": body, "shortcut": shortcut, "activation": activation}
+        if body is None:
+            raise TypeError("Residual: body must be a layer, got None")
+        if unknown := set(names or {}) - set(given):
+            raise ValueError(f"Residual: names are of {', '.join(given)}, got {sorted(unknown)}")
         self._names = {role: (names or {}).get(role, role) for role in given}
         super().__init__({role: layer for role, layer in given.items() if layer is not None})
-        paths = [
-            join(self._names[role], path)
-            for role, layer in self._layers.items()
-            for path in layer.parameter_shapes()
-        ]
-        if len(set(paths)) < len(paths):
-            raise ValueError(f"Residual: names must keep parameters apart, got {self._names}")
 
     def children(self) -> dict[str, Layer]:
         """The layers by name."""
@@ -262,6 +296,7 @@ class Residual(Composite):
         return after.forward(result) if after else result
 
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
+        self._check_once()
         after, shortcut = self._layers.get("activation"), self._layers.get("shortcut")
         grad = after.backward(grad_output) if after else grad_output
         back = self._layers["body"].backward(grad, to_input)

@@ -51,7 +51,7 @@ class Layer:
     def __init__(self, dtype: Any = np.float32, rng: Seed = None) -> None:
         self.training = True
         self.name = ""
-        self.dtype: Dtype = np.dtype(dtype)
+        self.dtype: Dtype = np.dtype(dtype).newbyteorder("=")
         if kind_of(self.dtype) != "float":
             raise TypeError(f"{type(self).__name__}: dtype must be a float, got {self.dtype}")
         self._seed = drawn_seed(rng)

@@ -159,7 +159,7 @@ class GroupedLinear(Linear):
         return np.repeat(super()._forward(input), self.out_features // self.groups, axis=-1)
 
     def _backward(self, grad_output: Array, to_input: bool) -> Array | None:
-        shape = (*grad_output.shape[:-1], self.groups, -1)
+        shape = (*grad_output.shape[:-1], self.groups, self.out_features // self.groups)
         return super()._backward(grad_output.reshape(shape).sum(-1), to_input)
 
     def _described(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def join(path: str, name: str) -> str:
     """A name below a path; what has no name is at the path itself.
@@ -12,10 +14,10 @@ def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
 
 
-def check_names(what: str, wanted: set[str], given: set[str]) -> None:
+def check_names(what: str, wanted: set[str], given: set[Any]) -> None:
     """ValueError unless both are the same names."""
     if wanted != given:
-        missing, unknown = sorted(wanted - given), sorted(given - wanted)
+        missing, unknown = sorted(wanted - given), sorted(map(str, given - wanted))
         raise ValueError(
             f"{what}: the state must hold the layer's own names, got none of "
             f"{_few(missing)} and not known {_few(unknown)}"

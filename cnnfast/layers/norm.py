@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class _BatchNorm(Layer):
         channel = self.channel_axis if input.ndim == self.axes[-1] else 1
         shape = [1] * input.ndim
         shape[channel] = -1
-        count = input.size // self.num_features
+        count = max(input.size // self.num_features, 1)
         mean = _sums(input, channel) / count
         # A fresh array costs more than a pass over one: these two are used again.
         normal = input - mean.reshape(shape).astype(input.dtype)
@@ -125,7 +126,7 @@ class _BatchNorm(Layer):
 def _sums(array: Array, channel: int) -> Array:
     """The sum of each channel in float64, of sums of its rows."""
     if channel == 1:
-        array = array.reshape(*array.shape[:2], -1).sum(-1)
+        array = array.reshape(*array.shape[:2], math.prod(array.shape[2:])).sum(-1)
         channel = array.ndim - 1
     others = tuple(axis for axis in range(array.ndim) if axis != channel)
     sums: Array = array.sum(others, np.float64)

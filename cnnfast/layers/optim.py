@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnfast._core.arguments import flag
-from cnnfast._core.arrays import Array, Dtype
+from cnnfast._core.arguments import flag, integer, sequence
+from cnnfast._core.arrays import Array, Dtype, as_array
 from cnnfast._core.reals import finite
 
 from .layer import Layer
@@ -24,6 +24,8 @@ class Optimiser:
 
     def __init__(self, model: Layer, lr: float, weight_decay: float) -> None:
         name = type(self).__name__
+        if not isinstance(model, Layer):
+            raise TypeError(f"{name}: model must be a layer, got {model!r}")
         self.model = model
         self.lr = finite(f"{name}: lr", lr)
         self.weight_decay = finite(f"{name}: weight_decay", weight_decay)
@@ -79,22 +81,29 @@ class Optimiser:
         return {"steps": np.array(self.steps), **arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a ``state_dict()``. ValueError for other names or shapes than the model's."""
-        shapes = self.model.parameter_shapes()
-        steps = int(state["steps"]) if "steps" in state else -1
-        wanted = (
-            {f"{slot}/{name}" for slot in self.slots for name in shapes} if steps > 0 else set()
-        )
-        check_names(type(self).__name__, wanted | {"steps"}, set(state))
+        """Go on from a ``state_dict()``. ValueError or TypeError, before anything is changed, for
+        other names, shapes or dtypes than the model's."""
+        name = type(self).__name__
+        arrays = {key: as_array(str(key), value) for key, value in state.items()}
+        steps = integer(f"{name}: steps", arrays.get("steps", np.array(0))[()], 0)
+        # What has had no gradient yet has no arrays either.
+        known = {
+            key: (slot, path, parameter)
+            for path, parameter in self.model.params.items()
+            if any(f"{slot}/{path}" in arrays for slot in self.slots)
+            for slot in self.slots
+            for key in [f"{slot}/{path}"]
+        }
+        check_names(name, {*known, "steps"}, set(arrays))
         loaded: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
-        for key in wanted:
-            slot, _, name = key.partition("/")
-            if state[key].shape != shapes[name]:
+        for key, (slot, path, parameter) in known.items():
+            array = arrays[key]
+            if (array.shape, array.dtype) != (parameter.shape, parameter.dtype):
                 raise ValueError(
-                    f"{type(self).__name__}: {key} must have shape {shapes[name]}, "
-                    f"got {state[key].shape}"
+                    f"{name}: {key} must be {parameter.dtype} of shape {parameter.shape}, "
+                    f"got {array.dtype} of shape {array.shape}"
                 )
-            loaded[slot][name] = state[key].copy()
+            loaded[slot][path] = array.copy()
         self.steps, self._arrays = steps, loaded
 
 
@@ -138,6 +147,11 @@ class SGD(Optimiser):
         super().__init__(model, lr, weight_decay)
         self.momentum = finite("SGD: momentum", momentum)
         self.nesterov = flag("SGD: nesterov", nesterov)
+        if self.momentum < 0 or (self.nesterov and not self.momentum):
+            raise ValueError(
+                "SGD: momentum must be non-negative, with nesterov positive, "
+                f"got momentum={momentum}, nesterov={nesterov}"
+            )
         self._shown["momentum"] = self.momentum
 
     def _change(self, param: Array, grad: Array, *slots: Array) -> None:
@@ -197,8 +211,17 @@ class Adam(Optimiser):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(model, lr, weight_decay)
-        self.betas = (finite("Adam: betas", betas[0]), finite("Adam: betas", betas[1]))
+        pair = sequence(betas)
+        if pair is None or len(pair) != 2:
+            raise TypeError(f"Adam: betas must be two numbers, got {betas!r}")
+        first, second = (finite("Adam: betas", beta) for beta in pair)
+        self.betas = (first, second)
         self.eps = finite("Adam: eps", eps)
+        if not (0 <= first < 1 and 0 <= second < 1) or self.eps < 0:
+            raise ValueError(
+                "Adam: betas must be at least 0 and below 1, eps non-negative, "
+                f"got betas={betas}, eps={eps}"
+            )
 
     def _change(self, param: Array, grad: Array, *slots: Array) -> None:
         mean, square = slots

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import asdict, dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnfast._core.arrays import Array
 from cnnfast.layers import Dropout, Layer, load_arrays, save_arrays
+from cnnfast.layers.names import check_names
 from cnnfast.layers.optim import Optimiser
 
 from .history import History
@@ -135,10 +139,27 @@ class Checkpoint:
             raise ValueError(
                 f"the checkpoint is of other data: {self.data_name}, not {data[1]} as it is now"
             )
-        optimiser.load_state_dict(self.optimiser)
+        dropouts = _dropouts(model)
+        check_names("checkpoint: calls", set(dropouts), set(self.calls))
         model.load_state_dict(self.model)
-        for path, layer in _dropouts(model).items():
+        optimiser.load_state_dict(self.optimiser)
+        for path, layer in dropouts.items():
             layer.calls = self.calls[path]
+
+
+def check_place(path: str | PathLike[str]) -> None:
+    """Whether a checkpoint can be there, asked before the work is done.
+
+    ValueError if its name doesn't end in .npz, OSError if its folder isn't there or is closed.
+    """
+    place = Path(path)
+    if place.suffix != ".npz":
+        raise ValueError(f"a checkpoint ends in .npz, got {str(path)!r}")
+    if place.is_dir():
+        raise OSError(f"can't write the checkpoint {path}: {os.strerror(errno.EISDIR)}")
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        missing = errno.EACCES if place.parent.is_dir() else errno.ENOENT
+        raise OSError(f"can't write the checkpoint {path}: {os.strerror(missing)}")
 
 
 def _architecture(model: Layer) -> list[str]:

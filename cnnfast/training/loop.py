@@ -18,7 +18,7 @@ from cnnfast._core.arrays import Array
 from cnnfast.layers import CrossEntropyLoss, Layer
 
 from . import batches
-from .checkpoint import Checkpoint, Position
+from .checkpoint import Checkpoint, Position, check_place
 from .data import Data
 from .history import History
 from .settings import Settings
@@ -86,9 +86,11 @@ def fit(
     Interrupted
         Ctrl-C, once the checkpoint is written.
     OSError
-        If the checkpoint can't be written; the one before stays.
+        If the checkpoint can't be written; the one before stays. Before the first batch where
+        its folder isn't there.
     ValueError
-        With ``resume``, if there is no checkpoint, it is broken, or of another run.
+        If ``checkpoint`` doesn't end in .npz; with ``resume``, if there is none, it is broken, or
+        of another run.
 
     Examples
     --------
@@ -100,6 +102,8 @@ def fit(
     >>> history.test_accuracy[-1]
     1.0
     """
+    if checkpoint is not None:
+        check_place(checkpoint)
     run = _Run(model, data, settings or Settings(), checkpoint)
     if resume:
         if checkpoint is None:

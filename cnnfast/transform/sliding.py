@@ -146,7 +146,8 @@ def _composite(layer: Composite, place: _Place) -> tuple[Layer, _Place]:
             end = place
             if child is not None:
                 new, end = _turned(child, place)
-                made.append(new)
+                # A branch of which nothing is left is the input itself.
+                made.append(Sequential() if new is None and len(branches) > 1 else new)
             ends.append(end)
         if any(end.map != ends[0].map for end in ends):
             raise _refusal(layer, "its branches must meet as maps, or all behind Flatten")
