@@ -103,6 +103,21 @@ def test_conv_takes_any_strides(row: Kernel, name: str, dtype: str, view: str) -
     np.testing.assert_array_equal(result, data.expected)
 
 
+@pytest.mark.parametrize("view", ["backwards", "broadcast"])
+@pytest.mark.parametrize("row", suite.parameters(CONV_ROWS))
+def test_conv_takes_planes_in_any_order(row: Kernel, view: str) -> None:
+    """Pixels side by side, channels before each other, or on top of each other."""
+    data = suite.conv_data(row.family, case_of("1x1"), "float32", "exact", False)
+    first, expected = np.ascontiguousarray(data.first[:, ::-1])[:, ::-1], data.expected
+    if view == "broadcast":
+        first = np.broadcast_to(data.first[:, :1], data.first.shape)
+        expected = suite.reference_conv(
+            row.family, first, data.second, data.bias, data.geometry, data.activation
+        )
+    result = suite.run_conv(load_row(row), row, data, first=first)
+    np.testing.assert_array_equal(result, expected)
+
+
 @pytest.mark.parametrize("row", suite.parameters(CONV_ROWS))
 def test_conv_takes_broadcast_inputs_and_strided_out(row: Kernel) -> None:
     data = suite.conv_data(row.family, case_of("primes"), "float32", "exact", False)

@@ -50,6 +50,7 @@ def test_c_constants_are_those_of_blocking() -> None:
     assert defined("_im2col.pyx", "GEMM_TAPS") == costs.GEMM_TAPS
     assert defined("gemm.h", "define GEMM_TAPS") == costs.GEMM_TAPS
     assert defined("_im2col.pyx", "GEMM_STRIPS") == blocking.GEMM_STRIPS
+    assert defined("_packing.pyx", "TAPS_LENGTH") == defined("storage.h", "define TAPS_LENGTH")
     assert defined("direct.h", "define DIRECT_CHANNELS") == blocking.DIRECT_CHANNELS
     assert defined("direct_rows.h", "define SHARED_ROWS") == blocking_rows.SHARED_ROWS
     assert defined("dgrad_direct.h", "define MOST_CHANNELS") == blocking.DIRECT_CHANNELS

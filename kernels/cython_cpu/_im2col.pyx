@@ -192,7 +192,6 @@ cdef struct Strip:
     const uint64_t* inside
 
 
-
 cdef void multiply_panels(
     const floating* columns, const Runs* runs, const floating* weights, int64_t apart,
     const floating* bias, floating* out, const OutputStrides* out_strides,
@@ -209,7 +208,8 @@ cdef void multiply_panels(
         if main and stage.finish and strip.flat_out:
             multiply_strip(
                 out + k * out_strides.k + strip.first, out_strides.k, sums + k * main, main,
-                columns, runs, strip.inside, weights, bias + k if bias else NULL, stage, some, vectors,
+                columns, runs, strip.inside, weights, bias + k if bias else NULL, stage, some,
+                vectors,
             )
         elif main:
             multiply_strip(

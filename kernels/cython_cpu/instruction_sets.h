@@ -1,6 +1,6 @@
 /* Compiles the vector loops in the header LOOPS for float and double, under WITH_INT64 for int64 and
- * under WITH_STORED for pairs of int16 as well, and for every instruction set, and lets SELECT(function, pointer) name the one for the
- * pointer's dtype and this processor.
+ * under WITH_STORED for pairs of int16 as well, and for every instruction set, and lets
+ * SELECT(function, pointer) name the one for the pointer's dtype and this processor.
  *
  * Loops are written once, in GCC/Clang vector types, in these words:
  *   REAL      an element of the dtype     LANES    elements of a vector

@@ -35,8 +35,8 @@ INLINE VECTOR NAME(fold_taps_at)(const int reduction, const REAL *x, const int64
  * there were columns of starts around, `before` of them in front. The rows' windows are alike, of
  * `high` taps along h alone, or any for 0. */
 INLINE void NAME(slide)(const int reduction, const int step, const int taps, const int before,
-                        const int high, REAL *out, const REAL *x, const Pooling *pooling, const Window *window,
-                        int64_t rows)
+                        const int high, REAL *out, const REAL *x, const Pooling *pooling,
+                        const Window *window, int64_t rows)
 {
     const int64_t width = pooling->problem.w, columns = pooling->problem.q;
     const int64_t x_p = pooling->rows.step * pooling->x.h, out_p = pooling->out.h;

@@ -161,8 +161,9 @@ def _tile_function(module: Any, vector: ir.VectorType, pixels: int, panels: int)
         t_offset = builder.mul(t.index, t_step)
         r_offset = builder.add(t_offset, builder.mul(r.index, r_step))
         begin = builder.add(r_offset, builder.mul(s.index, s_step))
-        end = builder.add(begin, builder.mul(length, step))
-        with _vector.loop(builder, begin, end, step) as j:
+        # Steps are counted, for theirs may be 0 or negative, as strides of channels are.
+        with _vector.loop(builder, INT64(0), length, INT64(1)) as number:
+            j = builder.add(begin, builder.mul(number, step))
             row = builder.load(weights)
             loaded = [
                 _vector.load_vector(builder, vector, builder.gep(panel, [INT64(v * vector.count)]))
