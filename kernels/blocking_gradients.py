@@ -105,10 +105,40 @@ class WgradCut(NamedTuple):
 
 
 @lru_cache(maxsize=256)
+def exchanged_product(problem: ConvProblem, itemsize: int) -> ConvProblem | None:
+    """The wgrad of input and gradient in each other's place, if the tiled rows compute that.
+
+    Kernels of one tap are a product of the two. In (K, C) its rows are vectors along C, which are
+    stored as they were summed, and not through a transpose that takes as long as the sums.
+    """
+    width = TILE_BYTES // itemsize
+    reach = ((o - 1) * step for o, step in zip(problem.output, problem.stride, strict=True))
+    if (
+        problem.g > 1
+        or problem.kernel != (1, 1, 1)
+        or any(problem.pad)
+        or any(last >= size for last, size in zip(reach, problem.size, strict=True))
+        # Lanes that are left unused would cost more.
+        or 4 * round_up(problem.c, width) * problem.k > 5 * round_up(problem.k, width) * problem.c
+    ):
+        return None
+    d, h, w = problem.output
+    return problem._replace(
+        c=problem.k, k=problem.c, d=d, h=h, w=w, stride_d=1, stride_h=1, stride_w=1,
+        dilation_d=1, dilation_h=1, dilation_w=1,
+    )  # fmt: skip
+
+
+def wgrad_tiled_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
+    """Blocks of the tiled rows of wgrad, of the exchanged product where there is one."""
+    return wgrad_cut(exchanged_product(problem, itemsize) or problem, itemsize)
+
+
+@lru_cache(maxsize=256)
 def wgrad_cut(problem: ConvProblem, itemsize: int) -> WgradCut:
-    """Blocks of the tiled rows of wgrad."""
+    """Blocks of the tiled rows of wgrad, of the problem as it is."""
     width, taps = TILE_BYTES // itemsize, problem.t * problem.r * problem.s
-    columns = split_evenly(problem.q, WGRAD_COLUMNS)
+    columns = split_evenly(problem.q, WGRAD_PIXELS if taps == 1 else WGRAD_COLUMNS)
     rows = split_evenly(problem.p, max(WGRAD_PIXELS // columns, 1))
     row_blocks, column_blocks = ceil_div(problem.p, rows), ceil_div(problem.q, columns)
     halo_rows = (rows - 1) * problem.stride_h + effective_kernel(problem.r, problem.dilation_h)

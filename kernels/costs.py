@@ -18,7 +18,7 @@ from .blocking import (
     reduction_length,
     tiled_cut,
 )
-from .blocking_gradients import in_pairs, wgrad_cut, wgrad_direct_cut
+from .blocking_gradients import exchanged_product, in_pairs, wgrad_cut, wgrad_direct_cut
 from .blocking_rows import SHARED_ROWS, rows_cut, takes_3x3
 from .problem import ConvProblem, PoolProblem
 from .shapes import ceil_div
@@ -226,6 +226,7 @@ def blas(geometry: Any, problem: ConvProblem) -> float:
 
 def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
     """Register tiles of weights, units of pixels after each other."""
+    problem = exchanged_product(problem, geometry.dtype.itemsize) or problem
     cut = wgrad_cut(problem, geometry.dtype.itemsize)
     pixels = problem.n * problem.o * problem.p * problem.q
     tiles = cut.weight_panels * ceil_div(reduction_length(problem), TILE_PIXELS)

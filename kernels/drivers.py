@@ -34,7 +34,7 @@ import numpy as np
 
 from . import parallel
 from .blocking import of_panels
-from .blocking_gradients import in_pairs
+from .blocking_gradients import exchanged_product, in_pairs
 from .finite import all_finite
 from .problem import ConvProblem, all_windows_read, taps_of
 from .shapes import round_up
@@ -277,6 +277,23 @@ def _wgrad_in_c(tiles: Any, finish: Any) -> Callable[..., None]:
         )  # fmt: skip
 
     return run
+
+
+def wgrad_of_products(wgrad: Fprop) -> Fprop:
+    """The same for a wgrad row that computes an ``exchanged_product`` where there is one."""
+
+    def run_wgrad(
+        x: Array, grad_output: Array, bias: Array, out: Array, problem: ConvProblem, *rest: Any
+    ) -> None:
+        exchanged = exchanged_product(problem, x.itemsize)
+        if exchanged:
+            if problem.stride != (1, 1, 1):
+                steps = zip(problem.output, problem.stride, strict=True)
+                x = x[:, :, *(slice(0, (o - 1) * step + 1, step) for o, step in steps)]
+            x, grad_output, out = grad_output, x, out.swapaxes(0, 1)
+        wgrad(x, grad_output, bias, out, exchanged or problem, *rest)
+
+    return run_wgrad
 
 
 def wgrad_multiplying_padding(wgrad: Fprop) -> Fprop:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .arguments import flag, integer, shown
-from .arrays import Array, as_arrays, check_out
+from .arrays import Array, as_arrays, check_apart, check_out
 from .calls import multiply_rows
 from .conv_geometry import ConvGeometry
 from .dtypes import Arithmetic, converted, promote
@@ -163,24 +162,34 @@ def row_sums(name: str, grad_output: Any) -> Array:
     return _summed(name, grad, tuple(range(grad.ndim - 1)))
 
 
-@lru_cache(maxsize=256)
-def _check_linear(name: str, input: Shape, weight: Shape) -> None:
-    """ValueError unless the shapes go together; once for each, as it takes as long as the gradient
-    of a small layer."""
-    ConvGeometry.of_linear(input, weight, name=name)
-
-
 def linear_input(
     name: str, input_size: Any, weight: Any, grad_output: Any, out: Array | None,
     backend: str | None,
 ) -> Array:  # fmt: skip
     """``grad_output @ weight``."""
-    w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
+    arguments = input_size, backend
+    result: Array | None = again(_of_rows, name, (grad_output, weight, None, out), arguments)
+    if result is None:
+        w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
+        arrays = grad, w, None, out
+        result = prepare(_of_rows, name, arrays, arguments)(*arrays)
+    return result
+
+
+def _of_rows(
+    name: str, arrays: tuple[Array, Array, None, Array | None], input_size: Any,
+    backend: str | None,
+) -> Callable[..., Array]:  # fmt: skip
+    grad, w, *_ = arrays
     size = shape_from(f"{name}: input_size", input_size)
-    _check_linear(name, size, w.shape)
+    ConvGeometry.of_linear(size, w.shape, name=name)
     check_gradient(name, grad, (*size[:-1], w.shape[0]))
-    filters = w.conj().T if w.dtype.kind == "c" else w.T
-    return multiply_rows(name, grad, filters, out=out, backend=backend)
+
+    def call(grad: Array, w: Array, bias: None, out: Array | None) -> Array:
+        filters = w.conj().T if w.dtype.kind == "c" else w.T
+        return multiply_rows(name, grad, filters, out=out, backend=backend)
+
+    return call
 
 
 def linear_weight(
@@ -188,20 +197,39 @@ def linear_weight(
     backend: str | None,
 ) -> Array:  # fmt: skip
     """``grad_output.T @ input``."""
-    x, grad = as_arrays(name, input=input, grad_output=grad_output)
+    arguments = weight_size, backend
+    result: Array | None = again(_of_filters, name, (input, grad_output, None, out), arguments)
+    if result is None:
+        x, grad = as_arrays(name, input=input, grad_output=grad_output)
+        arrays = x, grad, None, out
+        result = prepare(_of_filters, name, arrays, arguments)(*arrays)
+    return result
+
+
+def _of_filters(
+    name: str, arrays: tuple[Array, Array, None, Array | None], weight_size: Any,
+    backend: str | None,
+) -> Callable[..., Array]:  # fmt: skip
+    x, grad, _, out = arrays
     arithmetic = promote(name, (x, grad))
     size = shape_from(f"{name}: weight_size", weight_size)
-    _check_linear(name, x.shape, size)
+    ConvGeometry.of_linear(x.shape, size, name=name)
     check_gradient(name, grad, (*x.shape[:-1], size[0]))
     rows = math.prod(x.shape[:-1])
     if out is not None:
         check_out(name, out, size, arithmetic.result, [x, grad])
-    columns = at_least_one(x.reshape(rows, size[1]).T)
-    if arithmetic.kind == "complex":
-        columns = columns.conj()
-    rows_of_grad = at_least_one(grad.reshape(rows, size[0]).T)
-    result = multiply_rows(name, rows_of_grad, columns, backend=backend)
-    return deliver(result, out, arithmetic.result)
+
+    def call(x: Array, grad: Array, bias: None, out: Array | None) -> Array:
+        # Rows that don't lie in order are copied, and then the product doesn't see their memory.
+        if out is not None:
+            check_apart(name, out, [x, grad])
+        columns = at_least_one(x.reshape(rows, size[1]).T)
+        if arithmetic.kind == "complex":
+            columns = columns.conj()
+        rows_of_grad = at_least_one(grad.reshape(rows, size[0]).T)
+        return multiply_rows(name, rows_of_grad, columns, out=out, backend=backend)
+
+    return call
 
 
 def local_input(

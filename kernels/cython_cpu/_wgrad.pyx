@@ -14,8 +14,9 @@ slice. Task = (g, block of panels, block of channels, slice of units); ``finish`
 a validated ConvGeometry; raises nothing.
 Why: up to twelve weights x two panels of out-channels stay in registers while the pixels go by, and
 the weights of a tile lie side by side, so that one pointer reaches them all. Each copy is read by all
-taps of its channels, and from L1. Slices give a layer of few channels tasks enough. Source: Georganas
-et al. 2018 (update pass); Goto and van de Geijn 2008.
+taps of its channels, and from L1. Slices give a layer of few channels tasks enough. Weights of one tap
+whose out-channels lie side by side are summed in ``out`` itself; ``drivers.wgrad_of_products`` sees to
+it that they do. Source: Georganas et al. 2018 (update pass); Goto and van de Geijn 2008.
 """
 
 from cython cimport floating
@@ -62,10 +63,10 @@ cdef struct Unit:
 
 
 #: What a task works on: its group, panels, channels and units, and where its sums are, a panel
-#: ``sum_panel`` apart.
+#: ``sum_panel`` apart, a weight of a tile ``pitch`` from the next.
 cdef struct Part:
     int64_t g, first_panel, end_panel, first_channel, end_channel, first_unit, end_unit
-    int64_t sums, sum_panel
+    int64_t sums, sum_panel, pitch
 
 
 cdef Unit unit_at(const ConvProblem* problem, const WgradCut* cut, int64_t index) noexcept nogil:
@@ -103,6 +104,7 @@ cdef Part part_at(const ConvProblem* problem, const WgradCut* cut, int64_t task)
     part.first_panel = task % cut.k_blocks * cut.panels
     part.end_panel = min(part.first_panel + cut.panels, panels)
     part.g = task // cut.k_blocks
+    part.pitch = cut.width if cut.together else taps * cut.width
     if cut.slices == 1:
         part.sums = 0
         part.sum_panel = cut.channels * taps * cut.width
@@ -165,14 +167,12 @@ cdef void copy_halo(
 
 
 cdef void sum_weights(
-    floating* sums, int64_t sum_panel, const floating* halo, const floating* packed,
-    const ConvProblem* problem, const WgradCut* cut, const Unit* unit, int64_t channels,
-    int64_t panels, bint resume,
+    floating* sums, int64_t sum_panel, int64_t pitch, const floating* halo,
+    const floating* packed, const ConvProblem* problem, const WgradCut* cut, const Unit* unit,
+    int64_t channels, int64_t panels, bint resume,
 ) noexcept nogil:
     """Add a unit's products to the sums of all weights of a tile's channels."""
-    cdef int64_t taps = problem.t * problem.r * problem.s
     cdef int64_t positions = problem.s, run = channels
-    cdef int64_t pitch = taps * cut.width
     cdef int64_t t, r, s, index, first, row, panel, offset, tiles
     cdef Pixels pixels
     pixels.rows, pixels.columns = unit.rows, unit.columns
@@ -182,7 +182,7 @@ cdef void sum_weights(
     if pixels.x_row == pixels.columns * pixels.x_column:
         pixels.rows, pixels.columns = 1, unit.rows * unit.columns
     if cut.together:
-        positions, run, pitch = 1, problem.s * channels, cut.width
+        positions, run = 1, problem.s * channels
     tiles = (run + cut.tile_weights - 1) // cut.tile_weights
     for panel in range(0, panels, 2):
         for t in range(problem.t):
@@ -213,10 +213,14 @@ cdef void write_panel(
     if cut.together and channels > 1:
         tap_step, channel_step = problem.c * width, width
     elif (
-        strides.s == 1 and strides.r == problem.s and strides.t == problem.s * problem.r
-        and strides.c == taps
+        # An axis of one tap has any stride.
+        (problem.s == 1 or strides.s == 1) and (problem.r == 1 or strides.r == problem.s)
+        and (problem.t == 1 or strides.t == problem.s * problem.r) and strides.c == taps
     ):
         copy_transposed(out, strides.k, sums, 1, width, filters, channels * taps)
+        return
+    elif taps == 1 and strides.k == 1:
+        copy_transposed(out, strides.c, sums, width, 1, channels, filters)
         return
     for t in range(problem.t):
         for r in range(problem.r):
@@ -243,6 +247,8 @@ cdef void tile(
     cdef int64_t panel_elements = cut.pixels * cut.width
     cdef int64_t taps = problem.t * problem.r * problem.s
     cdef int64_t panels = part.end_panel - part.first_panel
+    # Panels whose sums are the result as it lies: they need no copy of it.
+    cdef int64_t in_place = 0
     cdef floating* halo = local + cut.panels * panel_elements
     cdef const floating* under_n
     cdef const floating* under_unit
@@ -250,7 +256,13 @@ cdef void tile(
     cdef Unit unit
     if cut.slices == 1:
         sums = halo + cut.halo_elements
+        if taps == 1 and out_strides.k == 1:
+            in_place = min(panels, problem.k // cut.width - part.first_panel)
     sums += part.sums
+    out += (
+        (part.g * problem.k + part.first_panel * cut.width) * out_strides.k
+        + part.first_channel * out_strides.c
+    )
     for index in range(part.first_unit, part.end_unit):
         unit = unit_at(problem, cut, index)
         under_n = x + unit.n * x_strides.n + part.g * problem.c * x_strides.c
@@ -271,20 +283,25 @@ cdef void tile(
                 under_n + c * x_strides.c, x_strides, problem, &unit, channels, cut.tile_channels,
                 halo,
             )
-            sum_weights(
-                sums + (c - part.first_channel) * taps * cut.width, part.sum_panel, halo, local,
-                problem, cut, &unit, channels, panels, index > part.first_unit,
-            )
+            if in_place > 0:
+                sum_weights(
+                    out + (c - part.first_channel) * out_strides.c, cut.width, out_strides.c, halo,
+                    local, problem, cut, &unit, channels, in_place, index > part.first_unit,
+                )
+            if in_place < panels:
+                sum_weights(
+                    sums + in_place * part.sum_panel + (c - part.first_channel) * taps * cut.width,
+                    part.sum_panel, part.pitch, halo, local + in_place * panel_elements, problem,
+                    cut, &unit, channels, panels - in_place, index > part.first_unit,
+                )
             c += channels
     if cut.slices > 1:
         return
-    for panel in range(panels):
+    for panel in range(in_place, panels):
         k = (part.first_panel + panel) * cut.width
         write_panel(
-            sums + panel * part.sum_panel,
-            out + (part.g * problem.k + k) * out_strides.k + part.first_channel * out_strides.c,
-            out_strides, problem, cut, min(cut.width, problem.k - k),
-            part.end_channel - part.first_channel,
+            sums + panel * part.sum_panel, out + panel * cut.width * out_strides.k, out_strides,
+            problem, cut, min(cut.width, problem.k - k), part.end_channel - part.first_channel,
         )
 
 
@@ -332,8 +349,8 @@ cdef void run_finish(
             )
 
 
-wgrad = drivers.wgrad(
+wgrad = drivers.wgrad_of_products(drivers.wgrad(
     wgrad_cut,
     {"float32": address(<void*>run_tasks[float]), "float64": address(<void*>run_tasks[double])},
     {"float32": address(<void*>run_finish[float]), "float64": address(<void*>run_finish[double])},
-)
+))

@@ -124,11 +124,16 @@ def write_panel(sums, at, out, target, problem, cut, filters, channels):
     stride_s = element_stride(out, 4)
     width, taps = cut.width, problem.t * problem.r * problem.s
     tap_step, channel_step = width, taps * width
-    in_order = stride_s == 1 and stride_r == problem.s and stride_t == problem.r * problem.s
+    # An axis of one tap has any stride.
+    in_order = (problem.s == 1 or stride_s == 1) and (problem.r == 1 or stride_r == problem.s)
+    in_order = in_order and (problem.t == 1 or stride_t == problem.r * problem.s)
     if cut.together == 1 and channels > 1:
         tap_step, channel_step = problem.c * width, width
     elif in_order and stride_c == taps:
         copy_matrix(sums, at, 1, width, out, target, stride_k, filters, channels * taps)
+        return
+    elif taps == 1 and stride_k == 1:
+        copy_matrix(sums, at, width, 1, out, target, stride_c, channels, filters)
         return
     for tap in range(taps):
         t, r, s = tap // (problem.r * problem.s), tap // problem.s % problem.r, tap % problem.s
@@ -240,4 +245,4 @@ def finish(sums: Any, out: Any, problem: Any, cut: Any, queue: Any) -> None:
         begin, end = next_tasks(queue, begin, end)
 
 
-wgrad = drivers.wgrad(blocking_gradients.wgrad_cut, tiles, finish)
+wgrad = drivers.wgrad_of_products(drivers.wgrad(blocking_gradients.wgrad_cut, tiles, finish))
