@@ -16,7 +16,7 @@ from .dtypes import Arithmetic, converted, promote
 from .execute import deliver, prepare_conv, run_conv
 from .local import LocalGeometry, at_least_one
 from .operand import Shape, data_operand
-from .recall import again, prepare
+from .recall import Make, again, prepare
 
 
 def shape_from(name: str, value: Any) -> Shape:
@@ -68,11 +68,19 @@ def conv_input(
 ) -> Array:  # fmt: skip
     """The gradient of a (transposed) convolution in its input."""
     arguments = rank, transposed, input_size, backend, tuple(rest), *rest.values()
-    result: Array | None = again(_of_input, name, (grad_output, weight, None, out), arguments)
+    given = {"grad_output": grad_output, "weight": weight}
+    return _recalled(_of_input, name, given, out, arguments)
+
+
+def _recalled(
+    make: Make, name: str, given: dict[str, Any], out: Array | None, arguments: tuple[Any, ...]
+) -> Array:
+    """A call of two arrays by name, in the order that ``make`` takes them: as remembered, or
+    prepared now."""
+    result: Array | None = again(make, name, (*given.values(), None, out), arguments)
     if result is None:
-        w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
-        arrays = grad, w, None, out
-        result = prepare(_of_input, name, arrays, arguments)(*arrays)
+        arrays = *as_arrays(name, **given), None, out
+        result = prepare(make, name, arrays, arguments)(*arrays)
     return result
 
 
@@ -99,13 +107,10 @@ def conv_weight(
 ) -> Array:  # fmt: skip
     """The gradient of a (transposed) convolution in its weight."""
     arguments = rank, transposed, weight_size, backend, tuple(rest), *rest.values()
-    first, second = (grad_output, input) if transposed else (input, grad_output)
-    result: Array | None = again(_of_weight, name, (first, second, None, out), arguments)
-    if result is None:
-        x, grad = as_arrays(name, input=input, grad_output=grad_output)
-        arrays = (grad, x, None, out) if transposed else (x, grad, None, out)
-        result = prepare(_of_weight, name, arrays, arguments)(*arrays)
-    return result
+    given = {"input": input, "grad_output": grad_output}
+    if transposed:
+        given = dict(reversed(given.items()))
+    return _recalled(_of_weight, name, given, out, arguments)
 
 
 def _of_weight(
@@ -167,13 +172,8 @@ def linear_input(
     backend: str | None,
 ) -> Array:  # fmt: skip
     """``grad_output @ weight``."""
-    arguments = input_size, backend
-    result: Array | None = again(_of_rows, name, (grad_output, weight, None, out), arguments)
-    if result is None:
-        w, grad = as_arrays(name, weight=weight, grad_output=grad_output)
-        arrays = grad, w, None, out
-        result = prepare(_of_rows, name, arrays, arguments)(*arrays)
-    return result
+    given = {"grad_output": grad_output, "weight": weight}
+    return _recalled(_of_rows, name, given, out, (input_size, backend))
 
 
 def _of_rows(
@@ -197,13 +197,8 @@ def linear_weight(
     backend: str | None,
 ) -> Array:  # fmt: skip
     """``grad_output.T @ input``."""
-    arguments = weight_size, backend
-    result: Array | None = again(_of_filters, name, (input, grad_output, None, out), arguments)
-    if result is None:
-        x, grad = as_arrays(name, input=input, grad_output=grad_output)
-        arrays = x, grad, None, out
-        result = prepare(_of_filters, name, arrays, arguments)(*arrays)
-    return result
+    given = {"input": input, "grad_output": grad_output}
+    return _recalled(_of_filters, name, given, out, (weight_size, backend))
 
 
 def _of_filters(
