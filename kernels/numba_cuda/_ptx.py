@@ -20,6 +20,7 @@ _KINDS = {
     types.uint32: ("r", ir.IntType(32)),
     types.uint64: ("l", ir.IntType(64)),
     types.float32: ("f", ir.FloatType()),
+    types.float64: ("d", ir.DoubleType()),
 }
 
 
@@ -97,3 +98,77 @@ widen_bfloat16 = _typed(
 )
 narrow_float16 = _instruction("cvt.rn.f16.f32 $0, $1;", types.uint16, [types.float32], pure=True)
 narrow_bfloat16 = _instruction("cvt.rn.bf16.f32 $0, $1;", types.uint16, [types.float32], pure=True)
+
+
+def _four(pointer: Any) -> tuple[Any, int]:
+    """LLVM's pointer to four elements at once, and the multiple of bytes that they lie at."""
+    element = pointer.type.pointee
+    size = 8 if isinstance(element, ir.DoubleType) else 4
+    size = element.width // 8 if isinstance(element, ir.IntType) else size
+    return ir.PointerType(ir.VectorType(element, 4)), min(4 * size, 16)
+
+
+def _load_if(count: int) -> Any:
+    """Code of a load of ``count`` elements under a predicate: zeros where it doesn't hold. No
+    branch, so that what follows isn't held up, and nothing is read in vain."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = signature.args[0].dtype
+        letter, held = _KINDS[kind]
+        name = f"{'f' if kind in types.real_domain else 'u'}{kind.bitwidth}"
+        wide = min(count, 16 // (kind.bitwidth // 8))
+        at = builder.addrspacecast(builder.gep(values[0], [values[1]]), ir.PointerType(held, 1))
+        address, wanted = builder.ptrtoint(at, ir.IntType(64)), builder.zext(values[2], _I32)
+        loaded: list[Any] = []
+        for first in range(0, count, wide):
+            places = ",".join(f"${j}" for j in range(wide))
+            text = f"{{{places}}}" if wide > 1 else places
+            form = f".v{wide}.{name}" if wide > 1 else f".{name}"
+            template = (
+                f"{{ .reg .pred p; setp.ne.b32 p, ${2 * wide + 1}, 0; "
+                f"@p ld.global.nc{form} {text}, [${2 * wide} + {first * kind.bitwidth // 8}]; }}"
+            )
+            constraints = [f"={letter}"] * wide + [str(j) for j in range(wide)] + ["l", "r"]
+            returned = ir.LiteralStructType([held] * wide) if wide > 1 else held
+            taken = [held] * wide + [ir.IntType(64), _I32]
+            assembly = ir.InlineAsm(
+                ir.FunctionType(returned, taken), template, ",".join(constraints), side_effect=True
+            )
+            zeros = [ir.Constant(held, 0)] * wide
+            made = builder.call(assembly, [*zeros, address, wanted])
+            parts = [builder.extract_value(made, j) for j in range(wide)] if wide > 1 else [made]
+            loaded += parts
+        return cgutils.pack_array(builder, loaded) if count > 1 else loaded[0]
+
+    return generate
+
+
+@intrinsic
+def read_if(typing_context, pointer, i, wanted):
+    """Element ``i`` of an array that the kernel doesn't write if it is ``wanted``, else zero."""
+    return signature(pointer.dtype, pointer, types.int64, types.boolean), _load_if(1)
+
+
+@intrinsic
+def read4_if(typing_context, pointer, i, wanted):
+    """Elements ``i`` to ``i + 3`` at a multiple of 16 bytes (of 8 if they are two bytes each), as
+    ``read_if``."""
+    four = types.UniTuple(pointer.dtype, 4)
+    return signature(four, pointer, types.int64, types.boolean), _load_if(4)
+
+
+@intrinsic
+def write4(typing_context, pointer, i, values):
+    """Store four elements at a multiple of 16 bytes (of 8 if they are two bytes each) at once."""
+
+    def generate(context, builder, signature, given):
+        at = builder.gep(given[0], [given[1]])
+        kind, align = _four(at)
+        vector = ir.Constant(kind.pointee, ir.Undefined)
+        for j in range(4):
+            vector = builder.insert_element(vector, builder.extract_value(given[2], j), _I32(j))
+        builder.store(vector, builder.bitcast(at, kind), align=align)
+        return context.get_dummy_value()
+
+    four = types.UniTuple(pointer.dtype, 4)
+    return signature(types.void, pointer, types.int64, four), generate

@@ -12,3 +12,6 @@ widen_float16 = _chosen.widen_float16
 widen_bfloat16 = _chosen.widen_bfloat16
 narrow_float16 = _chosen.narrow_float16
 narrow_bfloat16 = _chosen.narrow_bfloat16
+read_if = _chosen.read_if
+read4_if = _chosen.read4_if
+write4 = _chosen.write4
