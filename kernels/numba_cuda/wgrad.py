@@ -150,7 +150,7 @@ class _Pixels(NamedTuple):
 def _pixels(call: ConvCall, checked: tuple[bool, ...]) -> _Pixels:
     """Axes one behind the other in both arrays, whose positions nobody asks for, become one."""
     problem = call.problem
-    extents = [problem.n, *problem.output]
+    extents = [max(problem.n, 1), *problem.output]
     grad = [call.second[0], *call.second[2:]]
     steps = (first * step for first, step in zip(call.first[2:], problem.stride, strict=True))
     x = [call.first[0], *steps]
