@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,21 +10,13 @@ from functools import cache
 from . import _libcuda
 from ._libcuda import CudaError, check, library
 
-#: What the PTX that numba-cuda's NVVM of CUDA 13.0 writes needs, as cuDriverGetVersion says it.
-LEAST_DRIVER = 13000
 #: The kernels copy by cp.async and multiply bfloat16 and tf32: Ampere's.
 LEAST_CAPABILITY = (8, 0)
 
 #: CUdevice_attribute, CUpointer_attribute and CUstreamCaptureMode of cuda.h.
 MULTIPROCESSOR_COUNT, CAPABILITY_MAJOR, CAPABILITY_MINOR = 16, 75, 76
-MEMORY_TYPE, DEVICE_ORDINAL = 2, 9
-MEMORY_OF_DEVICE = 2
+DEVICE_ORDINAL = 9
 RELAXED = 2
-
-FORKED = (
-    "CUDA was initialised before this process was forked, and can't be used in a forked child: "
-    'start it with multiprocessing\'s "spawn" or "forkserver", or call nothing on the GPU before'
-)
 
 
 # ---- Is there a GPU? -----------------------------------------------------------------------------
@@ -36,9 +27,7 @@ def missing() -> str | None:
 
     Initialises CUDA: a process that has asked can't use the GPU in its forked children.
     """
-    if _libcuda.forked:
-        return FORKED
-    without = _without_driver()
+    without = _libcuda.without()
     if without is not None:
         return without
     try:
@@ -54,50 +43,6 @@ def missing() -> str | None:
         return str(error)
 
 
-@cache
-def _without_driver() -> str | None:
-    """What is missing whichever device is meant."""
-    try:
-        code = _libcuda.initialize()
-        version, count = ctypes.c_int(), ctypes.c_int()
-        if code == 0:
-            code = library().cuDriverGetVersion(ctypes.byref(version))
-        if code == 0:
-            code = library().cuDeviceGetCount(ctypes.byref(count))
-        says = _libcuda.words(code) if code else ""
-    except (OSError, AttributeError) as error:
-        return f"there is no NVIDIA driver here, which brings libcuda.so.1: {error}"
-    if code == _libcuda.NO_DEVICE or (code == 0 and count.value == 0):
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is not None:
-            return (
-                f"the NVIDIA driver shows no GPU, and CUDA_VISIBLE_DEVICES is {visible!r}: unset "
-                "it, or name a device of nvidia-smi's list"
-            )
-        return "the NVIDIA driver finds no GPU (nvidia-smi lists what it finds)"
-    if code == _libcuda.NOT_INITIALIZED:
-        return f"CUDA can't be initialised: {says}. If this process was forked: {FORKED}"
-    if code:
-        return f"CUDA can't be initialised: {says}. nvidia-smi should say more"
-    if version.value < LEAST_DRIVER:
-        return (
-            f"the NVIDIA driver is too old: it runs CUDA {_dotted(version.value)}, and these "
-            f"kernels need {_dotted(LEAST_DRIVER)} (driver 580 or newer)"
-        )
-    return None
-
-
-def _dotted(version: int) -> str:
-    return f"{version // 1000}.{version % 1000 // 10}"
-
-
-def _require() -> None:
-    """Raise CudaError if CUDA can't be used at all."""
-    without = FORKED if _libcuda.forked else _without_driver()
-    if without is not None:
-        raise CudaError(without)
-
-
 # ---- Contexts and devices ------------------------------------------------------------------------
 
 
@@ -106,14 +51,14 @@ def context() -> int:
 
     That is the one torch, CuPy and Numba use as well.
     """
-    _require()
     found = ctypes.c_void_p()
     check(library().cuCtxGetCurrent(ctypes.byref(found)), "looking for the thread's CUDA context")
-    if found.value is None:
-        found.value = _primary(0)
-        code = library().cuCtxSetCurrent(found)
-        check(code, "making device 0's context the thread's")
-    return found.value or 0
+    return found.value or _adopt(_primary(0))
+
+
+def _adopt(found: int) -> int:
+    check(library().cuCtxSetCurrent(found), "making a CUDA context the thread's")
+    return found
 
 
 @cache
@@ -189,17 +134,18 @@ def memory() -> tuple[int, int]:
     return free.value, total.value
 
 
-_ASKED = (ctypes.c_int * 2)(MEMORY_TYPE, DEVICE_ORDINAL)
-
-
 def device_of(pointer: int) -> int | None:
-    """The device whose memory ``pointer`` is in; None if it is the host's or nobody's."""
+    """The device that ``pointer`` was allocated on; None if CUDA doesn't know it.
+
+    Pinned and managed memory count as their device's, whose kernels can address them.
+    """
     context()
-    kind, number = ctypes.c_uint(), ctypes.c_int(-1)
-    found = (ctypes.c_void_p * 2)(ctypes.addressof(kind), ctypes.addressof(number))
-    code = library().cuPointerGetAttributes(2, _ASKED, found, pointer)
+    number = ctypes.c_int()
+    code = library().cuPointerGetAttribute(ctypes.byref(number), DEVICE_ORDINAL, pointer)
+    if code == _libcuda.INVALID_VALUE:
+        return None
     check(code, "asking whose memory is at %#x", pointer)
-    return number.value if kind.value == MEMORY_OF_DEVICE else None
+    return number.value
 
 
 # ---- Streams -------------------------------------------------------------------------------------

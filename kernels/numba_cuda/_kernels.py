@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 
 from . import _libcuda
-from ._device import FORKED, attribute, context, relaxed_capture
+from ._device import attribute, context, relaxed_capture
 from ._libcuda import CudaError, check, library
 
 #: CUdevice_attribute, CUfunction_attribute and CUjit_option of cuda.h.
@@ -132,7 +132,7 @@ class Launcher:
 
     def __call__(self, stream: int) -> None:
         if _libcuda.forked:
-            raise CudaError(FORKED)
+            raise CudaError(_libcuda.FORKED)
         self._config.stream = stream
         code = self._launch(*self._arguments)
         if code:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 #: Codes that get words of their own, by their names in cuda.h without ``CUDA_ERROR_``.
-OUT_OF_MEMORY, NOT_INITIALIZED, DEINITIALIZED = 2, 3, 4
+INVALID_VALUE, OUT_OF_MEMORY, NOT_INITIALIZED, DEINITIALIZED = 1, 2, 3, 4
 NO_DEVICE, INVALID_CONTEXT = 100, 201
 #: Codes after which a process can't use its context any more: ECC and NVLink errors, illegal
 #: addresses, time-outs, assertions, and whatever else a kernel dies of.
@@ -46,7 +47,7 @@ SIGNATURES = {
     "cuCtxSetCurrent": "p",
     "cuCtxGetDevice": "p",
     "cuThreadExchangeStreamCaptureMode": "p",
-    "cuPointerGetAttributes": "uppq",
+    "cuPointerGetAttribute": "piq",
     "cuModuleLoadDataEx": "psupp",
     "cuModuleGetFunction": "pps",
     "cuFuncSetAttribute": "pii",
@@ -65,9 +66,16 @@ SIGNATURES = {
     "cuStreamIsCapturing": "pp",
 }
 
+#: What the PTX that numba-cuda's NVVM of CUDA 13.0 writes needs, as cuDriverGetVersion says it.
+LEAST_DRIVER = 13000
+
 #: Set in a child that was forked from a process that had initialised CUDA: there, calls of the
 #: driver fail or hang, and its handles mean nothing.
 forked = False
+FORKED = (
+    "CUDA was initialised before this process was forked, and can't be used in a forked child: "
+    'start it with multiprocessing\'s "spawn" or "forkserver", or call nothing on the GPU before'
+)
 
 
 class CudaError(RuntimeError):
@@ -96,34 +104,80 @@ class Library:
         return function
 
 
-_library: Library | None = None
+#: The library where CUDA is known to work.
+_usable: Library | None = None
 
 
 def library() -> Library:
-    """The library; OSError if there is none."""
-    global _library
-    if _library is None:
-        _library = Library()
-    return _library
+    """The library, initialised; CudaError, in words, if CUDA can't be used."""
+    return _usable or _use()
 
 
-def initialize() -> int:
-    """Initialise CUDA: 0 or an error's code. Remembers that this process can't be forked then."""
-    code = library().cuInit(0)
-    if code == 0:
-        os.register_at_fork(after_in_child=_after_fork)
-    return code
+def _use() -> Library:
+    global _usable
+    reason = without()
+    if reason is not None:
+        raise CudaError(reason)
+    _usable = _load()
+    return _usable
+
+
+@cache
+def _load() -> Library:
+    return Library()
+
+
+def without() -> str | None:
+    """Why CUDA can't be used here, whichever device is meant, and what to do about it."""
+    return FORKED if forked else _without()
+
+
+@cache
+def _without() -> str | None:
+    try:
+        code = _load().cuInit(0)
+        version, count = ctypes.c_int(), ctypes.c_int()
+        if code == 0:
+            os.register_at_fork(after_in_child=_after_fork)
+            code = _load().cuDriverGetVersion(ctypes.byref(version))
+        if code == 0:
+            code = _load().cuDeviceGetCount(ctypes.byref(count))
+        says = words(code) if code else ""
+    except (OSError, AttributeError) as error:
+        return f"there is no NVIDIA driver here, which brings libcuda.so.1: {error}"
+    if code == NO_DEVICE or (code == 0 and count.value == 0):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible is not None:
+            return (
+                f"the NVIDIA driver shows no GPU, and CUDA_VISIBLE_DEVICES is {visible!r}: unset "
+                "it, or name a device of nvidia-smi's list"
+            )
+        return "the NVIDIA driver finds no GPU (nvidia-smi lists what it finds)"
+    if code == NOT_INITIALIZED:
+        return f"CUDA can't be initialised: {says}. If this process was forked: {FORKED}"
+    if code:
+        return f"CUDA can't be initialised: {says}. nvidia-smi should say more"
+    if version.value < LEAST_DRIVER:
+        return (
+            f"the NVIDIA driver is too old: it runs CUDA {_dotted(version.value)}, and these "
+            f"kernels need {_dotted(LEAST_DRIVER)} (driver 580 or newer)"
+        )
+    return None
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _after_fork() -> None:
-    global forked
-    forked = True
+    global forked, _usable
+    forked, _usable = True, None
 
 
 def words(code: int) -> str:
     """An error's name and what the driver says about it."""
     found = []
-    for function in (library().cuGetErrorName, library().cuGetErrorString):
+    for function in (_load().cuGetErrorName, _load().cuGetErrorString):
         text = ctypes.c_char_p()
         function(code, ctypes.byref(text))
         found.append((text.value or b"unknown").decode(errors="replace"))
@@ -141,7 +195,7 @@ def error(code: int, doing: str) -> CudaError:
     message = f"{doing}: {words(code)}"
     if code == OUT_OF_MEMORY:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        if library().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0:
+        if _load().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0:
             message += f"; {free.value} of the device's {total.value} bytes are free"
         return OutOfMemory(message, code)
     if code in LOST:
