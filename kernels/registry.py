@@ -28,14 +28,17 @@ WITH_INT64 = (*F32_F64, "int64")
 class Engine(NamedTuple):
     """What an engine needs: a module to be found, and how to get it when it isn't.
 
-    Where estimates lie closer together than ``handicap``, rows that need no compiling go first: a
-    strided depthwise gradient took 2.4 s to its first result for 5 % of its time.
+    ``check``, ``module:attribute`` below ``cnnfast.kernels``, is a function that says what else is
+    missing, or None. Where estimates lie closer together than ``handicap``, rows that need no
+    compiling go first: a strided depthwise gradient took 2.4 s to its first result for 5 % of its
+    time.
     """
 
     name: str
     requires: str | None
     install: str
     handicap: float = 1.0
+    check: str | None = None
 
 
 ENGINES = {
@@ -45,7 +48,9 @@ ENGINES = {
         "reinstall cnnfast with a C compiler and without CNNFAST_NO_EXTENSIONS",
     ),
     "numba_cpu": Engine("numba", "numba", "pip install 'cnnfast[numba]'", handicap=1.1),
-    "numba_cuda": Engine("cuda", "numba_cuda", "pip install 'cnnfast[cuda]'"),
+    "numba_cuda": Engine(
+        "cuda", "numba_cuda", "pip install 'cnnfast[cuda]'", check="numba_cuda.presence:missing"
+    ),
     "numpy_cpu": Engine("numpy", None, ""),
 }
 
@@ -298,14 +303,19 @@ def engine_missing(engine: str) -> str | None:
     needs = ENGINES[engine].requires
     if needs is not None and importlib.util.find_spec(needs) is None:
         return f"{needs} is not installed: {ENGINES[engine].install}"
-    return None
+    check = ENGINES[engine].check
+    missing: str | None = _attribute(check)() if check is not None else None
+    return missing
 
 
 @cache
 def load_row(row: Kernel) -> Callable[..., None]:
     """Import the row's module and return its callable (see ``drivers``)."""
-    module, _, attribute = row.load.partition(":")
-    function: Callable[..., None] = getattr(
-        importlib.import_module(f"cnnfast.kernels.{module}"), attribute
-    )
+    function: Callable[..., None] = _attribute(row.load)
     return function
+
+
+def _attribute(path: str) -> Any:
+    """What ``module:attribute`` below ``cnnfast.kernels`` names."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(f"cnnfast.kernels.{module}"), attribute)

@@ -93,7 +93,6 @@ class ConvCall(NamedTuple):
     bias: bool = False
     activation: Any = None
     aligned: tuple[bool, bool, bool] = (True, True, True)
-    allow_tf32: bool = False
     capability: int = 90
 
 
