@@ -8,8 +8,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-import fake_cuda
 import pytest
+
+import fake_cuda
 
 needs_compiler = pytest.mark.skipif(
     fake_cuda.compiler() is None, reason="no C compiler to build the fake libcuda with"

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-import fake_cuda
 from cnnfast.kernels.numba_cuda import driver
+
+import fake_cuda
+from fake_cuda.arrays import DeviceArray
 from fake_cuda.codes import CODES
 from fake_cuda.device import Device, quiet
 
@@ -55,8 +57,6 @@ def test_memory_there_and_back(device: Device) -> None:
     x = np.random.default_rng(0).standard_normal((3, 5, 7))
     pointer = driver.allocate(x.nbytes, stream)
     y = np.zeros_like(x)
-    driver.to_host(y, pointer, stream)
-    assert np.isnan(y).all()  # nothing is zeros by itself
     driver.to_device(pointer, x, stream)
     driver.to_host(y, pointer, stream)
     np.testing.assert_array_equal(x, y)
@@ -290,6 +290,54 @@ def test_what_cannot_be_captured_says_so(device: Device) -> None:
     assert "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED (900)" in str(caught.value)
     assert "A CUDA graph is being captured, which can't record this" in str(caught.value)
     assert not graph.valid
+
+
+PTX_THAT_RUNS = """.version 9.0
+.target sm_80
+.address_size 64
+.visible .entry squares(.param .u64 x, .param .u64 y, .param .u32 n, .param .f32 c)
+{
+    .reg .pred %p<2>;
+    .reg .b32 %r<6>;
+    .reg .f32 %f<4>;
+    .reg .b64 %rd<8>;
+    ld.param.u64 %rd1, [x];
+    ld.param.u64 %rd2, [y];
+    ld.param.u32 %r1, [n];
+    ld.param.f32 %f1, [c];
+    mov.u32 %r2, %ctaid.x;
+    mov.u32 %r3, %ntid.x;
+    mov.u32 %r4, %tid.x;
+    mad.lo.s32 %r5, %r2, %r3, %r4;
+    setp.ge.s32 %p1, %r5, %r1;
+    @%p1 bra DONE;
+    mul.wide.s32 %rd3, %r5, 4;
+    add.s64 %rd4, %rd1, %rd3;
+    ld.global.f32 %f2, [%rd4];
+    fma.rn.f32 %f3, %f2, %f2, %f1;
+    add.s64 %rd5, %rd2, %rd3;
+    st.global.f32 [%rd5], %f3;
+DONE:
+    ret;
+}
+"""
+
+
+def test_ptx_runs() -> None:
+    """The PTX machine behind the driver: what is loaded is what computes, checked as it does."""
+    pytest.importorskip("ptx_machine", reason="tests/ptx_machine isn't there")
+    device = fake_cuda.installed()
+    x = DeviceArray(np.arange(100, dtype=np.float32))
+    y = DeviceArray(np.full(100, np.nan, np.float32)[::-1])
+    launch = driver.Launcher(driver.load(PTX_THAT_RUNS, "squares"), (2, 1, 1), 64, 0, 24)
+    low = y.pointer - 99 * 4
+    struct.pack_into("@PPif", launch.params, 0, x.pointer, low, 100, 0.5)
+    launch(0)
+    np.testing.assert_array_equal(y.numpy()[::-1], np.arange(100) ** 2 + 0.5)
+    struct.pack_into("@PPif", launch.params, 0, x.pointer, low, 101, 0.5)
+    with pytest.raises(driver.CudaError, match="load outside what is allocated in global memory"):
+        launch(0)
+    device.reset()
 
 
 def test_overhead(device: Device, capsys: pytest.CaptureFixture[str]) -> None:
