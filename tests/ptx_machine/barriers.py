@@ -132,15 +132,14 @@ class Barriers:
                 stay.append(Parked(parked.instruction, kept, parked.following, parked.finish))
             if len(released):
                 mine = batch.block_of[released]
-                line = parked.instruction.line
-                other = (where[mine] >= 0) & (where[mine] != line)
+                other = (where[mine] >= 0) & (where[mine] != parked.following)
                 if other.any() and self.expected[number][mine[other.argmax()]] < 0:
                     raise Fault(
                         "divergent barrier: threads of a block wait at different instructions, "
-                        f"lines {where[mine[other.argmax()]]} and {line}",
+                        f"one on line {parked.instruction.line}",
                         int(released[other.argmax()]),
                     )
-                where[mine] = line
+                where[mine] = parked.following
                 go.append(Parked(parked.instruction, released, parked.following, parked.finish))
         if stay:
             self.parked[number] = stay
