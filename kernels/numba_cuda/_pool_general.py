@@ -29,7 +29,7 @@ def build_pool(
     def pool_general(
         x, out, indices, extents, depth, height, width, x_strides, strides, index_strides, divisor
     ):  # fmt: skip
-        i = uint32(cuda.blockIdx.x) * uint32(threads) + uint32(cuda.threadIdx.x)
+        i = uint32(uint32(cuda.blockIdx.x) * uint32(threads) + uint32(cuda.threadIdx.x))
         n, c, o, p, q = position(i, extents, last)
         if n >= extents[0]:
             return
@@ -40,18 +40,25 @@ def build_pool(
         best, found = start, int32(-1)
         if with_indices and first_d < end_d and first_h < end_h and first_w < end_w:
             found = int32((first_d * height[0] + first_h) * width[0] + first_w)
-        for d in range(first_d, end_d, depth[4]):
-            for h in range(first_h, end_h, height[4]):
+        # Steps of range() that aren't constants cost it 64-bit divisions.
+        d = first_d
+        while d < end_d:
+            h = first_h
+            while h < end_h:
                 row = int32(plane + d * x_strides[2] + h * x_strides[3])
                 at = int32((d * height[0] + h) * width[0])
-                for w in range(first_w, end_w, width[4]):
-                    value = read(x, uint32(row + w * x_strides[4]))
+                w = first_w
+                while w < end_w:
+                    value = read(x, int32(row + w * x_strides[4]))
                     if with_indices:
                         takes = larger(value, best)
                         best = value if takes else best
                         found = int32(at + w) if takes else found
                     else:
                         best = join(best, value)
+                    w = int32(w + width[4])
+                h = int32(h + height[4])
+            d = int32(d + depth[4])
         if mean:
             if divisor == 0:
                 places = int64(places_d) * int64(places_h) * int64(places_w)
@@ -89,6 +96,4 @@ def _cut(i, extent):
 def place(n, c, d, h, w, strides):
     """Where an element is, from the first one on."""
     # Negative strides make negative places.
-    return int32(
-        n * strides[0] + c * strides[1] + d * strides[2] + h * strides[3] + w * strides[4]
-    )
+    return int32(n * strides[0] + c * strides[1] + d * strides[2] + h * strides[3] + w * strides[4])

@@ -68,7 +68,7 @@ def _whole(axis: Axis, padded: bool) -> bool:
 def kind_of(call: PoolCall) -> str:
     """Which ``window_of`` a call's windows are made by."""
     if not call.adaptive:
-        return "sliding"
+        return "dilated" if max(call.dilation) > 1 else "dense"
     products = (size * (outputs + 1) for size, outputs in zip(call.size, call.output, strict=True))
     return "adaptive" if max(products) < LIMIT else "wide"
 
@@ -79,19 +79,26 @@ def window_of(kind: str, padded: bool) -> Any:
     ``dilation`` apart), and how many places count in a mean, with padding if ``padded``."""
 
     @cuda.jit(device=True)
-    def sliding(i, axis):
-        size, outputs, kernel, stride, dilation, pad, pad_after = axis
-        start = int32(i * stride - pad)
-        end = int32(start + (kernel - 1) * dilation + 1)
+    def counted(start, first, end, axis):
+        last = max(min(end, axis[0]), first)
+        if padded:
+            return first, last, int32(min(end, int32(axis[0] + axis[6])) - start)
+        return first, last, int32(last - first)
+
+    @cuda.jit(device=True)
+    def dense(i, axis):
+        start = int32(i * axis[3] - axis[5])
+        return counted(start, max(start, int32(0)), int32(start + axis[2]), axis)
+
+    @cuda.jit(device=True)
+    def dilated(i, axis):
+        start, dilation = int32(i * axis[3] - axis[5]), axis[4]
         first = start
         if start < 0:
             # A tap before the input moves up by whole dilations, so that it stays a tap.
             steps = uint32(uint32(dilation - 1 - start) // uint32(dilation))
             first = int32(start + steps * dilation)
-        last = max(min(end, size), first)
-        if padded:
-            return first, last, int32(min(end, int32(size + pad_after)) - start)
-        return first, last, int32(last - first)
+        return counted(start, first, int32(start + (axis[2] - 1) * dilation + 1), axis)
 
     @cuda.jit(device=True)
     def adaptive(i, axis):
@@ -107,7 +114,7 @@ def window_of(kind: str, padded: bool) -> Any:
         last = int32((uint64(i + 1) * size + outputs - uint64(1)) // outputs)
         return first, last, int32(last - first)
 
-    return {"sliding": sliding, "adaptive": adaptive, "wide": wide}[kind]
+    return {"dense": dense, "dilated": dilated, "adaptive": adaptive, "wide": wide}[kind]
 
 
 @cache
@@ -135,7 +142,7 @@ def windows_at(kind: str) -> Any:
         first = int32(uint64(place) * outputs // size)
         return first, int32((uint64(place + 1) * outputs + size - uint64(1)) // size)
 
-    return {"sliding": sliding, "adaptive": adaptive, "wide": wide}[kind]
+    return {"adaptive": adaptive, "wide": wide}.get(kind, sliding)
 
 
 def magic(divisor: int) -> tuple[int, int]:

@@ -67,7 +67,7 @@ def build_grad(
         grad, out, indices, extents, depth, height, width, strides, out_strides, index_strides,
         divisor,
     ):  # fmt: skip
-        i = uint32(cuda.blockIdx.x) * uint32(threads) + uint32(cuda.threadIdx.x)
+        i = uint32(uint32(cuda.blockIdx.x) * uint32(threads) + uint32(cuda.threadIdx.x))
         n, c, d, h, w = position(i, extents, last)
         if n >= extents[0]:
             return
