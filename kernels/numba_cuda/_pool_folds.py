@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cuda, float32, float64, int64, types, uint64
+from numba import cuda, float32, float64, int64, uint64
 
 from .program import ACCUMULATED
 

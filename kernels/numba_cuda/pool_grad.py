@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import cuda, int32, int64, uint32
+from numba import cuda, int64, uint32
 
 from ..shapes import ceil_div
 from ._pool_folds import divided, kind_of_sums, start_of
