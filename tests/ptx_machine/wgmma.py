@@ -4,12 +4,12 @@ Operands are found through matrix descriptors as the PTX manual lays them out, i
 ("core rows"), e elements each. K-major, of element (row, k), with rows of `swizzle` bytes:
 
     none      (row % 8) + (row / 8) SBO + (k / e) LBO
-    swizzled  (row % 8) (swizzle / 16) + (row / 8) SBO + (k / e)
+    swizzled  (row % 8) w + (row / 8) SBO + (k / e), w = swizzle / 16
 
 MN-major, of element (mn, k):
 
     none      (mn / e) SBO + (k % 8) + (k / 8) LBO
-    swizzled  (mn / e) % w + (mn / e / w) LBO + (k % 8) w + (k / 8) SBO, w = swizzle / 16
+    swizzled  (mn / e) % w + (mn / e / w) LBO + (k % 8) w + (k / 8) SBO
 
 Then, in a swizzled layout, address bits 4 and up are exchanged with those from bit 7 on.
 
