@@ -340,6 +340,27 @@ def test_ptx_runs() -> None:
     device.reset()
 
 
+def test_beside_numbas_arrays() -> None:
+    """Numba's arrays and ours live in one context and see each other's memory."""
+    cuda = pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed") and (
+        pytest.importorskip("numba.cuda")
+    )
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    theirs = cuda.to_device(x)
+    pointer = theirs.__cuda_array_interface__["data"][0]
+    assert driver.device_of(pointer) == 0
+    read = np.zeros_like(x)
+    driver.to_host(read, pointer, 0)
+    np.testing.assert_array_equal(read, x)
+    ours = DeviceArray(2 * x)
+    np.testing.assert_array_equal(cuda.as_cuda_array(ours).copy_to_host(), 2 * x)
+    stream = cuda.stream()
+    driver.fill(pointer, 0, x.nbytes, int(stream.handle))
+    driver.synchronize(int(stream.handle))
+    assert not theirs.copy_to_host().any()
+    assert int(cuda.current_context().handle) == driver.context()
+
+
 def test_overhead(device: Device, capsys: pytest.CaptureFixture[str]) -> None:
     launch = launcher(nbytes=32)
     pack = struct.Struct("@4Q").pack_into
