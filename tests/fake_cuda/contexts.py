@@ -82,6 +82,9 @@ class Contexts:
     def cuDevicePrimaryCtxRetain(self, given: Any) -> None:
         store(given[0], ctypes.c_void_p, CONTEXT + self._device(given[1]))
 
+    def cuDevicePrimaryCtxRelease_v2(self, given: Any) -> None:
+        self._device(given[0])
+
     def cuCtxGetCurrent(self, given: Any) -> None:
         store(given[0], ctypes.c_void_p, getattr(self._threads, "context", None))
 

@@ -79,8 +79,10 @@ F4(cuMemsetD8Async)
 F1(cuStreamSynchronize)
 F2(cuStreamIsCapturing)
 
-/* What Numba's own arrays need besides. */
+/* What Numba's own arrays need besides, up to their end: that a function is missing is an exception
+   to cuda.bindings, even when Python has ended. */
 F2(cuDeviceGetUuid_v2)
+F1(cuDevicePrimaryCtxRelease_v2)
 F1(cuCtxPushCurrent_v2)
 F1(cuCtxPopCurrent_v2)
 F2(cuStreamCreate)
