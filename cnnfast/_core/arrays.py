@@ -10,6 +10,9 @@ import numpy as np
 
 from cnnfast.kernels.drivers import has_element_strides
 
+from .device_arrays import DeviceArray
+from .dlpack import DEVICES
+
 Array = np.ndarray[Any, Any]
 Dtype = np.dtype[Any]
 
@@ -18,18 +21,24 @@ HOST_DEVICES = (1, 3)
 
 
 def device_of(source: Any) -> str:
-    """Where an array lives: ``"cpu"`` or ``"cuda"``.
+    """Where an array lives: ``"cpu"``, ``"cuda"`` or ``"other"``.
 
     >>> device_of(np.zeros(3))
     'cpu'
     """
     if isinstance(source, np.ndarray):
-        return "cpu"
+        return "cuda" if isinstance(source, DeviceArray) else "cpu"
     if hasattr(source, "__cuda_array_interface__"):
         return "cuda"
-    if hasattr(source, "__dlpack_device__") and source.__dlpack_device__()[0] not in HOST_DEVICES:
-        return "cuda"
+    if hasattr(source, "__dlpack_device__"):
+        device = source.__dlpack_device__()[0]
+        return "cuda" if device in DEVICES else "cpu" if device in HOST_DEVICES else "other"
     return "cpu"
+
+
+def on_gpu(*sources: Any) -> bool:
+    """Whether any of them is an array in a GPU's memory."""
+    return any(device_of(source) == "cuda" for source in sources)
 
 
 def is_masked(source: Any) -> bool:
@@ -49,7 +58,7 @@ def as_array(name: str, source: Any) -> Array:
     """
     if device_of(source) != "cpu":
         raise TypeError(
-            f"{name} must be in host memory: this version has no kernels for the device of "
+            f"{name} must be in host memory: this function has no kernels for the device of "
             f"{type(source).__module__}.{type(source).__qualname__}"
         )
     if is_masked(source):
