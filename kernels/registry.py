@@ -86,6 +86,7 @@ class Kernel(NamedTuple):
     Rows with a higher ``fallback`` serve only where no other does: first BLAS, whose bits change
     with the number of threads (``same_bits``), last the reference. ``stored`` are dtypes that the
     row converts by itself (``storage``); for other rows whole arrays are, to the geometry's dtype.
+    ``rounded`` are dtypes whose factors it rounds to fewer bits (tf32), which must be allowed.
     """
 
     family: str
@@ -96,6 +97,7 @@ class Kernel(NamedTuple):
     same_bits: bool = True
     fallback: int = 0
     stored: tuple[str, ...] = ()
+    rounded: tuple[str, ...] = ()
 
     @property
     def algorithm(self) -> str:
@@ -111,9 +113,14 @@ class Kernel(NamedTuple):
         """Why this row can't take the geometry, or None if it can."""
         if not geometry.dtype.isnative:
             return f"takes the machine's byte order, not {geometry.dtype}"
-        if geometry.dtype.name not in self.dtypes and self.reads(geometry) == geometry.dtype:
+        taken = (*self.dtypes, *self.stored)
+        if geometry.dtype.name not in taken and self.reads(geometry) == geometry.dtype:
             return f"takes {', '.join(self.dtypes)}, not {geometry.dtype.name}"
         return None
+
+    def rounds(self, geometry: Any) -> bool:
+        """Whether the row rounds the geometry's factors before it multiplies them."""
+        return self.reads(geometry).name in self.rounded
 
     def reads(self, geometry: Any) -> Any:
         """The dtype of the arrays that the row is handed."""

@@ -32,6 +32,11 @@ def device_of(source: Any) -> str:
     return "cpu"
 
 
+def on_gpu(*sources: Any) -> bool:
+    """Whether any of them is an array in a GPU's memory."""
+    return any(device_of(source) == "cuda" for source in sources)
+
+
 def is_masked(source: Any) -> bool:
     """Whether it is a masked array; without importing what makes them.
 
@@ -49,7 +54,7 @@ def as_array(name: str, source: Any) -> Array:
     """
     if device_of(source) != "cpu":
         raise TypeError(
-            f"{name} must be in host memory: this version has no kernels for the device of "
+            f"{name} must be in host memory: this function has no kernels for the device of "
             f"{type(source).__module__}.{type(source).__qualname__}"
         )
     if is_masked(source):
