@@ -39,13 +39,13 @@ def build_pack_input(dtype: str) -> Callable[..., None]:
     """Pixels x channels of a group, transposed through a tile."""
     stored, elements = (float32, 4) if dtype == "float32" else (uint16, 8)
     pitch = CHANNELS + (1 if dtype == "float32" else 2)
-    zero = stored(0)
+    size, zero = PIXELS * pitch, stored(0)
     round_tf32, pair = ops.round_tf32, ops.pair
     store_floats, store_words = ops.store_floats, ops.store_words
     wide = dtype == "float32"
 
     def pack_input(x, packed, sizes, x_at, filled, in_order):  # type: ignore[no-untyped-def]
-        tile = cuda.shared.array(PIXELS * pitch, stored)
+        tile = cuda.shared.array(size, stored)
         begins = cuda.shared.array(PIXELS, int32)
         tid = int32(cuda.threadIdx.x)
         pixels = int32(sizes[0] * sizes[3] * sizes[4] * sizes[5])
@@ -95,12 +95,12 @@ def build_pack_weight(dtype: str) -> Callable[..., None]:
     """A few out-channels, chunks of channels, and taps, which most weights have next to each
     other."""
     stored, elements = (float32, 4) if dtype == "float32" else (uint16, 8)
-    zero = stored(0)
+    size, zero = FILTERS * CHUNKS * elements, stored(0)
     round_tf32 = ops.round_tf32
     wide = dtype == "float32"
 
     def pack_weight(weight, packed, sizes, w_at, block):  # type: ignore[no-untyped-def]
-        tile = cuda.shared.array(FILTERS * CHUNKS * elements, stored)
+        tile = cuda.shared.array(size, stored)
         tid = int32(cuda.threadIdx.x)
         taps, wide_c = block[0], int32(block[1] * elements)
         c_chunks = int32((sizes[2] + elements - 1) // elements)
