@@ -136,6 +136,16 @@ def _of_bits(wide: Callable[[Any, Any], Any]) -> Any:
     return _typed(generate, types.float32, [types.uint16])
 
 
+def _round_tf32() -> Any:
+    template = "cvt.rna.tf32.f32 $0, $1;"
+    assembly = _assembly(template, [types.uint32], [types.float32], pure=True)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(builder.call(assembly, values), _F32)
+
+    return _typed(generate, types.float32, [types.float32])
+
+
 # Numbers. -----------------------------------------------------------------------------------------
 
 #: The float32 of the bits of a float16 or bfloat16, and the bits nearest to a float32.
@@ -144,7 +154,7 @@ widen_bfloat16 = _of_bits(lambda b, bits: b.bitcast(b.shl(b.zext(bits, _I32), _I
 narrow_float16 = _instruction("cvt.rn.f16.f32 $0, $1;", types.uint16, [types.float32], pure=True)
 narrow_bfloat16 = _instruction("cvt.rn.bf16.f32 $0, $1;", types.uint16, [types.float32], pure=True)
 #: A float32 rounded to the 11 bits of tf32, ties away from zero.
-round_tf32 = _instruction("cvt.rna.tf32.f32 $0, $1;", types.float32, [types.float32], pure=True)
+round_tf32 = _round_tf32()
 #: Two values of 16 bits as one of 32, the first in the low half.
 pair = _instruction("mov.b32 $0, {$1, $2};", types.uint32, [types.uint16] * 2, pure=True)
 
