@@ -10,6 +10,9 @@ import numpy as np
 
 from cnnfast.kernels.drivers import has_element_strides
 
+from .device_arrays import DeviceArray
+from .dlpack import DEVICES
+
 Array = np.ndarray[Any, Any]
 Dtype = np.dtype[Any]
 
@@ -18,17 +21,18 @@ HOST_DEVICES = (1, 3)
 
 
 def device_of(source: Any) -> str:
-    """Where an array lives: ``"cpu"`` or ``"cuda"``.
+    """Where an array lives: ``"cpu"``, ``"cuda"`` or ``"other"``.
 
     >>> device_of(np.zeros(3))
     'cpu'
     """
     if isinstance(source, np.ndarray):
-        return "cpu"
+        return "cuda" if isinstance(source, DeviceArray) else "cpu"
     if hasattr(source, "__cuda_array_interface__"):
         return "cuda"
-    if hasattr(source, "__dlpack_device__") and source.__dlpack_device__()[0] not in HOST_DEVICES:
-        return "cuda"
+    if hasattr(source, "__dlpack_device__"):
+        device = source.__dlpack_device__()[0]
+        return "cuda" if device in DEVICES else "cpu" if device in HOST_DEVICES else "other"
     return "cpu"
 
 

@@ -52,7 +52,7 @@ class DeviceArray(np.ndarray[Any, Any]):
 
     __array_ufunc__ = __array_function__ = _unreadable
     astype = copy = item = tolist = tobytes = conj = _unreadable
-    __float__ = __int__ = __bool__ = __iter__ = _unreadable  # type: ignore[assignment]
+    __float__ = __int__ = __bool__ = __iter__ = _unreadable
 
     def __repr__(self) -> str:
         return f"<{self.dtype} array of shape {self.shape} on a GPU>"
@@ -235,5 +235,7 @@ def _torch_dtype(dtype: Any) -> Dtype:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+        bfloat16: Dtype = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
+    found: Dtype = np.dtype(name)
+    return found

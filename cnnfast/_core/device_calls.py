@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast.kernels.registry import engine_missing
+
 from . import recall
 from .arrays import Array, Dtype, check_apart, device_of
 from .config import get_workspace_limit
@@ -189,6 +191,9 @@ _calls: dict[Hashable, tuple[Callable[..., Any], bool]] = {}
 def run(make: recall.Make, name: str, arrays: Arrays, arguments: Arrays) -> Any:
     """A call of arrays of which one is on a GPU: as remembered, or prepared now; its result is of
     the caller's library."""
+    missing = engine_missing("numba_cuda")
+    if missing is not None:
+        raise BackendUnavailableError(f"{name}: the arrays are on a GPU, and {missing}")
     key = _key(make, name, arrays, arguments)
     found = None if key is None else _calls.get(key)
     if found is None:

@@ -62,7 +62,9 @@ def _dtype(code: int, bits: int) -> np.dtype[Any]:
     if code == BFLOAT16 and bits == 16:
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     if code not in KINDS:
         raise TypeError(f"DLPack's dtype code {code} of {bits} bits isn't known here")
-    return np.dtype(f"{KINDS[code]}{bits // 8}")
+    dtype: np.dtype[Any] = np.dtype(f"{KINDS[code]}{bits // 8}")
+    return dtype

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -51,8 +51,11 @@ def context() -> int:
 
     That is the one torch, CuPy and Numba use as well.
     """
+    # Called by all others: an address costs half of what byref does, to make and to pass.
     found = ctypes.c_void_p()
-    check(library().cuCtxGetCurrent(ctypes.byref(found)), "looking for the thread's CUDA context")
+    code = library().cuCtxGetCurrent(ctypes.addressof(found))
+    if code:
+        check(code, "looking for the thread's CUDA context")
     return found.value or _adopt(_primary(0))
 
 
@@ -71,7 +74,11 @@ def _primary(number: int) -> int:
 
 def device() -> int:
     """The number of the current context's device."""
-    context()
+    return _device_of_context(context())
+
+
+@cache
+def _device_of_context(_: int) -> int:
     return _current_device()
 
 
@@ -139,13 +146,21 @@ def device_of(pointer: int) -> int | None:
 
     Pinned and managed memory count as their device's, whose kernels can address them.
     """
+    return devices_of((pointer,))[0]
+
+
+def devices_of(pointers: Iterable[int]) -> list[int | None]:
+    """``device_of`` each of the pointers; one call for all operands saves 1 us each."""
     context()
     number = ctypes.c_int()
-    code = library().cuPointerGetAttribute(ctypes.byref(number), DEVICE_ORDINAL, pointer)
-    if code == _libcuda.INVALID_VALUE:
-        return None
-    check(code, "asking whose memory is at %#x", pointer)
-    return number.value
+    at, ask = ctypes.addressof(number), library().cuPointerGetAttribute
+    found: list[int | None] = []
+    for pointer in pointers:
+        code = ask(at, DEVICE_ORDINAL, pointer)
+        if code and code != _libcuda.INVALID_VALUE:
+            check(code, "asking whose memory is at %#x", pointer)
+        found.append(None if code else number.value)
+    return found
 
 
 # ---- Streams -------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def allocate(nbytes: int, stream: int) -> int:
         return 0
     pointer = ctypes.c_uint64()
     if pool is not None:
-        code = library().cuMemAllocFromPoolAsync(ctypes.byref(pointer), nbytes, pool, stream)
+        code = library().cuMemAllocFromPoolAsync(ctypes.addressof(pointer), nbytes, pool, stream)
     elif capturing(stream):
         raise CudaError("this device has no memory pools, so a CUDA graph can't hold scratch")
     else:

@@ -9,12 +9,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import config
 
 from ..problem import ConvProblem
-from . import driver, memory, simulator
+from . import driver, simulator
 from .executor import Bound
-from .pooling import call_of
+from .presence import simulated
 from .program import ConvCall, Program, Strides
 
 Array = np.ndarray[Any, Any]
@@ -29,16 +28,6 @@ SPREAD = 4
 ALIGNED = 16
 #: Programs that are kept loaded.
 KEPT_PROGRAMS = 256
-
-
-def simulated() -> bool:
-    """Whether Numba's simulator is on (``NUMBA_ENABLE_CUDASIM=1``)."""
-    return bool(config.ENABLE_CUDASIM)
-
-
-def missing() -> str | None:
-    """Why programs can't run here; None if they can."""
-    return None if simulated() else driver.missing()
 
 
 def capability() -> int:
@@ -69,11 +58,11 @@ def _bound(program: Program, operands: tuple[str, ...], context: int) -> Bound:
 @contextmanager
 def scratch(nbytes: int, stream: int) -> Iterator[int]:
     """Memory that a stream may use until it has done what it is given meanwhile."""
-    pointer = memory.allocate(nbytes, stream)
+    pointer = driver.allocate(nbytes, stream)
     try:
         yield pointer
     finally:
-        memory.free(pointer, stream)
+        driver.free(pointer, stream)
 
 
 def strides_of(array: Array) -> Strides:
@@ -90,28 +79,37 @@ def conv_program(
     row: Any, problem: ConvProblem, arrays: Sequence[Array], biased: bool, activation: Any
 ) -> Program:
     """The program of a convolution family's row for five-axis views: first, second, out."""
-    program: Program = row.program_of(
-        ConvCall(
-            problem,
-            arrays[0].dtype.name,
-            *map(strides_of, arrays),
-            bias=biased,
-            activation=activation,
-            aligned=tuple(map(_is_aligned, arrays)),
-            allow_tf32=True,
-            capability=capability(),
-        )
+    first, second, out = arrays
+    call = ConvCall(
+        problem,
+        first.dtype.name,
+        strides_of(first),
+        strides_of(second),
+        strides_of(out),
+        biased,
+        activation,
+        (_is_aligned(first), _is_aligned(second), _is_aligned(out)),
+        capability=capability(),
     )
+    program: Program = row.program_of(call)
     return program
 
 
 def pool_program(row: Any, geometry: Any, arrays: Sequence[Array]) -> Program:
     """The program of a pooling row, or of an adjoint's, for five-axis views: first, out and
     indices, if any."""
-    aligned = tuple(map(_is_aligned, arrays[:2]))
-    strides = map(strides_of, arrays)
+    from .pooling import call_of
+
+    first, *written = arrays
+    aligned = [_is_aligned(array) for array in arrays]
     program: Program = row.program_of(
-        call_of(geometry, arrays[0].dtype.name, *strides, aligned=aligned)
+        call_of(
+            geometry,
+            first.dtype.name,
+            strides_of(first),
+            *map(strides_of, written),
+            aligned=(*aligned, True)[:3],
+        )
     )
     return program
 
@@ -120,7 +118,7 @@ def _span(array: Array) -> tuple[Array, int]:
     """The memory that a view spans, as bytes, and where its first element is in it."""
     low, high = np.lib.array_utils.byte_bounds(array)
     memory = (ctypes.c_ubyte * (high - low)).from_address(low)
-    return np.frombuffer(memory, np.uint8), array.ctypes.data - low
+    return np.ctypeslib.as_array(memory), array.ctypes.data - low
 
 
 def compact(array: Array) -> Array:
@@ -161,17 +159,17 @@ def _run_on_gpu(program: Program, spans: Spans, written: set[str]) -> None:
     sizes = [*(span.size for span, _ in spans.values()), program.scratch_bytes]
     places: list[int] = []
     try:
-        for size in sizes:
-            places.append(memory.allocate(size + ALIGNED, STREAM))
+        # One by one: those that are allocated are freed if the next one can't be.
+        places.extend(driver.allocate(size + ALIGNED, STREAM) for size in sizes)
         begins = list(map(sum, zip(places, shifts, strict=True)))
         for (name, (span, _)), begin in zip(spans.items(), begins, strict=False):
             if name not in written:
-                memory.to_device(begin, span, STREAM)
+                driver.to_device(begin, span, STREAM)
         firsts = [*(first for _, first in spans.values()), 0]
         ready.run(list(map(sum, zip(begins, firsts, strict=True))), STREAM)
         for (name, (span, _)), begin in zip(spans.items(), begins, strict=False):
             if name in written:
-                memory.to_host(span, begin, STREAM)
+                driver.to_host(span, begin, STREAM)
     finally:
         for place in places:
-            memory.free(place, STREAM)
+            driver.free(place, STREAM)

@@ -35,7 +35,7 @@ class Bound:
             launcher = driver.Launcher(
                 function, launch.grid, entry.threads, entry.shared, len(template)
             )
-            launcher.params[: len(template)] = template
+            launcher.params.raw = template
             places = [(at, operands.index(operand), offset) for at, operand, offset in slots]
             self.launchers.append((launcher, places))
         self.lock = Lock()

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from ..problem import ConvProblem
-from . import device
+from . import device, direct
+from . import pool_grad as pool_gradients
+from . import pooling as poolings
 from .program import ConvCall, PoolCall, Program
 
 Array = np.ndarray[Any, Any]
@@ -85,3 +87,9 @@ def _dense(out: Array) -> Array:
 def _deliver(target: Array, out: Array) -> None:
     if target is not out:
         out[...] = target
+
+
+direct_fprop = conv(direct.fprop)
+direct_dgrad = conv(direct.dgrad)
+direct_pool = pool(poolings.pool)
+direct_pool_grad = pool_grad(pool_gradients.pool_grad)

@@ -304,9 +304,10 @@ class Device:
         require(nbytes)
         free = self.total - sum(n for n, _ in self.allocations.values())
         require(nbytes <= free, "CUDA_ERROR_OUT_OF_MEMORY")
-        address = self.machine.allocate(nbytes)
-        # As on a GPU, what was there before is there still: never zeros that help somebody.
-        self.machine.write(address, b"\xff" * nbytes)
+        try:
+            address = self.machine.allocate(nbytes)
+        except Exception:
+            raise Refused("CUDA_ERROR_OUT_OF_MEMORY") from None
         self.allocations[address] = nbytes, number
         store(result, ctypes.c_uint64, address)
 
@@ -441,7 +442,7 @@ def install(machine: Machine | None = None) -> Device:
         except ImportError:
             machine = HostMemory()
         else:
-            machine = Interpreter(1 << 28)
+            machine = Interpreter()
     assert machine is not None
     library = ctypes.CDLL(os.environ[VARIABLE])
     device = current = Device(machine)

@@ -17,7 +17,8 @@ class HostMemory:
     def allocate(self, nbytes: int) -> int:
         address = self._next
         self._next += self.APART
-        self._blocks[address] = bytearray(nbytes)
+        # As on a GPU, what was there before is there still: never zeros that help somebody.
+        self._blocks[address] = bytearray(b"\xff" * nbytes)
         return address
 
     def free(self, address: int) -> None:
