@@ -27,8 +27,8 @@ FILTERS, CHUNKS = 16, 16
 #: Of ``pack_input``: x, packed; sizes (n, g, c, d, h, w), strides (n, c, d, h, w), channels of a
 #: packed group, whether channels are read in order (else pixels).
 INPUT_SIGNATURE = ("int32[6]", "int32[5]", "int32", "int32")
-#: Of ``pack_weight``: weight, packed; sizes (g, k, c, t, r, s), strides (g, k, c, t, r, s), taps
-#: and chunks of channels of a block.
+#: Of ``pack_weight``: weight, packed, marks; sizes (g, k, c, t, r, s), strides (g, k, c, t, r, s),
+#: taps and chunks of channels of a block.
 WEIGHT_SIGNATURE = ("int32[6]", "int32[6]", "int32[2]")
 #: Of ``add_parts``: partial, bias, out; the problem, out's strides, splits, and whether lanes go
 #: along channels (else pixels).
@@ -91,15 +91,16 @@ def build_pack_input(dtype: str) -> Callable[..., None]:
     return pack_input
 
 
-def build_pack_weight(dtype: str) -> Callable[..., None]:
+def build_pack_weight(dtype: str, marked: bool) -> Callable[..., None]:
     """A few out-channels, chunks of channels, and taps, which most weights have next to each
-    other."""
+    other. ``marked``: blocks write to ``marks`` whether a weight of theirs isn't finite."""
+    read = reader(dtype)
     stored, elements = (float32, 4) if dtype == "float32" else (uint16, 8)
     size, zero = FILTERS * CHUNKS * elements, stored(0)
     round_tf32 = ops.round_tf32
     wide = dtype == "float32"
 
-    def pack_weight(weight, packed, sizes, w_at, block):  # type: ignore[no-untyped-def]
+    def pack_weight(weight, packed, marks, sizes, w_at, block):  # type: ignore[no-untyped-def]
         tile = cuda.shared.array(size, stored)
         tid = int32(cuda.threadIdx.x)
         taps, wide_c = block[0], int32(block[1] * elements)
@@ -109,6 +110,7 @@ def build_pack_weight(dtype: str) -> Callable[..., None]:
         group = int32(uint32(cuda.blockIdx.x) // k_blocks)
         k0 = int32((uint32(cuda.blockIdx.x) - uint32(group) * k_blocks) * uint32(FILTERS))
         chunk0, tap0 = int32(cuda.blockIdx.y * block[1]), int32(cuda.blockIdx.z * taps)
+        infinite = False
         for e in range(tid, FILTERS * wide_c * taps, THREADS):
             u = uint32(uint32(e) // uint32(taps))
             tap = int32(uint32(e) - u * uint32(taps))
@@ -124,10 +126,19 @@ def build_pack_weight(dtype: str) -> Callable[..., None]:
                 at = int32(group * w_at[0] + k * w_at[1] + c * w_at[2])
                 at = int32(at + t * w_at[3] + r * w_at[4] + s * w_at[5])
                 value = round_tf32(weight[at]) if wide else weight[at]
+                if marked:
+                    y = read(weight, at)
+                    infinite = infinite or y - y != 0
             chunk = int32(column // elements)
             place = int32(((tap * block[1] + chunk) * FILTERS + row) * elements)
             tile[place + column % elements] = value
-        cuda.syncthreads()
+        if marked:
+            any_infinite = cuda.syncthreads_or(int32(infinite))
+            if tid == 0:
+                at = cuda.blockIdx.y + cuda.gridDim.y * cuda.blockIdx.z
+                marks[int32(cuda.blockIdx.x + cuda.gridDim.x * at)] = int32(any_infinite != 0)
+        else:
+            cuda.syncthreads()
         for e in range(tid, FILTERS * wide_c * taps, THREADS):
             u = uint32(uint32(e) // uint32(elements * FILTERS))
             row = int32(e // elements % FILTERS)

@@ -168,7 +168,9 @@ def build_tile(
         k = int32(tid % channels)
         j = int32(tid // channels)
         size_w = int32(CHUNK if k0 + k < problem.k else 0)
-        from_w = int32(((group * reduction[1] + first * chunks + j) * problem.k + k0 + k) * elements)
+        from_w = int32(
+            ((group * reduction[1] + first * chunks + j) * problem.k + k0 + k) * elements
+        )
         across = int32(w_step * problem.k * elements)
         to_w, turn_w = int32((pixels + k) * chunks), int32(k // line % chunks)
         left = int32(reduction[1] - first * chunks - j)

@@ -16,17 +16,19 @@ Tasks: a block per tile of pixels x out-channels, group and split (``_tensor_til
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from numba import config
 
+from ..drivers import reads_padding
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
+from . import _tensor_again as again
 from . import _tensor_pack as pack
 from ._tensor_tile import CHUNK, SIGNATURE, Tile, build_tile
 from .phases import dgrad_of
-from .program import STORED, At, ConvCall, Entry, Launch, Program
+from .program import STORED, At, ConvCall, Entry, Grid, Launch, Program
 
 #: Multiprocessors of the card that blocks are cut for.
 PROCESSORS = 132
@@ -102,6 +104,7 @@ class _Layout(NamedTuple):
     weight: int
     x: int
     parts: int
+    marks: int
     end: int
 
 
@@ -112,8 +115,9 @@ def _layout(problem: ConvProblem, itemsize: int, packs: bool, splits: int) -> _L
     filled = round_up(problem.c, _elements(itemsize))
     x = problem.n * math.prod(problem.size) * problem.g * filled * itemsize if packs else 0
     parts = splits * problem.g * pixels * round_up(problem.k, 4) * 4 if splits > 1 else 0
+    marks = 4 * math.prod(_weight_grid(problem, itemsize)[0])
     ends = [0]
-    for size in (weight, x, parts):
+    for size in (weight, x, parts, marks):
         ends.append(round_up(ends[-1] + size, ALIGNMENT))
     return _Layout(*ends)
 
@@ -128,20 +132,24 @@ def _itemsize(dtype: str) -> int:
     return 4 if dtype == "float32" else 2
 
 
-def fprop(call: ConvCall) -> Program:
-    """Pack, multiply, and add up what was split."""
+def fprop(call: ConvCall, skips_padding: bool = False) -> Program:
+    """Pack, multiply, and add up what was split. ``skips_padding``: infinite weights aren't
+    multiplied by padding."""
     problem, itemsize = call.problem, _itemsize(call.dtype)
     if not problem.n * math.prod(problem.output) * problem.g * problem.k:
         return Program(())
-    tile, steps, splits = cut(problem, itemsize)
+    splits = cut(problem, itemsize).splits
     packs = not _reads_as_it_lies(call)
     layout = _layout(problem, itemsize, packs, splits)
-    launches = [_pack_weight(call, layout)]
+    skips_padding = skips_padding and reads_padding(problem)
+    launches = [_pack_weight(call, layout, skips_padding)]
     if packs:
         launches.append(_pack_input(call, layout))
     launches.append(_multiply(call, layout, packs))
     if splits > 1:
         launches.append(_add_parts(call, layout, splits))
+    if skips_padding:
+        launches.append(_compute_again(call, layout))
     return Program(tuple(launches), layout.end)
 
 
@@ -165,32 +173,38 @@ def _writes_chunks(call: ConvCall, elements: int) -> bool:
     return whole and k == 1 and call.aligned[2]
 
 
-def _pack_weight(call: ConvCall, layout: _Layout) -> Launch:
-    problem, itemsize = call.problem, _itemsize(call.dtype)
+def _weight_grid(problem: ConvProblem, itemsize: int) -> tuple[Grid, tuple[int, int]]:
+    """Blocks that pack the weights, and taps and chunks of channels of one."""
     of_tap, _ = _chunks(problem, itemsize)
     taps = math.prod(problem.kernel)
     together = min(taps, pack.CHUNKS)
     chunks = min(of_tap, pack.CHUNKS // together)
-    k_step, c_step, *tap_steps = call.second
-    group = call.second_group or problem.k * k_step
+    filters = problem.g * ceil_div(problem.k, pack.FILTERS)
+    return (filters, ceil_div(of_tap, chunks), ceil_div(taps, together)), (together, chunks)
+
+
+def _weight_strides(call: ConvCall) -> tuple[int, ...]:
+    """(g, k, c, t, r, s)."""
+    return call.second_group or call.problem.k * call.second[0], *call.second
+
+
+def _pack_weight(call: ConvCall, layout: _Layout, marked: bool) -> Launch:
+    problem, itemsize = call.problem, _itemsize(call.dtype)
     pointer = f"{STORED[call.dtype]}*"
     entry = Entry(
         pack.build_pack_weight,
-        (call.dtype,),
-        (pointer, pointer, *pack.WEIGHT_SIGNATURE),
+        (call.dtype, marked),
+        (pointer, pointer, "int32*", *pack.WEIGHT_SIGNATURE),
         pack.THREADS,
     )
-    grid = (
-        problem.g * ceil_div(problem.k, pack.FILTERS),
-        ceil_div(of_tap, chunks),
-        ceil_div(taps, together),
-    )
+    grid, block = _weight_grid(problem, itemsize)
     args = (
         At("second"),
         At("scratch", layout.weight // itemsize),
+        At("scratch", layout.marks // 4),
         (problem.g, problem.k, problem.c, *problem.kernel),
-        (group, k_step, c_step, *tap_steps),
-        (together, chunks),
+        _weight_strides(call),
+        block,
     )
     return Launch(entry, grid, args)
 
@@ -303,4 +317,28 @@ def _add_parts(call: ConvCall, layout: _Layout, splits: int) -> Launch:
     return Launch(entry, (ceil_div(total, pack.THREADS), 1, 1), args)
 
 
-dgrad = dgrad_of(fprop)
+def _compute_again(call: ConvCall, layout: _Layout) -> Launch:
+    problem = call.problem
+    pointer = f"{STORED[call.dtype]}*"
+    entry = Entry(
+        again.build_compute_again,
+        (call.dtype, call.bias, call.activation),
+        (*[pointer] * 4, "int32*", *again.SIGNATURE),
+        again.THREADS,
+    )
+    args: tuple[Any, ...] = (
+        At("first"),
+        At("second"),
+        At("bias" if call.bias else "second"),
+        At("out"),
+        At("scratch", layout.marks // 4),
+        math.prod(_weight_grid(problem, _itemsize(call.dtype))[0]),
+        problem,
+        call.first,
+        _weight_strides(call),
+        call.out,
+    )
+    return Launch(entry, (again.BLOCKS, 1, 1), args)
+
+
+dgrad = dgrad_of(partial(fprop, skips_padding=True))
