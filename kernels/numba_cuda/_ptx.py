@@ -97,3 +97,43 @@ widen_bfloat16 = _typed(
 )
 narrow_float16 = _instruction("cvt.rn.f16.f32 $0, $1;", types.uint16, [types.float32], pure=True)
 narrow_bfloat16 = _instruction("cvt.rn.bf16.f32 $0, $1;", types.uint16, [types.float32], pure=True)
+
+
+def _four(pointer: Any) -> tuple[Any, int]:
+    """LLVM's pointer to four elements at once, and the multiple of bytes that they lie at."""
+    element = pointer.type.pointee
+    size = 8 if isinstance(element, ir.DoubleType) else 4
+    size = element.width // 8 if isinstance(element, ir.IntType) else size
+    return ir.PointerType(ir.VectorType(element, 4)), min(4 * size, 16)
+
+
+@intrinsic
+def read4(typing_context, pointer, i):
+    """Elements ``i`` to ``i + 3``, which lie at a multiple of 16 bytes, or of 8 if they are two
+    bytes each: one load."""
+
+    def generate(context, builder, signature, values):
+        at = builder.gep(values[0], [values[1]])
+        kind, align = _four(at)
+        loaded = builder.load(builder.bitcast(at, kind), align=align)
+        taken = [builder.extract_element(loaded, _I32(j)) for j in range(4)]
+        return cgutils.pack_array(builder, taken)
+
+    return signature(types.UniTuple(pointer.dtype, 4), pointer, types.int64), generate
+
+
+@intrinsic
+def write4(typing_context, pointer, i, values):
+    """Store four elements that lie as ``read4`` has it: one store."""
+
+    def generate(context, builder, signature, given):
+        at = builder.gep(given[0], [given[1]])
+        kind, align = _four(at)
+        vector = ir.Constant(kind.pointee, ir.Undefined)
+        for j in range(4):
+            vector = builder.insert_element(vector, builder.extract_value(given[2], j), _I32(j))
+        builder.store(vector, builder.bitcast(at, kind), align=align)
+        return context.get_dummy_value()
+
+    four = types.UniTuple(pointer.dtype, 4)
+    return signature(types.void, pointer, types.int64, four), generate

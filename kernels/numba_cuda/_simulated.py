@@ -34,3 +34,21 @@ def narrow_bfloat16(value: Any) -> Any:
         return _NAN
     bits = int(np.float32(value).view(np.uint32))
     return np.uint16((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+
+
+def read4(pointer: Any, i: Any) -> Any:
+    """Elements ``i`` to ``i + 3``."""
+    _check_alignment(pointer, i)
+    return pointer[i], pointer[i + 1], pointer[i + 2], pointer[i + 3]
+
+
+def write4(pointer: Any, i: Any, values: Any) -> None:
+    """Store four elements."""
+    _check_alignment(pointer, i)
+    for j in range(4):
+        pointer[i + j] = values[j]
+
+
+def _check_alignment(pointer: Any, i: Any) -> None:
+    if pointer.address(i) % min(4 * pointer.memory.itemsize, 16):
+        raise ValueError(f"four elements at an address that a GPU refuses: {pointer.address(i)}")

@@ -12,3 +12,5 @@ widen_float16 = _chosen.widen_float16
 widen_bfloat16 = _chosen.widen_bfloat16
 narrow_float16 = _chosen.narrow_float16
 narrow_bfloat16 = _chosen.narrow_bfloat16
+read4 = _chosen.read4
+write4 = _chosen.write4

@@ -83,6 +83,8 @@ class ConvCall(NamedTuple):
     weight (K, C/G, T, R, S); operands are called "first", "second", "bias" and "out". ``aligned``:
     whether the first elements of first, second and out lie at multiples of 16 bytes. ``activation``
     is None, a name, or a device function of one number. ``capability``: 80, 90, ...
+    ``second_group``: elements from one group's weights to the next's where they aren't the next out
+    channels' (a dgrad's, whose channels are exchanged), else 0.
     """
 
     problem: ConvProblem
@@ -95,6 +97,7 @@ class ConvCall(NamedTuple):
     aligned: tuple[bool, bool, bool] = (True, True, True)
     allow_tf32: bool = False
     capability: int = 90
+    second_group: int = 0
 
 
 class PoolCall(NamedTuple):
