@@ -21,8 +21,17 @@ from . import ops
 from .elements import writer
 from .program import ACCUMULATED, STORED
 from .wgrad_tile import (
-    DEPTH, QUAD, VECTOR, Tile, Variant, column_decoder, fragments, loader, pixel_advancer,
-    quotient, window_checker,
+    DEPTH,
+    QUAD,
+    VECTOR,
+    Tile,
+    Variant,
+    column_decoder,
+    fragments,
+    loader,
+    pixel_advancer,
+    quotient,
+    window_checker,
 )  # fmt: skip
 
 
