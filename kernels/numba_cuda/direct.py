@@ -23,6 +23,7 @@ from numba import cuda, int32
 
 from ..problem import ConvProblem
 from ..shapes import ceil_div
+from . import direct_depthwise
 from .activations import activation_of
 from .elements import reader, writer
 from .indices import split
@@ -225,7 +226,8 @@ def fprop(call: ConvCall) -> Program:
 
 
 def _fprop(call: ConvCall, skip: bool) -> Program:
-    return _general(call, skip)
+    take = direct_depthwise.program if direct_depthwise.takes(call) else _general
+    return take(call, skip)
 
 
 #: The adjoint of fprop in x, of fprops that skip padding.
