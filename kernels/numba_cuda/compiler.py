@@ -1,0 +1,150 @@
+"""From an entry to PTX, with Numba as a compiler alone: no GPU and no driver are asked.
+
+PTX is kept on disk (``CNNFAST_CACHE_DIR``, else the user's cache folder), under a key of everything
+it depends on: the sources of this package, the entry, the target, and the compiler's versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
+from typing import Any
+
+import numba_cuda
+from numba import cuda
+from numba.cuda import types
+
+from ..problem import ConvProblem
+from .program import Entry
+
+#: Targets: of compute capability 9.0, whose own instructions need it by name, and of all others
+#: from 8.0 on, for which the driver compiles the PTX of 8.0.
+HOPPER, AMPERE = (9, 0, "a"), (8, 0)
+
+
+def target_of(capability: int, needs: str = "80") -> tuple[Any, ...]:
+    """The target that an entry is compiled for on a device.
+
+    >>> target_of(90), target_of(89)
+    ((9, 0, 'a'), (8, 0))
+    """
+    return HOPPER if capability == 90 or needs == "90a" else AMPERE
+
+
+def parameter_type(text: str) -> Any:
+    """Numba's type of a parameter as ``Entry.signature`` writes it."""
+    if text == "problem":
+        return types.NamedUniTuple(types.int32, len(ConvProblem._fields), ConvProblem)
+    if text.endswith("*"):
+        return types.CPointer(getattr(types, text[:-1]))
+    name, bracket, count = text.rstrip("]").partition("[")
+    element = getattr(types, name)
+    return types.UniTuple(element, int(count)) if bracket else element
+
+
+@cache
+def ptx_of(entry: Entry, target: tuple[Any, ...]) -> tuple[str, str]:
+    """The PTX of an entry, and its name there; from disk if it was compiled before."""
+    folder = cache_folder()
+    # A function among the constants is the user's: its source isn't among those of the key.
+    own = not any(map(callable, entry.constants))
+    path = folder / f"{_key(entry, target)}.ptx" if folder is not None and own else None
+    if path is not None:
+        try:
+            return _named(path.read_text("ascii"))
+        except (OSError, ValueError):
+            pass  # not there, or cut short: compiled again
+    text = _compile(entry, target)
+    if path is not None:
+        _write(path, text)
+    return _named(text)
+
+
+def _compile(entry: Entry, target: tuple[Any, ...]) -> str:
+    function = entry.build(*entry.constants)
+    with _as_if_on(target):
+        text, _ = cuda.compile(
+            function,
+            tuple(map(parameter_type, entry.signature)),
+            device=False,
+            abi="numba",
+            cc=target,
+            launch_bounds=(entry.threads, entry.blocks),
+        )
+    # Numba's name spells out every type, and every parameter repeats it.
+    return str(text).replace(_named(text)[1], f"cnnfast_{function.__name__}")
+
+
+_compiling = Lock()
+
+
+@contextmanager
+def _as_if_on(target: tuple[Any, ...]) -> Iterator[None]:
+    """Device functions ask the driver for the device's capability while they are compiled; here
+    they are told the target's."""
+    from numba.cuda import compiler, dispatcher
+
+    modules = dispatcher, compiler
+    device = SimpleNamespace(compute_capability=target[:2])
+    with _compiling:
+        before = [module.get_current_device for module in modules]
+        try:
+            for module in modules:
+                module.get_current_device = lambda: device
+            yield
+        finally:
+            for module, function in zip(modules, before, strict=True):
+                module.get_current_device = function
+
+
+def _named(text: str) -> tuple[str, str]:
+    """PTX and the name of its entry; ValueError if it isn't whole."""
+    found = re.search(r"\.visible \.entry (\w+)\(", text)
+    if found is None or not text.rstrip().endswith("}"):
+        raise ValueError("no PTX, or not all of it")
+    return text, found[1]
+
+
+def _key(entry: Entry, target: tuple[Any, ...]) -> str:
+    build = f"{entry.build.__module__}.{entry.build.__qualname__}"
+    parts = (build, entry.constants, entry.signature, entry.threads, entry.blocks, target)
+    return hashlib.sha256(f"{_sources()} {parts!r}".encode()).hexdigest()
+
+
+@cache
+def _sources() -> str:
+    """A digest of what compiles and of what is compiled."""
+    digest = hashlib.sha256(f"{numba_cuda.__version__} {cuda.__file__}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path | None:
+    """Where PTX is kept; None if there is no such folder and none can be made."""
+    given = os.environ.get("CNNFAST_CACHE_DIR")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(given) if given else Path(base) / "cnnfast"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a file in place as a whole, so that no other process reads a part."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            file.write(text)
+        os.replace(file.name, path)
+    except OSError:
+        pass  # a full or read-only disk costs the next start its seconds, nothing else
