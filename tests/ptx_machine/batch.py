@@ -10,7 +10,7 @@ import numpy as np
 from .copies import Copies
 from .counts import Observer
 from .errors import Fault, MachineError
-from .kinds import DTYPES, LOCAL_BASE, SHARED_BASE, SIZES
+from .kinds import DTYPES, LOCAL_BASE, SHARED_BASE
 from .memory import Window
 from .operands import Imm, Pair, Reg, Sym
 from .phases import Phases
@@ -53,10 +53,12 @@ class Batch:
         self.block_of = self.every // self.padded
         self.warp_of = self.every >> 5
         self.alive = np.zeros(self.lanes, bool)
+        rows = {}
         self.registers = {}
-        for name, kind in program.registers.items():
-            dtype = bool if kind == "pred" else f"u{SIZES[kind]}"
-            self.registers[name] = np.zeros(self.lanes, dtype)
+        for name, (size, number) in program.rows.items():
+            if (size, number) not in rows:
+                rows[size, number] = np.zeros(self.lanes, f"u{size}" if size else bool)
+            self.registers[name] = rows[size, number]
         self.carry = np.zeros(self.lanes, bool)
         self.scratch = [np.zeros(self.lanes) for _ in range(2)]
         self.params = np.zeros(max(machine.param_layout(program)[1], 1), np.uint8)
@@ -119,10 +121,9 @@ class Batch:
             shared = -(-shared // max((v.align for v in dynamic), default=16))
             shared *= max((v.align for v in dynamic), default=16)
         self.shared = Window(
-            "shared", SHARED_BASE, shared - SHARED_BASE + self.dynamic, self.blocks
+            "shared", SHARED_BASE, shared - SHARED_BASE + self.dynamic, self.block_of
         )
-        local_lanes = self.lanes if local > LOCAL_BASE else 0
-        self.local = Window("local", LOCAL_BASE, local - LOCAL_BASE, local_lanes)
+        self.local = Window("local", LOCAL_BASE, local - LOCAL_BASE, self.every)
         self.races = Races(self)
         self.copies = Copies(self)
         self.phases = Phases(self)

@@ -10,6 +10,7 @@ from .bulk import TensorMap
 from .errors import MachineError
 from .executor import Executor
 from .flow import build
+from .liveness import share
 from .memory import ALLOCATED, WRITTEN, Arena
 from .parse import parse
 
@@ -180,6 +181,7 @@ class Machine:
         loaded = self._loaded[ptx]
         if entry not in loaded.programs:
             program = loaded.programs[entry] = build(loaded.module, entry)
+            program.rows = share(program)
             program.loaded = loaded
         return loaded.programs[entry]
 
