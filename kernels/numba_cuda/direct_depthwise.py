@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import cuda, int32
+from numba import cuda, int32, uint32, uint64
 
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
@@ -136,9 +136,10 @@ def _rows_of(dtype: str, window: Window, rows: int, skip: bool) -> Any:
     @cuda.jit(device=True)
     def add(y, tile, at, line, top, height, there, taps, sums):
         inside = top + y >= 0 and top + y < height
-        row = int32(at + y * line)
+        # Unsigned: a negative index of an array would count from its end.
+        row = uint64(at + y * line)
         for b in range(s):
-            value = read(tile, int32(row + b * dilation))
+            value = read(tile, row + uint64(b * dilation))
             if checked >> b & 1 and there[b] == 0:
                 value = zero
             for i in range(rows):
@@ -179,20 +180,20 @@ def copier(dtype: str) -> Any:
         ops.commit()
         i = int32(first + lane)
         while i < inner:
-            tile[int32(delta + i)] = x[i]
+            tile[uint32(delta + i)] = x[i]
             i = int32(i + team)
         i = int32(outer + lane)
         while i < last:
-            tile[int32(delta + i)] = x[i]
+            tile[uint32(delta + i)] = x[i]
             i = int32(i + team)
         i = int32(run + lane)
         while i < first:
-            tile[int32(delta + i)] = zero
+            tile[uint32(delta + i)] = zero
             i = int32(i + team)
         i = int32(last + lane)
         stop = int32(run + lines * problem.w)
         while i < stop:
-            tile[int32(delta + i)] = zero
+            tile[uint32(delta + i)] = zero
             i = int32(i + team)
         return begin
 
@@ -225,6 +226,7 @@ def build_strips(
         j, lane = split(cuda.threadIdx.x, team)
         teams, _ = split(threads, team)
         while j < strips:
+            tell = uint32(j * TOLD)
             strip = int32(cuda.blockIdx.x * strips + j)
             g = int32(-1)
             if strip < problem.n * problem.g * tiles:
@@ -236,9 +238,9 @@ def build_strips(
                     tile, int32(tile_begin + j * pitch), x, base, top, lines, problem, lane, team
                 )
                 if lane == 0:
-                    told[j * TOLD + 1] = begin
-                    told[j * TOLD + 2] = at * groups * rows
-                    told[j * TOLD + 3] = n * ys[0] + g * problem.k * ys[1]
+                    told[tell + uint32(1)] = begin
+                    told[tell + uint32(2)] = at * groups * rows
+                    told[tell + uint32(3)] = n * ys[0] + g * problem.k * ys[1]
                 # A strip's filters, and what is added to their sums behind each.
                 e = lane
                 while e < problem.k * (count + 1):
@@ -249,10 +251,10 @@ def build_strips(
                         value = read(weight, int32(place))
                     elif bias:
                         value = read(values, int32(g * problem.k + k))
-                    filter_taps[int32(filters + j * problem.k * (count + 1) + e)] = value
+                    filter_taps[uint32(filters + j * problem.k * (count + 1) + e)] = value
                     e = int32(e + team)
             if lane == 0:
-                told[j * TOLD] = g
+                told[tell] = g
             j = int32(j + teams)
         arrived()
         cuda.syncthreads()
@@ -262,24 +264,25 @@ def build_strips(
         rest_step, q_step = split(threads, problem.q)
         j_step, group_step = split(rest_step, groups)
         while item < items:
-            g = told[j * TOLD]
-            p = int32(told[j * TOLD + 2] + group * rows)
+            tell = uint32(j * TOLD)
+            g = told[tell]
+            p = int32(told[tell + uint32(2)] + group * rows)
             if g >= 0 and p < problem.p:
                 w = int32(q * problem.stride_w - problem.pad_w)
-                at = int32(told[j * TOLD + 1] + group * rows * stride * problem.w + w)
+                at = int32(told[tell + uint32(1)] + group * rows * stride * problem.w + w)
                 for b in range(s):
                     there[b] = w + b * dilation >= 0 and w + b * dilation < problem.w
                 top = int32(p * stride - problem.pad_h)
-                target = int32(told[j * TOLD + 3] + p * ys[3] + q * ys[4])
+                target = int32(told[tell + uint32(3)] + p * ys[3] + q * ys[4])
                 left = int32(problem.p - p)
                 for k in range(problem.k):
-                    first = int32(filters + (j * problem.k + k) * (count + 1))
+                    first = uint64(filters + (j * problem.k + k) * (count + 1))
                     for i in range(count):
-                        taps[i] = filter_taps[first + i]
+                        taps[i] = filter_taps[first + uint64(i)]
                     for i in range(rows):
                         sums[i] = zero
                     add_rows(0, tile, at, problem.w, top, problem.h, there, taps, sums)
-                    addend = filter_taps[first + count]
+                    addend = filter_taps[first + uint64(count)]
                     for i in range(rows):
                         value = activate(sums[i] + addend)
                         if i < left:
