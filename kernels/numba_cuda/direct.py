@@ -25,10 +25,13 @@ from ..problem import ConvProblem
 from ..shapes import ceil_div
 from . import direct_depthwise
 from .activations import activation_of
+from .direct_wgrad import wgrad
 from .elements import reader, writer
 from .indices import split
 from .phases import dgrad_of
 from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program
+
+__all__ = ["cut", "dgrad", "fprop", "wgrad"]
 
 #: Threads of a block, and of one that has few sums to make.
 THREADS = 128
