@@ -77,13 +77,13 @@ def described(
     make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]
 ) -> Hashable | None:
     """What equal calls have in common; None for what isn't remembered."""
-    backend, limit = config.planning_settings()
+    backend, *settings = config.planning_settings()
     request = os.environ.get("CNNFAST_BACKEND") if backend is None else backend
     try:
         given = (*map(_array_key, arrays), *map(_argument_key, arguments))
     except _Unusual:
         return None
-    return make, name, given, request, limit
+    return make, name, given, request, *settings
 
 
 def _array_key(array: Any) -> Hashable:
