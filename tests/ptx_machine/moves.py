@@ -4,11 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from .batch import DTYPES, GENERIC_LOCAL, GENERIC_SHARED
 from .errors import Fault
+from .kinds import DTYPES, GENERIC_LOCAL, GENERIC_SHARED, SIZES, SPACES
 from .memory import Arena
 from .operands import Addr, Reg, Sym, Vec
-from .parse import SIZES, SPACES
 from .steps import Step, builds, by_lanes, elementwise, nothing, unknown
 
 _VECTORS = {"v2": 2, "v4": 4, "v8": 8}
@@ -77,15 +76,15 @@ def convert_address(batch, instruction):
 class Access:
     """The address and type of a load or store."""
 
-    def __init__(self, batch, instruction, address):
+    def __init__(self, batch, instruction, address, space=None, size=None):
         op = instruction.op
         spaces = [part.split("::")[0] for part in op[1:]]
         self.batch = batch
         self.instruction = instruction
-        self.space = next((s for s in spaces if s in SPACES), "generic")
-        self.kind = op[-1]
+        self.space = space or next((s for s in spaces if s in SPACES), "generic")
+        self.kind = f"b{8 * size}" if size else op[-1]
         self.count = next((_VECTORS[p] for p in op if p in _VECTORS), 1)
-        self.size = SIZES[self.kind]
+        self.size = size or SIZES[self.kind]
         self.total = self.size * self.count
         self.name, self.row, self.offset = None, None, address.offset
         if isinstance(address.base, Reg):
