@@ -50,7 +50,12 @@ def random(shape: tuple[int, ...], exact: bool, seed: int) -> Array:
 
 
 def check(
-    case: ConvCase, dtype: str, exact: bool, last: bool, family: str = "fprop", infinite: bool = False
+    case: ConvCase,
+    dtype: str,
+    exact: bool,
+    last: bool,
+    family: str = "fprop",
+    infinite: bool = False,
 ) -> Any:
     """Assert that the row computes a case: exactly, or as well as float32 sums can."""
     x = stored(random(case.input, exact, 1), dtype)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .dlpack import read_capsule
+from .dlpack import DEVICES, read_capsule
 from .operand import contiguous_strides
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +24,8 @@ Shape = tuple[int, ...]
 
 
 class DeviceArray(np.ndarray[Any, Any]):
-    """An array of the device as NumPy's shape, strides and dtype; ``owner`` is the user's."""
+    """An array of the device as NumPy's shape, strides and dtype; ``owner`` is the user's, or None
+    of what stands for a result while steps are recorded."""
 
     owner: Any
     library: Library
@@ -81,6 +82,29 @@ def array_at(
     return result
 
 
+#: DLPack device types that are host memory (kDLCPU, kDLCUDAHost).
+HOST_DEVICES = (1, 3)
+
+
+def device_of(source: Any) -> str:
+    """Where an array lives: ``"cpu"``, ``"cuda"`` or ``"other"``.
+
+    >>> device_of(np.zeros(3))
+    'cpu'
+    """
+    if isinstance(source, np.ndarray):
+        return "cuda" if isinstance(source, DeviceArray) else "cpu"
+    if hasattr(source, "__cuda_array_interface__"):
+        return "cuda"
+    if hasattr(source, "__dlpack_device__"):
+        device = source.__dlpack_device__()[0]
+        return "cuda" if device in DEVICES else "cpu" if device in HOST_DEVICES else "other"
+    return "cpu"
+
+
+MIXED = "some arrays are on a GPU and others in host memory: move them to one place"
+
+
 class Library:
     """What is asked of the library that an array comes from; this one knows the interfaces that
     all share: ``__cuda_array_interface__`` and ``__dlpack__``."""
@@ -89,6 +113,8 @@ class Library:
 
     def wrap(self, source: Any) -> DeviceArray:
         """The array as a DeviceArray."""
+        if device_of(source) != "cuda":
+            raise TypeError(MIXED)
         interface = getattr(source, "__cuda_array_interface__", None)
         if interface is None:
             return array_at(*read_capsule(source), source, self)
@@ -102,7 +128,7 @@ class Library:
         return array_at(pointer, shape, tuple(strides), dtype, readonly, source, self)
 
     def key(self, source: Any) -> Any:
-        """What of an array decides how a call is prepared; equal keys, equal calls."""
+        """What of an array decides how a call is prepared."""
         array = self.wrap(source)
         flags = array.flags.writeable, array.__array_interface__["data"][0] % 16
         return self.name, array.dtype, array.shape, array.strides, flags
@@ -151,6 +177,8 @@ class Torch(Pooling):
     name = "torch"
 
     def wrap(self, source: Any) -> DeviceArray:
+        if not source.is_cuda:
+            raise TypeError(MIXED)
         if source.requires_grad:
             raise TypeError("a torch tensor that requires a gradient: give its .detach()")
         dtype = _torch_dtype(source.dtype)

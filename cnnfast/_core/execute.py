@@ -143,7 +143,7 @@ def _on_device(
     chosen = _planned(family, geometry, backend, on_device=True)
     shape = geometry.operands(family)[2].shape if shaped is None else shaped[0]
     if recording():
-        return _not_run(shape, arithmetic.result)
+        return _not_run(shape, arithmetic.result, like=arrays[0])
     views = _views(geometry, family, shaped)
     return DeviceConv(chosen, geometry, views, shape, arrays, arithmetic.result, activation)
 
@@ -183,7 +183,7 @@ def prepare_pool(
     chosen = _planned("pool", geometry, backend, on_device)
     if recording():
         dtypes = (result, np.dtype(np.int64)) if return_indices else (result,)
-        return _not_run(shape, *dtypes)
+        return _not_run(shape, *dtypes, like=x)
     if on_device:
         from .device_calls import DevicePool
 
@@ -210,7 +210,7 @@ def prepare_pool_grad(
         geometry = _of_own_dtype(geometry, inputs[0].dtype, result)
     chosen = _planned("pool_grad", geometry, backend, on_device)
     if recording():
-        return _not_run(shape, result)
+        return _not_run(shape, result, like=inputs[0] if inputs else None)
     if on_device:
         from .device_calls import DevicePoolGrad
 
@@ -253,11 +253,13 @@ def _planned(
     return chosen
 
 
-def _not_run(shape: Shape, *dtypes: Dtype) -> Callable[..., Any]:
-    """What stands for a call whose steps are recorded: results that nothing is written to."""
+def _not_run(shape: Shape, *dtypes: Dtype, like: Array | None = None) -> Callable[..., Any]:
+    """What stands for a call whose steps are recorded: results that nothing is written to, on a
+    GPU if ``like`` is."""
+    kind = type(like) if isinstance(like, DeviceArray) else np.ndarray
 
     def call(*arrays: Array | None) -> Any:
-        results = tuple(np.empty(shape, dtype) for dtype in dtypes)
+        results = tuple(np.empty(shape, dtype).view(kind) for dtype in dtypes)
         return results if len(results) > 1 else results[0]
 
     return call

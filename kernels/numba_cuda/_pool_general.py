@@ -13,16 +13,19 @@ from typing import Any
 
 from numba import cuda, int32, int64, uint32
 
-from ._pool_folds import divided, joined, kind_of_sums, larger, start_of
+from ._pool_folds import divided, inverse_of, joined, kind_of_sums, larger, start_of
 from ._pool_windows import window_of
 from .elements import reader, writer
 
 
 def build_pool(
-    dtype: str, mean: bool, with_indices: bool, kind: str, padded: bool, last: bool, threads: int
-) -> Any:
-    """A thread per output; ``last``: channels are the fastest, else the positions."""
-    read, write, divide = reader(dtype), writer(dtype), divided(dtype)
+    dtype: str, mean: bool, with_indices: bool, kind: str, padded: bool, uniform: bool, last: bool,
+    threads: int,
+) -> Any:  # fmt: skip
+    """A thread per output; ``uniform``: every sum of a mean is divided by ``divisor``; ``last``:
+    channels are the fastest, else the positions."""
+    read, write = reader(dtype), writer(dtype)
+    divide, inverse = divided(dtype), inverse_of(dtype)
     window, join, start = window_of(kind, padded), joined(mean), start_of(dtype, mean)
     wide = kind_of_sums(dtype)
 
@@ -60,11 +63,10 @@ def build_pool(
                 h = int32(h + height[4])
             d = int32(d + depth[4])
         if mean:
-            if divisor == 0:
-                places = int64(places_d) * int64(places_h) * int64(places_w)
-                best = divide(best, wide(places))
-            else:
-                best = divide(best, divisor)
+            places = divisor
+            if not uniform:
+                places = wide(int64(places_d) * int64(places_h) * int64(places_w))
+            best = divide(best, places, inverse(places))
         write(out, place(n, c, o, p, q, strides), best)
         if with_indices:
             indices[place(n, c, o, p, q, index_strides)] = int64(found)
@@ -75,7 +77,7 @@ def build_pool(
 @cuda.jit(device=True)
 def position(i, extents, last):
     """The (n, c, o, p, q) of a number; n is too great for those behind the last."""
-    batch, c, o, p, q = extents
+    _batch, c, o, p, q = extents
     if last:
         i, channel = _cut(i, c)
     i, column = _cut(i, q)

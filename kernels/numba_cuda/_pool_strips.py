@@ -15,9 +15,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, int32, int64, uint32
+from numba import cuda, int32, uint32
 
-from ._pool_folds import divided, joined, kind_of_sums, larger, start_of
+from ._pool_folds import divided, inverse_of, joined, kind_of_sums, larger, start_of
 from ._pool_general import place
 from ._pool_windows import quotient, window_of
 from .elements import reader, writer
@@ -62,7 +62,7 @@ def build_strips(
     """``uniform``: every sum of a mean is divided by ``divisor``."""
     start, wide = start_of(dtype, mean), kind_of_sums(dtype)
     levels, window = window_of("dilated", padded), window_of("dense", padded)
-    divide = divided(dtype)
+    divide, inverse = divided(dtype), inverse_of(dtype)
     for_rows, held = _for_rows(dtype, mean, with_indices, strip), _held(dtype, strip)
     save = _saver(dtype, strip.wide_out, strip)
     save_indices = _saver("int64", strip.wide_indices, strip)
@@ -104,17 +104,24 @@ def build_strips(
             sizes = height[0], width[0]
             for_rows(x, at, h, w, flat, sizes, x_strides, row, best, found)
             d = int32(d + depth[4])
-        for b in range(rows):
+        if mean:
+            across = cuda.local.array(columns, wide)
+            by_across = cuda.local.array(columns, wide)
             for v in range(columns):
-                if mean:
-                    places = divisor
+                across[v] = wide(window(int32(q + v), width)[2])
+                by_across[v] = inverse(across[v])
+            for b in range(rows):
+                tall = divisor
+                if not uniform:
+                    tall = wide(int32(places_d * window(int32(p + b), height)[2]))
+                by_tall = inverse(tall)
+                for v in range(columns):
+                    places, by = tall, by_tall
                     if not uniform:
-                        places_h = window(int32(p + b), height)[2]
-                        places_w = window(int32(q + v), width)[2]
-                        places = wide(int64(places_d) * int64(places_h) * int64(places_w))
+                        places, by = tall * across[v], by_tall * by_across[v]
                     for lane in range(lanes):
                         k = (b * columns + v) * lanes + lane
-                        best[k] = divide(best[k], places)
+                        best[k] = divide(best[k], places, by)
         for b in range(rows):
             if p + b < height[1]:
                 save(
@@ -307,8 +314,9 @@ def _for_rows(dtype: str, mean: bool, with_indices: bool, strip: Strip) -> Any:
     return for_rows
 
 
-#: Rows that ``_for_rows`` goes through at most.
-MOST_ROWS = 6
+#: Rows that ``_for_rows`` goes through at most, and outputs of a strip: with twice as many a
+#: multiprocessor holds one block.
+MOST_ROWS, MOST_OUTPUTS = 6, 16
 
 
 @cache

@@ -123,7 +123,7 @@ def windows_at(kind: str) -> Any:
 
     @cuda.jit(device=True)
     def sliding(place, axis):
-        size, outputs, kernel, stride, dilation, pad, pad_after = axis
+        _size, outputs, kernel, stride, dilation, pad, _pad_after = axis
         first, back = int32(0), int32(place + pad - (kernel - 1) * dilation)
         if back > 0:
             first = int32(uint32(back + stride - 1) // uint32(stride))

@@ -25,6 +25,7 @@ _KINDS = {
     types.uint32: ("r", _I32),
     types.uint64: ("l", _I64),
     types.float32: ("f", _F32),
+    types.float64: ("d", ir.DoubleType()),
 }
 Generate = Callable[..., Any]
 

@@ -31,7 +31,7 @@ from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program
 COPY_BYTES = 16
 STRIP_BYTES = 16384
 #: Bytes that a strip may need at most: what a kernel has without asking.
-MOST_BYTES = 49152 - 4096
+MOST_BYTES = 49152
 #: Output rows of a thread: the most that leave the fewest idle.
 MOST_ROWS, LEAST_ROWS = 8, 4
 #: Strips of a block at most, and integers that tell of each.
@@ -54,6 +54,17 @@ class Strips(NamedTuple):
     pitch: int
     threads: int
     team: int
+
+
+class Window(NamedTuple):
+    """What kernels are unrolled for: taps, the rows' stride, the columns' dilation; bit b of
+    ``checked``: whether column b of some output's window is padding."""
+
+    r: int
+    s: int
+    stride: int
+    dilation: int
+    checked: int
 
 
 def cut(problem: ConvProblem, itemsize: int) -> Strips:
@@ -93,44 +104,48 @@ def takes(call: ConvCall) -> bool:
     if not (problem.c == 1 and unrolled and flat and call.aligned[0]):
         return False
     dense = call.first[4] == 1 and call.first[3] == problem.w
-    # One row has no next one, and one column none beside it.
-    dense = dense and (problem.dilation_h == 1 or problem.r == 1)
-    shape = cut(problem, size)
-    return dense and shape.strips * shape.pitch * size <= MOST_BYTES
+    if not (dense and (problem.dilation_h == 1 or problem.r == 1)):
+        return False
+    # Before the strips there is at least what is told of them.
+    near = problem.pad_w * size <= MOST_STRIPS * TOLD * 4
+    return near and _shared(problem, cut(problem, size), call.dtype) <= MOST_BYTES
 
 
 def _in_order(step: Any, count: int, made: dict[int, Any]) -> Any:
     """A device function that runs ``step`` for ``y .. y + count - 1``, each in line with its own
-    constants, which a loop with so much inside isn't unrolled to. ``made``: those of fewer steps."""
+    constants: loops with so much inside aren't unrolled. ``made``: those of fewer steps."""
     if count not in made:
         half = count // 2
         first, second = _in_order(step, half, made), _in_order(step, count - half, made)
 
         @cuda.jit(device=True)
-        def both(y, tile, columns, ends, line, top, height, taps, sums):
-            first(y, tile, columns, ends, line, top, height, taps, sums)
-            second(y + half, tile, columns, ends, line, top, height, taps, sums)
+        def both(y, tile, at, line, top, height, there, taps, sums):
+            first(y, tile, at, line, top, height, there, taps, sums)
+            second(y + half, tile, at, line, top, height, there, taps, sums)
 
         made[count] = both
     return made[count]
 
 
-def _rows_of(dtype: str, r: int, s: int, stride: int, rows: int, skip: bool) -> Any:
-    """A device function that adds all products of a column of ``rows`` outputs."""
+def _rows_of(dtype: str, window: Window, rows: int, skip: bool) -> Any:
+    """A device function that adds all products of a column of ``rows`` outputs, the first of whose
+    windows begins at element ``at`` of ``tile``, in input row ``top``."""
+    r, s, stride, dilation, checked = window
     read, zero = reader(dtype), getattr(numba, ACCUMULATED[dtype])(0)
 
     @cuda.jit(device=True)
-    def add(y, tile, columns, ends, line, top, height, taps, sums):
-        there = top + y >= 0 and top + y < height
+    def add(y, tile, at, line, top, height, there, taps, sums):
+        inside = top + y >= 0 and top + y < height
+        row = int32(at + y * line)
         for b in range(s):
-            value = read(tile, int32(columns[b] + y * line))
-            if ends[b] == 0:
+            value = read(tile, int32(row + b * dilation))
+            if checked >> b & 1 and there[b] == 0:
                 value = zero
             for i in range(rows):
                 tap = y - i * stride
                 if tap >= 0 and tap < r:
                     if skip:
-                        if there and ends[b] != 0:
+                        if inside and there[b] != 0:
                             sums[i] += value * taps[tap * s + b]
                     else:
                         sums[i] += value * taps[tap * s + b]
@@ -151,95 +166,160 @@ def copier(dtype: str) -> Any:
         run = int32(base + top * problem.w)
         begin = int32(at + (run & (vector - 1)))
         delta = int32(begin - run)
-        end = top + lines
-        low = min(max(top, 0), end)
+        end = int32(top + lines)
+        low = min(max(top, int32(0)), end)
         high = max(min(end, problem.h), low)
-        first, last = base + low * problem.w, base + high * problem.w
-        inner = min((first + vector - 1) & -vector, last)
-        outer = max(last & -vector, inner)
-        for i in range(inner + lane * vector, outer, team * vector):
-            ops.copy_async(tile, int32(delta + i), x, int32(i), int32(16))
+        first, last = int32(base + low * problem.w), int32(base + high * problem.w)
+        inner = min(int32((first + (vector - 1)) & -vector), last)
+        outer = max(int32(last & -vector), inner)
+        i = int32(inner + lane * vector)
+        while i < outer:
+            ops.copy_async(tile, int32(delta + i), x, i, int32(16))
+            i = int32(i + team * vector)
         ops.commit()
-        for i in range(first + lane, inner, team):
-            tile[delta + i] = x[i]
-        for i in range(outer + lane, last, team):
-            tile[delta + i] = x[i]
-        for i in range(run + lane, first, team):
-            tile[delta + i] = zero
-        for i in range(last + lane, base + end * problem.w, team):
-            tile[delta + i] = zero
+        i = int32(first + lane)
+        while i < inner:
+            tile[int32(delta + i)] = x[i]
+            i = int32(i + team)
+        i = int32(outer + lane)
+        while i < last:
+            tile[int32(delta + i)] = x[i]
+            i = int32(i + team)
+        i = int32(run + lane)
+        while i < first:
+            tile[int32(delta + i)] = zero
+            i = int32(i + team)
+        i = int32(last + lane)
+        stop = int32(run + lines * problem.w)
+        while i < stop:
+            tile[int32(delta + i)] = zero
+            i = int32(i + team)
         return begin
 
     return copy
 
 
 def build_strips(
-    dtype: str, r: int, s: int, stride: int, rows: int, threads: int, bias: bool, activation: Any,
-    skip: bool,
-) -> Callable[..., None]:  # fmt: skip
+    dtype: str, window: Window, rows: int, threads: int, bias: bool, activation: Any, skip: bool
+) -> Callable[..., None]:
     """The kernel. ``skip``: padding isn't multiplied."""
+    r, s, stride, dilation, _ = window
     stored, kind = getattr(numba, STORED[dtype]), getattr(numba, ACCUMULATED[dtype])
     zero, count = kind(0), r * s
     read, write, activate = reader(dtype), writer(dtype), activation_of(activation)
-    add_rows, copy, arrived = _rows_of(dtype, r, s, stride, rows, skip), copier(dtype), ops.wait(0)
-    table = MOST_STRIPS * TOLD * 4 // np.dtype(STORED[dtype]).itemsize
+    add_rows, copy, arrived = _rows_of(dtype, window, rows, skip), copier(dtype), ops.wait(0)
+    told_bytes = MOST_STRIPS * TOLD * 4
+    filters = told_bytes // (kind.bitwidth // 8)
 
     def depthwise(
-        x, weight, values, out, problem, xs, ws, group_step, ys, groups, tiles, strips, pitch, team
-    ):
+        x, weight, values, out, problem, xs, ws, group_step, ys, groups, tiles, strips, pitch,
+        tile_begin, team,
+    ):  # fmt: skip
         tile = cuda.shared.array(0, stored)
         told = cuda.shared.array(0, int32)
-        columns = cuda.local.array(s, int32)
-        ends = cuda.local.array(s, int32)
+        filter_taps = cuda.shared.array(0, kind)
+        there = cuda.local.array(s, int32)
         taps = cuda.local.array(count, kind)
         sums = cuda.local.array(rows, kind)
-        lines = (groups * rows - 1) * stride + r
-        lane, member = cuda.threadIdx.x % team, cuda.threadIdx.x // team
-        for j in range(member, strips, threads // team):
-            strip = cuda.blockIdx.x * strips + j
+        lines = int32((groups * rows - 1) * stride + r)
+        j, lane = split(cuda.threadIdx.x, team)
+        teams, _ = split(threads, team)
+        while j < strips:
+            strip = int32(cuda.blockIdx.x * strips + j)
             g = int32(-1)
             if strip < problem.n * problem.g * tiles:
                 plane, at = split(strip, tiles)
                 n, g = split(plane, problem.g)
-                top = at * groups * rows * stride - problem.pad_h
-                base = n * xs[0] + g * xs[1]
-                begin = copy(tile, table + j * pitch, x, base, top, lines, problem, lane, team)
+                top = int32(at * groups * rows * stride - problem.pad_h)
+                base = int32(n * xs[0] + g * xs[1])
+                begin = copy(
+                    tile, int32(tile_begin + j * pitch), x, base, top, lines, problem, lane, team
+                )
                 if lane == 0:
                     told[j * TOLD + 1] = begin
                     told[j * TOLD + 2] = at * groups * rows
                     told[j * TOLD + 3] = n * ys[0] + g * problem.k * ys[1]
+                # A strip's filters, and what is added to their sums behind each.
+                e = lane
+                while e < problem.k * (count + 1):
+                    k, i = split(e, count + 1)
+                    value = zero
+                    if i < count:
+                        place = g * group_step + k * ws[0] + i // s * ws[3] + i % s * ws[4]
+                        value = read(weight, int32(place))
+                    elif bias:
+                        value = read(values, int32(g * problem.k + k))
+                    filter_taps[int32(filters + j * problem.k * (count + 1) + e)] = value
+                    e = int32(e + team)
             if lane == 0:
                 told[j * TOLD] = g
+            j = int32(j + teams)
         arrived()
         cuda.syncthreads()
-        for item in range(cuda.threadIdx.x, strips * groups * problem.q, threads):
-            rest, q = split(item, problem.q)
-            j, group = split(rest, groups)
+        item, items = int32(cuda.threadIdx.x), int32(strips * groups * problem.q)
+        rest, q = split(item, problem.q)
+        j, group = split(rest, groups)
+        rest_step, q_step = split(threads, problem.q)
+        j_step, group_step = split(rest_step, groups)
+        while item < items:
             g = told[j * TOLD]
-            p = told[j * TOLD + 2] + group * rows
+            p = int32(told[j * TOLD + 2] + group * rows)
             if g >= 0 and p < problem.p:
-                begin = told[j * TOLD + 1] + group * rows * stride * problem.w
+                w = int32(q * problem.stride_w - problem.pad_w)
+                at = int32(told[j * TOLD + 1] + group * rows * stride * problem.w + w)
                 for b in range(s):
-                    w = q * problem.stride_w - problem.pad_w + b * problem.dilation_w
-                    ends[b] = w >= 0 and w < problem.w
-                    columns[b] = begin + min(max(w, 0), problem.w - 1)
+                    there[b] = w + b * dilation >= 0 and w + b * dilation < problem.w
+                top = int32(p * stride - problem.pad_h)
+                target = int32(told[j * TOLD + 3] + p * ys[3] + q * ys[4])
+                left = int32(problem.p - p)
                 for k in range(problem.k):
+                    first = int32(filters + (j * problem.k + k) * (count + 1))
                     for i in range(count):
-                        place = g * group_step + k * ws[0] + i // s * ws[3] + i % s * ws[4]
-                        taps[i] = read(weight, int32(place))
+                        taps[i] = filter_taps[first + i]
                     for i in range(rows):
                         sums[i] = zero
-                    top = p * stride - problem.pad_h
-                    add_rows(0, tile, columns, ends, problem.w, top, problem.h, taps, sums)
-                    addend = zero
-                    if bias:
-                        addend = read(values, int32(g * problem.k + k))
-                    target = told[j * TOLD + 3] + k * ys[1] + p * ys[3] + q * ys[4]
+                    add_rows(0, tile, at, problem.w, top, problem.h, there, taps, sums)
+                    addend = filter_taps[first + count]
                     for i in range(rows):
-                        if p + i < problem.p:
-                            write(out, int32(target + i * ys[3]), activate(sums[i] + addend))
+                        value = activate(sums[i] + addend)
+                        if i < left:
+                            write(out, int32(target + i * ys[3]), value)
+                    target = int32(target + ys[1])
+            # The next item without a division.
+            item = int32(item + threads)
+            q, group, j = int32(q + q_step), int32(group + group_step), int32(j + j_step)
+            if q >= problem.q:
+                q, group = int32(q - problem.q), int32(group + 1)
+            if group >= groups:
+                group, j = int32(group - groups), int32(j + 1)
 
     return depthwise
+
+
+def _begin(problem: ConvProblem, shape: Strips, dtype: str) -> int:
+    """Bytes of shared memory before the strips: what is told of them, and their filters."""
+    accumulated = np.dtype(ACCUMULATED[dtype]).itemsize
+    filters = shape.strips * problem.k * (problem.r * problem.s + 1) * accumulated
+    return MOST_STRIPS * TOLD * 4 + round_up(filters, COPY_BYTES)
+
+
+def _shared(problem: ConvProblem, shape: Strips, dtype: str) -> int:
+    """Bytes of shared memory. What a window reads beyond a row is elsewhere in there: the same
+    strip, or what is before or behind the strips."""
+    size = np.dtype(STORED[dtype]).itemsize
+    right = (problem.q - 1) * problem.stride_w + (problem.s - 1) * problem.dilation_w
+    behind = max(right - problem.pad_w - problem.w + 1, 0)
+    strips = (shape.strips * shape.pitch + behind) * size
+    return _begin(problem, shape, dtype) + round_up(strips, COPY_BYTES)
+
+
+def _window(problem: ConvProblem) -> Window:
+    checked = 0
+    for b in range(problem.s):
+        first = b * problem.dilation_w - problem.pad_w
+        outside = first < 0 or first + (problem.q - 1) * problem.stride_w >= problem.w
+        checked |= outside << b
+    return Window(problem.r, problem.s, problem.stride_h, problem.dilation_w, checked)
 
 
 def program(call: ConvCall, skip: bool) -> Program:
@@ -251,17 +331,18 @@ def program(call: ConvCall, skip: bool) -> Program:
     entry = Entry(
         build_strips,
         (
-            *(call.dtype, problem.r, problem.s, problem.stride_h, shape.rows, shape.threads),
+            *(call.dtype, _window(problem), shape.rows, shape.threads),
             *(call.bias, call.activation, skip),
         ),
-        (*(pointer,) * 4, "problem", "int32[5]", "int32[5]", "int32", "int32[5]", *("int32",) * 5),
+        (*(pointer,) * 4, "problem", "int32[5]", "int32[5]", "int32", "int32[5]", *("int32",) * 6),
         shape.threads,
-        shared=MOST_STRIPS * TOLD * 4 + shape.strips * shape.pitch * size,
+        shared=_shared(problem, shape, call.dtype),
     )
     values = At("bias" if call.bias else "second")
     args = (
         *(At("first"), At("second"), values, At("out"), problem, call.first, call.second),
         *(call.second_group or problem.k * call.second[0], call.out),
-        *(shape.groups, shape.tiles, shape.strips, shape.pitch, shape.team),
+        *(shape.groups, shape.tiles, shape.strips, shape.pitch),
+        *(_begin(problem, shape, call.dtype) // size, shape.team),
     )
     return Program((Launch(entry, (blocks, 1, 1), args),))

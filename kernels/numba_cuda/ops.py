@@ -6,7 +6,9 @@ from importlib import import_module
 
 from numba import config
 
-_chosen = import_module("._simulated" if config.ENABLE_CUDASIM else "._ptx", __package__)
+_kind = "_simulated" if config.ENABLE_CUDASIM else "_ptx"
+_chosen = import_module(f".{_kind}", __package__)
+_memory = import_module(f".{_kind}_memory", __package__)
 
 widen_float16 = _chosen.widen_float16
 widen_bfloat16 = _chosen.widen_bfloat16
@@ -29,3 +31,7 @@ matrices = _chosen.matrices
 multiply = _chosen.multiply
 step = _chosen.step
 keep = _chosen.keep
+read_if = _memory.read_if
+read4_if = _memory.read4_if
+read4 = _memory.read4
+write4 = _memory.write4

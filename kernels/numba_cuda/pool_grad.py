@@ -17,7 +17,7 @@ from typing import Any
 from numba import cuda, int64, uint32
 
 from ..shapes import ceil_div
-from ._pool_folds import divided, kind_of_sums, start_of
+from ._pool_folds import divided, inverse_of, kind_of_sums, start_of
 from ._pool_general import place, position
 from ._pool_windows import axes_of, kind_of, regular, window_of, windows_at
 from .elements import reader, writer
@@ -37,7 +37,7 @@ def pool_grad(call: PoolCall) -> Program:
 def _general(call: PoolCall, places: int) -> Launch:
     constants = (
         call.dtype, call.indices is not None, kind_of(call), call.count_include_pad,
-        max(call.dilation) > 1, channels_last(call), THREADS,
+        call.divisor != 0, channels_last(call), THREADS,
     )  # fmt: skip
     signature = (
         *pointers(call), "int32[5]", *("int32[7]",) * 3, *("int32[5]",) * 3, ACCUMULATED[call.dtype]
@@ -51,17 +51,19 @@ def _general(call: PoolCall, places: int) -> Launch:
 
 
 def build_grad(
-    dtype: str, of_max: bool, kind: str, padded: bool, dilated: bool, last: bool, threads: int
+    dtype: str, of_max: bool, kind: str, padded: bool, uniform: bool, last: bool, threads: int
 ) -> Any:
-    """A thread per place; ``last``: channels are the fastest, else the positions."""
-    read, write, divide = reader(dtype), writer(dtype), divided(dtype)
+    """A thread per place; ``uniform``: every gradient of a mean is divided by ``divisor``;
+    ``last``: channels are the fastest, else the positions."""
+    read, write = reader(dtype), writer(dtype)
+    divide, inverse = divided(dtype), inverse_of(dtype)
     window, windows, zero = window_of(kind, padded), windows_at(kind), start_of(dtype, True)
     wide = kind_of_sums(dtype)
 
     @cuda.jit(device=True)
     def apart(at, i, axis):
         """Whether no tap of window i is at a place between its first and its last."""
-        return dilated and uint32(at + axis[5] - i * axis[3]) % uint32(axis[4]) != 0
+        return kind == "dilated" and uint32(at + axis[5] - i * axis[3]) % uint32(axis[4]) != 0
 
     def pool_grad_general(
         grad, out, indices, extents, depth, height, width, strides, out_strides, index_strides,
@@ -84,12 +86,11 @@ def build_grad(
                             total += read(grad, place(n, c, o, p, q, strides))
                     elif not (apart(d, o, depth) or apart(h, p, height) or apart(w, q, width)):
                         value = read(grad, place(n, c, o, p, q, strides))
-                        if divisor == 0:
-                            places = int64(window(o, depth)[2]) * int64(window(p, height)[2])
-                            places *= int64(window(q, width)[2])
-                            total += divide(value, wide(places))
-                        else:
-                            total += divide(value, divisor)
+                        places = divisor
+                        if not uniform:
+                            area = int64(window(p, height)[2]) * int64(window(q, width)[2])
+                            places = wide(int64(window(o, depth)[2]) * area)
+                        total += divide(value, places, inverse(places))
         write(out, place(n, c, d, h, w, out_strides), total)
 
     return pool_grad_general

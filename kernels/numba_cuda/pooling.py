@@ -13,16 +13,26 @@ Assumes a validated PoolGeometry; raises nothing.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from ..shapes import ceil_div
 from ._pool_general import build_pool
-from ._pool_strips import MOST_ROWS, Strip, build_strips, vector_of
-from ._pool_windows import axes_of, kind_of, magic, regular
+from ._pool_strips import MOST_OUTPUTS, MOST_ROWS, Strip, build_strips, vector_of
+from ._pool_whole import Whole, build_whole
+from ._pool_windows import Axis, axes_of, kind_of, magic, regular
 from .program import ACCUMULATED, STORED, At, Entry, Launch, PoolCall, Program, Strides
 
 #: Threads of a block.
 THREADS = 256
+#: Threads that fill the multiprocessors of the largest GPU in question: 132 of 1024 each.
+ENOUGH = 132 * 1024
+#: Neighbouring vectors of channels in a block: 256 bytes, so that the rest of it is neighbours
+#: along w, which share inputs.
+LANES = 16
+#: Threads that share a plane of at most so many places (or vectors of them), and one of more.
+FEW = 8
+GROUPS, LARGEST_GROUP = ((16, 4), (128, 8), (2048, 32)), 256
 
 
 def call_of(
@@ -38,13 +48,14 @@ def call_of(
     )  # fmt: skip
 
 
-def pool(call: PoolCall) -> Program:
-    """The launch of a pooling."""
+def pool(call: PoolCall, enough: int = ENOUGH) -> Program:
+    """The launch of a pooling; threads make more than one row of outputs where ``enough`` threads
+    remain."""
     call = regular(call)
     outputs = call.n * call.c * math.prod(call.output)
     if outputs == 0:
         return Program(())
-    return Program((_in_strips(call) or _general(call, outputs),))
+    return Program((_of_whole(call) or _in_strips(call, enough) or _general(call, outputs),))
 
 
 def channels_last(call: PoolCall) -> bool:
@@ -72,7 +83,7 @@ def divisor_of(call: PoolCall) -> Any:
 def _general(call: PoolCall, outputs: int) -> Launch:
     constants = (
         call.dtype, call.reduction == "mean", call.indices is not None, kind_of(call),
-        call.count_include_pad, channels_last(call), THREADS,
+        call.count_include_pad, call.divisor != 0, channels_last(call), THREADS,
     )  # fmt: skip
     signature = (
         *pointers(call), "int32[5]", *("int32[7]",) * 3, *("int32[5]",) * 3, ACCUMULATED[call.dtype]
@@ -85,16 +96,9 @@ def _general(call: PoolCall, outputs: int) -> Launch:
     return Launch(entry, (ceil_div(outputs, THREADS), 1, 1), args)
 
 
-#: Threads that fill the multiprocessors of the largest GPU in question: 132 of 1024 each.
-ENOUGH = 132 * 1024
-#: Neighbouring vectors of channels in a block: 256 bytes, so that the rest of it is neighbours
-#: along w, which share inputs.
-LANES = 16
-
-
-def _in_strips(call: PoolCall) -> Launch | None:
+def _in_strips(call: PoolCall, enough: int) -> Launch | None:
     """The launch for small windows; None if they aren't, or aren't near each other."""
-    strip = _strip_of(call)
+    strip = _strip_of(call, enough)
     if strip is None:
         return None
     o, p, q = call.output
@@ -117,7 +121,7 @@ def _in_strips(call: PoolCall) -> Launch | None:
         *pointers(call), f"uint32[{len(cuts)}]", "int32", *("int32[7]",) * 3, *("int32[5]",) * 3,
         ACCUMULATED[call.dtype],
     )  # fmt: skip
-    entry = Entry(build_strips, constants, signature, THREADS)
+    entry = Entry(build_strips, constants, signature, THREADS, blocks=2)
     args = (
         *operands(call), cuts, call.n, *axes_of(call), call.first, call.out,
         call.indices or call.out, divisor_of(call),
@@ -125,7 +129,7 @@ def _in_strips(call: PoolCall) -> Launch | None:
     return Launch(entry, (ceil_div(strips, THREADS), 1, 1), args)
 
 
-def _strip_of(call: PoolCall) -> Strip | None:
+def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     taps_h, taps_w = call.kernel[1:]
     # Of one output along an axis the stride doesn't matter.
     pairs = zip(call.output[1:], call.stride[1:], strict=True)
@@ -159,7 +163,8 @@ def _strip_of(call: PoolCall) -> Strip | None:
     while (
         2 * rows <= call.output[1]
         and (2 * rows - 1) * stride_h + taps_h <= MOST_ROWS
-        and call.n * call.c * math.prod(call.output) >= 2 * rows * together * ENOUGH
+        and 2 * rows * together <= MOST_OUTPUTS
+        and call.n * call.c * math.prod(call.output) >= 2 * rows * together * enough
     ):
         rows *= 2
     return Strip(
@@ -177,3 +182,50 @@ def _in_vectors(strides: Strides, axis: int, extent: int, count: int, aligned: b
         and extent % count == 0
         and all(step % count == 0 for step in others)
     )
+
+
+def _of_whole(call: PoolCall) -> Launch | None:
+    """The launch for one output that has all of an input evenly apart in memory."""
+    axes, (_, _, *steps) = axes_of(call), call.first
+    covered = (axis.pad >= 0 and axis.kernel - axis.pad >= axis.size for axis in axes)
+    evenly = all(steps[i] == steps[i + 1] * call.size[i + 1] or call.size[i] == 1 for i in range(2))
+    one = call.output == (1, 1, 1) and not call.adaptive and max(call.dilation) == 1
+    places = math.prod(call.size)
+    if not (one and all(covered) and evenly and FEW < places < 2**31):
+        return None
+    last, vector, step = channels_last(call), vector_of(call.dtype), steps[2]
+    if last:
+        lanes = vector if _in_vectors(call.first, 1, call.c, vector, call.aligned[0]) else 1
+        across = min(1 << (call.c // lanes - 1).bit_length(), LANES)
+        blocks = ceil_div(call.c // lanes, across)
+        units, group, cut, grid = places, THREADS // across, blocks, call.n * blocks
+    else:
+        planes = (*call.first[:2], 0, 0, 1)
+        lanes = (
+            vector if step == 1 and _in_vectors(planes, 4, places, vector, call.aligned[0]) else 1
+        )
+        units, across = places // lanes, 1
+        group = next((group for most, group in GROUPS if units <= most), LARGEST_GROUP)
+        cut, grid = call.c, ceil_div(call.n * call.c, THREADS // group)
+        step *= lanes
+    whole = Whole(group, lanes, last, across)
+    mean = call.reduction == "mean"
+    constants = (call.dtype, mean, call.indices is not None, whole, THREADS)
+    signature = (
+        *pointers(call), "int32", "int32", "uint32[3]", "int32", "int32", *("int32[5]",) * 3,
+        ACCUMULATED[call.dtype],
+    )  # fmt: skip
+    if mean and not call.divisor:
+        call = call._replace(divisor=math.prod(map(partial(_counted, call), axes)))
+    args = (
+        *operands(call), call.n * call.c, call.c, (*magic(cut), cut), units, step, call.first,
+        call.out, call.indices or call.out, divisor_of(call),
+    )  # fmt: skip
+    return Launch(Entry(build_whole, constants, signature, THREADS), (grid, 1, 1), args)
+
+
+def _counted(call: PoolCall, axis: Axis) -> int:
+    """Places of an axis' one window that count in a mean."""
+    if not call.count_include_pad:
+        return axis.size
+    return min(axis.kernel, axis.pad + axis.size + axis.pad_after)

@@ -58,16 +58,22 @@ def _compiled(count: int) -> tuple[Any, Any]:
     @intrinsic
     def store(typing_context: Any, pointer: Any, i: Any, values: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            at, words, elements, size = access(builder, context, signature.args[0], given)
-            vector = ir.Constant(elements, ir.Undefined)
-            for k in range(count):
-                value = builder.extract_value(given[2], k)
-                vector = builder.insert_element(vector, value, word(k))
+            at, words, _elements, size = access(builder, context, signature.args[0], given)
+            parts = [builder.extract_value(given[2], k) for k in range(count)]
+            if size < 4 * count:
+                parts = [halves(builder, *parts[k : k + 2]) for k in range(0, count, 2)]
+            vector = ir.Constant(ir.VectorType(parts[0].type, len(parts)), ir.Undefined)
+            for k, part in enumerate(parts):
+                vector = builder.insert_element(vector, part, word(k))
             builder.store(builder.bitcast(vector, words), at, align=size)
             return context.get_dummy_value()
 
         wanted = types.UniTuple(pointer.dtype, count)
         return signature(types.void, pointer, types.int64, wanted), generate
+
+    def halves(builder: Any, low: Any, high: Any) -> Any:
+        """A word of two; LLVM would take words apart again that are made as vectors."""
+        return builder.or_(builder.zext(low, word), builder.shl(builder.zext(high, word), word(16)))
 
     return load, store
 
