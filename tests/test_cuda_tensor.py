@@ -80,7 +80,7 @@ def check(
     out = stored(np.full(made, np.nan), dtype)
     views = geometry.canonical(first, weight, out, family)
     call = conv_call(
-        geometry.problem, *views, bias=case.bias, activation=case.activation, allow_tf32=True
+        geometry.problem, *views, bias=case.bias, activation=case.activation
     )._replace(dtype=dtype)
     program = getattr(tensor, family)(call)
     assert program.scratch_bytes <= tensor.scratch_bound(geometry.problem, dtype) or (
