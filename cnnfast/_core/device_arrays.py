@@ -8,7 +8,7 @@ may read through them, and what would raises TypeError.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from types import SimpleNamespace
@@ -268,8 +268,9 @@ LIBRARIES = {
 
 
 @lru_cache(maxsize=64)
-def _library_of(kind: type) -> Library:
-    return LIBRARIES.get(kind.__module__.partition(".")[0], GENERIC)
+def _library_of(kind: Hashable) -> Library:
+    module: str = getattr(kind, "__module__", "")
+    return LIBRARIES.get(module.partition(".")[0], GENERIC)
 
 
 def library_of(source: Any) -> Library:
