@@ -14,8 +14,8 @@ from .activations import activation_of
 from .elements import reader, writer
 from .program import ACCUMULATED
 
-#: Blocks that pack weights: 32 out-channels by 32 rows.
-PACKED = 32
+#: Blocks that pack weights: 32 out-channels by 32 rows, between them a bank to spare.
+PACKED, PACKED_PITCH = 32, 33
 PACK_THREADS = 256
 FINISH_THREADS = 256
 
@@ -35,7 +35,7 @@ def build_pack(dtype: str, order: str) -> Kernel:
     by_k, by_tap = order == "k", order == "t"
 
     def pack(weight, packed, problem, sizes, strides):
-        block = cuda.shared.array((PACKED, PACKED + 1), total)
+        block = cuda.shared.array((PACKED, PACKED_PITCH), total)
         lane = int32(cuda.threadIdx.x) % PACKED
         line = int32(cuda.threadIdx.x) // PACKED
         tiles_k = divided(sizes[2] + PACKED - 1, PACKED)

@@ -16,10 +16,11 @@ strides, dgrad's flipped ones too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
 
+from ..drivers import reads_padding
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
 from ._tile import FLAT_TAPS, STEP, Tile
@@ -31,6 +32,7 @@ from ._tiled_kernels import (
     build_finish,
     build_pack,
 )
+from .phases import dgrad_of
 from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program, Strides
 
 #: Tiles, the largest first, and the share of the peak that their instruction mix leaves.
@@ -158,23 +160,23 @@ def scratch_bytes(problem: ConvProblem, dtype: str) -> int:
     return _packed_bytes(problem, dtype) + sums
 
 
-def fprop(call: ConvCall) -> Program:
-    """The fprop row."""
-    return _program(call, False)
-
-
-def _program(call: ConvCall, skipping: bool) -> Program:
+def fprop(call: ConvCall, skips_padding: bool = False) -> Program:
+    """Pack, sum tiles, and add up slices. ``skips_padding``: an infinite weight isn't multiplied
+    by zeros beyond the input."""
     x = View("first", 0, call.first, call.aligned[0])
     out = View("out", 0, call.out, call.aligned[2])
-    launches = tuple(launches_of(call, call.problem, x, out, 0, skipping))
+    launches = tuple(launches_of(call, call.problem, x, out, 0, skips_padding))
     return Program(launches, scratch_bytes(call.problem, call.dtype))
 
 
+dgrad = dgrad_of(partial(fprop, skips_padding=True))
+
+
 def launches_of(
-    call: ConvCall, problem: ConvProblem, x: View, out: View, scratch: int, skipping: bool
+    call: ConvCall, problem: ConvProblem, x: View, out: View, scratch: int, skips_padding: bool
 ) -> Iterator[Launch]:
     """A problem's launches: with the call's weights, bias and activation, and scratch that begins
-    ``scratch`` bytes further on. ``skipping``: padding isn't multiplied."""
+    ``scratch`` bytes further on. ``skips_padding`` as ``fprop`` has it."""
     if not problem.g * problem.k * _pixels(problem):
         return
     made = cut(problem, call.dtype)
@@ -188,7 +190,7 @@ def launches_of(
     pointers = {name: f"{STORED[name]}*" for name in STORED}
     total = ACCUMULATED[call.dtype]
     sums, result, target = out, call.dtype, At(out.operand, out.offset)
-    skips = skipping and _reads_padding(problem)
+    skips = skips_padding and reads_padding(problem)
     by_channels = abs(out.strides[1]) < abs(out.strides[4])
     if made.slices > 1:
         sums, result = _partial(problem, by_channels), total
@@ -270,7 +272,3 @@ def _store(problem: ConvProblem, out: View, made: Cut) -> str:
             steps.append(step)
     steps += [out.strides[0] if problem.n > 1 else 0, out.strides[1]]
     return "pixels" if _fours(run, *steps) else "single"
-
-
-def _reads_padding(problem: ConvProblem) -> bool:
-    return any(problem.pad) or any(problem.pad_after)
