@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("numba_cuda")
@@ -14,7 +12,7 @@ from cnnfast.kernels.numba_cuda import tiled
 
 from cases import CONV_CASES, ConvCase
 from conformance import TIERS, assert_guarded, assert_within, conv_data, guarded
-from gpu_rows import conv_call, run, simulated
+from gpu_rows import conv_call, run
 
 
 def check(
