@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-numba_cuda = pytest.importorskip("numba_cuda")
+pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed")
 
 from cnnfast import ConvGeometry
 from cnnfast.kernels import reference
-from cnnfast.kernels.numba_cuda import tensor
+from cnnfast.kernels.numba_cuda import tensor, wgmma
 from cnnfast.kernels.problem import ACTIVATION_CODES
 
 from cases import CONV_CASES, ConvCase
@@ -56,6 +56,7 @@ def check(
     last: bool,
     family: str = "fprop",
     infinite: bool = False,
+    rows: Any = tensor,
 ) -> Any:
     """Assert that the row computes a case: exactly, or as well as float32 sums can."""
     x = stored(random(case.input, exact, 1), dtype)
@@ -67,7 +68,6 @@ def check(
     layout = layout_names(len(case.weight) - 2, last)
     like = np.lib.stride_tricks.as_strided(np.float32(0), x.shape, (0,) * x.ndim)
     flat = np.lib.stride_tricks.as_strided(np.float32(0), case.weight, (0,) * weight.ndim)
-    shape = [0, 1, *range(2, weight.ndim)]
     if last:
         weight, flat = np.moveaxis(weight, (0, 1), (-1, -2)), np.moveaxis(flat, (0, 1), (-1, -2))
     geometry = ConvGeometry.of(like, flat, layout=layout, **case.arguments)
@@ -79,11 +79,11 @@ def check(
     bias = stored(random((channels,), exact, 3), dtype)
     out = stored(np.full(made, np.nan), dtype)
     views = geometry.canonical(first, weight, out, family)
-    call = conv_call(
-        geometry.problem, *views, bias=case.bias, activation=case.activation
-    )._replace(dtype=dtype)
-    program = getattr(tensor, family)(call)
-    assert program.scratch_bytes <= tensor.scratch_bound(geometry.problem, dtype) or (
+    call = conv_call(geometry.problem, *views, bias=case.bias, activation=case.activation)._replace(
+        dtype=dtype
+    )
+    program = getattr(rows, family)(call)
+    assert program.scratch_bytes <= rows.scratch_bound(geometry.problem, dtype) or (
         family == "dgrad"
     )
     counts = run(program, first=views[0], second=views[1], bias=bias, out=views[2])

@@ -42,6 +42,7 @@ TILES = (
 )
 #: For the simulator: a warp, and two taps of few channels in a step.
 TINY = Tile(1, 1, 1, 2, 2, 3, 1)
+TINY_WIDE = Tile(4, 1, 1, 2, 8, 3, 1, True)
 MOST_SPLITS = 16
 #: Bytes that segments of scratch begin at multiples of.
 ALIGNMENT = 256
@@ -66,16 +67,17 @@ def _chunks(problem: ConvProblem, itemsize: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=256)
-def cut(problem: ConvProblem, itemsize: int) -> Cut:
+def cut(problem: ConvProblem, itemsize: int, tiles: tuple[Tile, ...] = TILES) -> Cut:
     """The tile and split that take the least time by a model: waves of blocks, the time of one by
     its products and by what it reads, and the launch that adds parts up."""
     reduction = _chunks(problem, itemsize)[1]
     if config.ENABLE_CUDASIM:
-        steps = ceil_div(reduction, TINY.chunks)
+        tile = TINY_WIDE if tiles[0].wide else TINY
+        steps = ceil_div(reduction, tile.chunks)
         each = ceil_div(steps, 2 if steps >= 8 else 1)
-        return Cut(TINY, each, ceil_div(steps, each))
+        return Cut(tile, each, ceil_div(steps, each))
     found = []
-    for tile in TILES:
+    for tile in tiles:
         steps = ceil_div(reduction, tile.chunks)
         for splits in range(1, min(MOST_SPLITS, steps) + 1):
             each = ceil_div(steps, splits)
@@ -88,9 +90,11 @@ def _cycles(problem: ConvProblem, tile: Tile, steps: int, splits: int) -> float:
     pixels = problem.n * math.prod(problem.output)
     blocks = ceil_div(pixels, tile.pixels) * ceil_div(problem.k, tile.channels)
     waves = ceil_div(blocks * problem.g * splits, PROCESSORS)
-    # Per step: mma at its rate, and ldmatrix and copies at 128 bytes a cycle.
-    products = tile.pixels * tile.channels * tile.chunks / 160
-    read = tile.warps_n * tile.pixels + tile.warps_m * tile.channels
+    # Per step: products of 8 (of 16 bits) at their rate, and reads of operands and copies at 128
+    # bytes a cycle. mma.sync has not two thirds of the rate of wgmma.
+    products = tile.pixels * tile.channels * tile.chunks / (240 if tile.wide else 160)
+    readers = tile.warps_m // 4 if tile.wide else tile.warps_m
+    read = tile.warps_n * tile.pixels + readers * tile.channels
     moved = (read + tile.pixels + tile.channels) * tile.chunks * CHUNK / 128
     block = steps * max(products, moved) + 2000 + tile.pixels * tile.channels / 16
     # Memory: 4.3 TB/s at 1.8 GHz is 2400 bytes a cycle; a launch takes 2 us.
@@ -122,32 +126,32 @@ def _layout(problem: ConvProblem, itemsize: int, packs: bool, splits: int) -> _L
     return _Layout(*ends)
 
 
-def scratch_bound(problem: ConvProblem, dtype: str) -> int:
+def scratch_bound(problem: ConvProblem, dtype: str, tiles: tuple[Tile, ...] = TILES) -> int:
     """The most that an fprop takes, whatever its strides."""
     itemsize = _itemsize(dtype)
-    return _layout(problem, itemsize, True, cut(problem, itemsize).splits).end
+    return _layout(problem, itemsize, True, cut(problem, itemsize, tiles).splits).end
 
 
 def _itemsize(dtype: str) -> int:
     return 4 if dtype == "float32" else 2
 
 
-def fprop(call: ConvCall, skips_padding: bool = False) -> Program:
+def fprop(call: ConvCall, tiles: tuple[Tile, ...] = TILES, skips_padding: bool = False) -> Program:
     """Pack, multiply, and add up what was split. ``skips_padding``: infinite weights aren't
     multiplied by padding."""
     problem, itemsize = call.problem, _itemsize(call.dtype)
     if not problem.n * math.prod(problem.output) * problem.g * problem.k:
         return Program(())
-    splits = cut(problem, itemsize).splits
+    chosen = cut(problem, itemsize, tiles)
     packs = not _reads_as_it_lies(call)
-    layout = _layout(problem, itemsize, packs, splits)
+    layout = _layout(problem, itemsize, packs, chosen.splits)
     skips_padding = skips_padding and reads_padding(problem)
     launches = [_pack_weight(call, layout, skips_padding)]
     if packs:
         launches.append(_pack_input(call, layout))
-    launches.append(_multiply(call, layout, packs))
-    if splits > 1:
-        launches.append(_add_parts(call, layout, splits))
+    launches.append(_multiply(call, layout, chosen, packs))
+    if chosen.splits > 1:
+        launches.append(_add_parts(call, layout, chosen.splits))
     if skips_padding:
         launches.append(_compute_again(call, layout))
     return Program(tuple(launches), layout.end)
@@ -241,9 +245,9 @@ def _digits(number: int, *bases: int) -> list[int]:
     return [*digits, number]
 
 
-def _multiply(call: ConvCall, layout: _Layout, packs: bool) -> Launch:
+def _multiply(call: ConvCall, layout: _Layout, chosen: Cut, packs: bool) -> Launch:
     problem, itemsize = call.problem, _itemsize(call.dtype)
-    tile, steps, splits = cut(problem, itemsize)
+    tile, steps, splits = chosen
     of_tap, reduction = _chunks(problem, itemsize)
     pixels = problem.n * math.prod(problem.output)
     x, x_at = _input_of(call, layout, packs)
@@ -266,6 +270,7 @@ def _multiply(call: ConvCall, layout: _Layout, packs: bool) -> Launch:
         tile.threads,
         tile.blocks,
         tile.shared,
+        "90a" if tile.wide else "80",
     )
     tiles = ceil_div(problem.k, tile.channels), ceil_div(pixels, tile.pixels)
     digits = _digits(tile.chunks, of_tap, problem.s, problem.r)
