@@ -30,9 +30,9 @@ ENOUGH = 132 * 1024
 #: Neighbouring vectors of channels in a block: 256 bytes, so that the rest of it is neighbours
 #: along w, which share inputs.
 LANES = 16
-#: Threads that share a plane of at most so many places (or vectors of them), and one of more.
-FEW = 8
-GROUPS, LARGEST_GROUP = ((16, 4), (128, 8), (2048, 32)), 256
+#: Planes of so few places are small windows; threads that share a plane of at most so many places
+#: (or vectors of them), else all of a block.
+FEW, GROUPS = 8, ((16, 4), (128, 8), (2048, 32))
 
 
 def call_of(
@@ -197,16 +197,18 @@ def _of_whole(call: PoolCall) -> Launch | None:
     if last:
         lanes = vector if _in_vectors(call.first, 1, call.c, vector, call.aligned[0]) else 1
         across = min(1 << (call.c // lanes - 1).bit_length(), LANES)
+        while across > 2 and call.n * ceil_div(call.c // lanes, across) * THREADS < ENOUGH:
+            across //= 2
         blocks = ceil_div(call.c // lanes, across)
         units, group, cut, grid = places, THREADS // across, blocks, call.n * blocks
     else:
-        planes = (*call.first[:2], 0, 0, 1)
-        lanes = (
-            vector if step == 1 and _in_vectors(planes, 4, places, vector, call.aligned[0]) else 1
-        )
-        units, across = places // lanes, 1
-        group = next((group for most, group in GROUPS if units <= most), LARGEST_GROUP)
-        cut, grid = call.c, ceil_div(call.n * call.c, THREADS // group)
+        planes = (*call.first[:2], 0, 0, step)
+        lanes = vector if _in_vectors(planes, 4, places, vector, call.aligned[0]) else 1
+        units, across, cut = places // lanes, 1, call.c
+        group = next((group for most, group in GROUPS if units <= most), THREADS)
+        while 2 * group <= min(units, THREADS) and call.n * call.c * group < ENOUGH:
+            group *= 2
+        grid = ceil_div(call.n * call.c, THREADS // group)
         step *= lanes
     whole = Whole(group, lanes, last, across)
     mean = call.reduction == "mean"

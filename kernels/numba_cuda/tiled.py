@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
-from ._tile import STEP, Tile
+from ._tile import FLAT_TAPS, STEP, Tile
 from ._tiled_kernels import (
     FINISH_THREADS,
     PACK_THREADS,
@@ -39,8 +39,8 @@ TILES = {
         (Tile(4, 2, 2, 2, 4, 2), 0.90),
         (Tile(2, 2, 2, 2, 4, 4), 0.87),
         (Tile(2, 1, 2, 2, 4, 8), 0.84),
-        (Tile(1, 2, 2, 2, 4, 8), 0.78),
-        (Tile(1, 1, 2, 2, 4, 16), 0.76),
+        (Tile(1, 2, 2, 2, 4, 6), 0.78),
+        (Tile(1, 1, 2, 2, 4, 12), 0.76),
         (Tile(1, 1, 1, 1, 4, 16), 0.45),
     ),
     "float64": (
@@ -110,7 +110,8 @@ def cut(problem: ConvProblem, dtype: str) -> Cut:
     (128, 128, 1)
     """
     taps, filled = prod(problem.kernel), round_up(problem.c, STEP)
-    flat = taps > 1 and round_up(taps * problem.c, STEP) * (FILLED + 1) < taps * filled * FILLED
+    least = round_up(taps * problem.c, STEP)
+    flat = max(problem.kernel) <= FLAT_TAPS and least * (FILLED + 1) < taps * filled * FILLED
     channels = problem.c if flat else filled
     steps = ceil_div(taps * channels, STEP)
     found = []

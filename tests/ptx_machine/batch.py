@@ -121,10 +121,9 @@ class Batch:
             shared = -(-shared // max((v.align for v in dynamic), default=16))
             shared *= max((v.align for v in dynamic), default=16)
         self.shared = Window(
-            "shared", SHARED_BASE, shared - SHARED_BASE + self.dynamic, self.blocks
+            "shared", SHARED_BASE, shared - SHARED_BASE + self.dynamic, self.block_of
         )
-        local_lanes = self.lanes if local > LOCAL_BASE else 0
-        self.local = Window("local", LOCAL_BASE, local - LOCAL_BASE, local_lanes)
+        self.local = Window("local", LOCAL_BASE, local - LOCAL_BASE, self.every)
         self.races = Races(self)
         self.copies = Copies(self)
         self.phases = Phases(self)
