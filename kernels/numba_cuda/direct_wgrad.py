@@ -223,7 +223,14 @@ def wgrad(call: ConvCall) -> Program:
     entry = Entry(
         build_sums,
         (call.dtype, threads, taps, channels, several),
-        (*(pointer,) * 3, sums if several else pointer, "problem", *("int32[5]",) * 3, "int32", "int32"),
+        (
+            *(pointer,) * 3,
+            sums if several else pointer,
+            "problem",
+            *("int32[5]",) * 3,
+            "int32",
+            "int32",
+        ),
         threads,
     )
     scratch = At("scratch") if several else At("out")
