@@ -215,16 +215,24 @@ BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
 WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking_gradients.wgrad_tiled_cut)
 WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking_gradients.wgrad_direct_cut)
+CUDA_TILED = Algorithm("tiled", costs_cuda.tiled)
+CUDA_TENSOR = Algorithm("tensor", costs_cuda.tensor)
+CUDA_WGRAD_TILED = Algorithm("tiled", costs_cuda.wgrad_tiled)
 CUDA_DIRECT = Algorithm("direct", costs_cuda.direct)
 CUDA_POOL = Algorithm("direct", costs_cuda.pool)
 POOL = Algorithm("direct", costs.pool)
 POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
 
-def _on_gpu(family: str, method: Algorithm, dtypes: tuple[str, ...] = WITH_INT64) -> Kernel:
+def _on_gpu(
+    family: str,
+    method: Algorithm,
+    dtypes: tuple[str, ...] = WITH_INT64,
+    rounded: tuple[str, ...] = (),
+) -> Kernel:
     """A row of ``numba_cuda.rows``, which reads 16-bit floats as they are stored."""
     load = f"numba_cuda.rows:{method.name}_{family}"
-    return Kernel(family, method, "numba_cuda", load, dtypes, stored=HALVES)
+    return Kernel(family, method, "numba_cuda", load, dtypes, stored=HALVES, rounded=rounded)
 
 
 #: Where two rows cost the same the earlier one runs.
@@ -303,8 +311,12 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("pool_grad", POOL, "numba_cpu", "numba_cpu.pool_grad:pool_grad"),
     Kernel("pool_grad", POOL_TAPS, "numpy_cpu", "numpy_cpu.pooling:pool_grad"),
     Kernel("pool_grad", REFERENCE, "numpy_cpu", "reference:pool_grad", fallback=2),
+    _on_gpu("fprop", CUDA_TENSOR, ("float32",), rounded=("float32",)),
+    _on_gpu("fprop", CUDA_TILED, F32_F64),
     _on_gpu("fprop", CUDA_DIRECT),
+    _on_gpu("dgrad", CUDA_TENSOR, ("float32",), rounded=("float32",)),
     _on_gpu("dgrad", CUDA_DIRECT),
+    _on_gpu("wgrad", CUDA_WGRAD_TILED, F32_F64),
     _on_gpu("pool", CUDA_POOL),
     _on_gpu("pool_grad", CUDA_POOL),
 )

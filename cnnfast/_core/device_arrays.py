@@ -8,14 +8,15 @@ may read through them, and what would raises TypeError.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .dlpack import read_capsule
+from .dlpack import DEVICES, read_capsule
 from .operand import contiguous_strides
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +25,8 @@ Shape = tuple[int, ...]
 
 
 class DeviceArray(np.ndarray[Any, Any]):
-    """An array of the device as NumPy's shape, strides and dtype; ``owner`` is the user's."""
+    """An array of the device as NumPy's shape, strides and dtype; ``owner`` is the user's, or None
+    of what stands for a result while steps are recorded."""
 
     owner: Any
     library: Library
@@ -81,14 +83,45 @@ def array_at(
     return result
 
 
+#: DLPack device types that are host memory (kDLCPU, kDLCUDAHost).
+HOST_DEVICES = (1, 3)
+
+
+def device_of(source: Any) -> str:
+    """Where an array lives: ``"cpu"``, ``"cuda"`` or ``"other"``.
+
+    >>> device_of(np.zeros(3))
+    'cpu'
+    """
+    if isinstance(source, np.ndarray):
+        return "cuda" if isinstance(source, DeviceArray) else "cpu"
+    if library_of(source).on_gpu(source):
+        return "cuda"
+    if hasattr(source, "__cuda_array_interface__"):
+        return "cuda"
+    if hasattr(source, "__dlpack_device__"):
+        device = source.__dlpack_device__()[0]
+        return "cuda" if device in DEVICES else "cpu" if device in HOST_DEVICES else "other"
+    return "cpu"
+
+
+MIXED = "some arrays are on a GPU and others in host memory: move them to one place"
+
+
 class Library:
     """What is asked of the library that an array comes from; this one knows the interfaces that
     all share: ``__cuda_array_interface__`` and ``__dlpack__``."""
 
     name: ClassVar[str] = "generic"
 
+    def on_gpu(self, source: Any) -> bool:
+        """Whether that is known without asking for an interface, which takes microseconds."""
+        return False
+
     def wrap(self, source: Any) -> DeviceArray:
         """The array as a DeviceArray."""
+        if device_of(source) != "cuda":
+            raise TypeError(MIXED)
         interface = getattr(source, "__cuda_array_interface__", None)
         if interface is None:
             return array_at(*read_capsule(source), source, self)
@@ -102,7 +135,7 @@ class Library:
         return array_at(pointer, shape, tuple(strides), dtype, readonly, source, self)
 
     def key(self, source: Any) -> Any:
-        """What of an array decides how a call is prepared; equal keys, equal calls."""
+        """What of an array decides how a call is prepared."""
         array = self.wrap(source)
         flags = array.flags.writeable, array.__array_interface__["data"][0] % 16
         return self.name, array.dtype, array.shape, array.strides, flags
@@ -150,7 +183,13 @@ class Torch(Pooling):
 
     name = "torch"
 
+    def on_gpu(self, source: Any) -> bool:
+        """Whether a tensor is; a module's function isn't."""
+        return bool(getattr(source, "is_cuda", False))
+
     def wrap(self, source: Any) -> DeviceArray:
+        if not source.is_cuda:
+            raise TypeError(MIXED)
         if source.requires_grad:
             raise TypeError("a torch tensor that requires a gradient: give its .detach()")
         dtype = _torch_dtype(source.dtype)
@@ -182,6 +221,10 @@ class CuPy(Pooling):
     """cupy.ndarray."""
 
     name = "cupy"
+
+    def on_gpu(self, source: Any) -> bool:
+        """Whether it is an array, for all of CuPy's are."""
+        return hasattr(source, "data")
 
     def wrap(self, source: Any) -> DeviceArray:
         shape, strides = tuple(source.shape), tuple(source.strides)
@@ -224,9 +267,15 @@ LIBRARIES = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=64)
+def _library_of(kind: Hashable) -> Library:
+    module: str = getattr(kind, "__module__", "")
+    return LIBRARIES.get(module.partition(".")[0], GENERIC)
+
+
 def library_of(source: Any) -> Library:
     """What knows about the arrays of ``source``'s kind."""
-    return LIBRARIES.get(type(source).__module__.partition(".")[0], GENERIC)
+    return _library_of(type(source))
 
 
 def _torch_dtype(dtype: Any) -> Dtype:

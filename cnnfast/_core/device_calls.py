@@ -15,13 +15,14 @@ import numpy as np
 from cnnfast.kernels.registry import engine_missing
 
 from . import recall
-from .arrays import Array, Dtype, check_apart, device_of
+from .arrays import Array, Dtype, check_apart
 from .config import get_workspace_limit
 from .conv_geometry import ConvGeometry
 from .device_arrays import DeviceArray, Library, library_of
 from .operand import Shape, View
 from .planner import BackendUnavailableError, Plan
 from .pool_geometry import PoolGeometry
+from .recording import recording
 
 #: Dtypes that arrays on a GPU may have.
 TAKEN = ("float16", "bfloat16", "float32", "float64", "int64")
@@ -62,8 +63,13 @@ class DeviceCall:
         library, like = _library(arrays[0]), _owner(arrays[0])
         pointers = [_pointer(library, array) for array in arrays if array is not None]
         stream = library.stream(like)
+        if not self.scratch_bytes:
+            pointers.append(0)
+            self.ready.run(pointers, stream)
+            return
         with library.scratch(like, self.scratch_bytes, stream) as scratch:
-            self.ready.run([*pointers, scratch], stream)
+            pointers.append(scratch)
+            self.ready.run(pointers, stream)
 
 
 class DeviceConv(DeviceCall):
@@ -150,7 +156,8 @@ def _library(array: Any) -> Library:
 
 
 def _owner(array: Any) -> Any:
-    return array.owner if isinstance(array, DeviceArray) else array
+    """The user's array; what stands for a result while steps are recorded is nobody's."""
+    return array if getattr(array, "owner", None) is None else array.owner
 
 
 def _pointer(library: Library, array: Any) -> int:
@@ -165,23 +172,14 @@ def wrapped(source: Any) -> DeviceArray:
     return source if isinstance(source, DeviceArray) else library_of(source).wrap(source)
 
 
-def on_device(name: str, arrays: Arrays) -> bool:
-    """Whether a call's arrays are on a GPU; TypeError if some are and others not, and for dtypes
-    that aren't all one that the kernels there take."""
-    given = [array for array in arrays if array is not None]
-    if not any(isinstance(array, DeviceArray) for array in given):
-        return False
-    if not all(isinstance(array, DeviceArray) for array in given):
-        raise TypeError(
-            f"{name}: some arrays are on a GPU and others in host memory: move them to one place"
-        )
-    dtypes = {array.dtype.name for array in given}
+def _check_dtypes(name: str, arrays: Arrays) -> None:
+    """TypeError for dtypes that aren't all one that the kernels on a GPU take."""
+    dtypes = {array.dtype.name for array in arrays if array is not None}
     if len(dtypes) > 1 or not dtypes <= set(TAKEN):
         raise TypeError(
             f"{name}: arrays on a GPU must all be of one dtype, one of {', '.join(TAKEN)}, got "
             f"{', '.join(sorted(dtypes))}"
         )
-    return True
 
 
 #: Calls that are remembered; the oldest makes room for a new one.
@@ -194,11 +192,11 @@ def run(make: recall.Make, name: str, arrays: Arrays, arguments: Arrays) -> Any:
     missing = engine_missing("numba_cuda")
     if missing is not None:
         raise BackendUnavailableError(f"{name}: the arrays are on a GPU, and {missing}")
-    key = _key(make, name, arrays, arguments)
+    key = None if recording() else _key(make, name, arrays, arguments)
     found = None if key is None else _calls.get(key)
     if found is None:
-        seen = tuple(None if array is None else as_device_array(name, array) for array in arrays)
-        on_device(name, seen)
+        seen = tuple(None if array is None else wrapped(array) for array in arrays)
+        _check_dtypes(name, seen)
         call = make(name, seen, *arguments)
         found = call, isinstance(call, DeviceCall)
         if key is not None and key == _key(make, name, arrays, arguments):
@@ -214,20 +212,21 @@ def run(make: recall.Make, name: str, arrays: Arrays, arguments: Arrays) -> Any:
     return tuple(map(_owner, result)) if isinstance(result, tuple) else _owner(result)
 
 
-def as_device_array(name: str, source: Any) -> DeviceArray:
-    """An array of a GPU; TypeError for others, for they can't be computed with together."""
-    if not isinstance(source, DeviceArray) and device_of(source) == "cpu":
-        raise TypeError(
-            f"{name}: some arrays are on a GPU and others in host memory: move them to one place"
-        )
-    return wrapped(source)
-
-
 def _key(make: recall.Make, name: str, arrays: Arrays, arguments: Arrays) -> Hashable | None:
     from cnnfast.kernels.numba_cuda import device
 
     described = recall.described(make, name, (), arguments)
     if described is None:
         return None
-    keys = [None if array is None else _library(array).key(_owner(array)) for array in arrays]
-    return described, tuple(keys), device.context()
+    return described, tuple(map(_array_key, arrays)), device.context()
+
+
+def _array_key(array: Any) -> Hashable:
+    """What of an array decides how a call is prepared."""
+    if array is None:
+        return None
+    if isinstance(array, DeviceArray):
+        flags = array.flags.writeable, array.__array_interface__["data"][0] % 16
+        return array.library.name, array.dtype, array.shape, array.strides, flags
+    key: Hashable = library_of(array).key(array)
+    return key

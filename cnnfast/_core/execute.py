@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import complexes
-from .activations import split_activation
+from .activations import check_device_activation, split_activation
 from .arrays import Array, Dtype, check_out
 from .conv_geometry import ConvGeometry
 from .device_arrays import DeviceArray
@@ -85,7 +85,8 @@ def prepare_conv(
     channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
     check_bias(geometry.name, bias, channels)
     computing = arithmetic.computing(products_of(family, geometry))
-    code, following = split_activation(geometry.name, activation, arithmetic.kind, computing)
+    split = check_device_activation if isinstance(first, DeviceArray) else split_activation
+    code, following = split(geometry.name, activation, arithmetic.kind, computing)
     # What follows the kernel changes sums that aren't rounded yet.
     stored = arithmetic.stored(products_of(family, geometry)) if following is None else None
     geometry = replace(geometry, dtype=computing, stored=stored if family == "fprop" else None)
@@ -93,7 +94,6 @@ def prepare_conv(
         inputs = [array for array in (first, second, bias) if array is not None]
         check_out(geometry.name, out, shape, arithmetic.result, inputs)
     if isinstance(first, DeviceArray):
-        stored = arithmetic.stored(products_of(family, geometry))
         geometry = replace(geometry, stored=stored)
         return _on_device(family, arrays, geometry, arithmetic, activation, backend, shaped)
     kind: type[PreparedConv] = PreparedPacked if geometry.prepared else PreparedConv
@@ -143,7 +143,7 @@ def _on_device(
     chosen = _planned(family, geometry, backend, on_device=True)
     shape = geometry.operands(family)[2].shape if shaped is None else shaped[0]
     if recording():
-        return _not_run(shape, arithmetic.result)
+        return _not_run(shape, arithmetic.result, like=arrays[0])
     views = _views(geometry, family, shaped)
     return DeviceConv(chosen, geometry, views, shape, arrays, arithmetic.result, activation)
 
@@ -183,7 +183,7 @@ def prepare_pool(
     chosen = _planned("pool", geometry, backend, on_device)
     if recording():
         dtypes = (result, np.dtype(np.int64)) if return_indices else (result,)
-        return _not_run(shape, *dtypes)
+        return _not_run(shape, *dtypes, like=x)
     if on_device:
         from .device_calls import DevicePool
 
@@ -210,7 +210,7 @@ def prepare_pool_grad(
         geometry = _of_own_dtype(geometry, inputs[0].dtype, result)
     chosen = _planned("pool_grad", geometry, backend, on_device)
     if recording():
-        return _not_run(shape, result)
+        return _not_run(shape, result, like=inputs[0] if inputs else None)
     if on_device:
         from .device_calls import DevicePoolGrad
 
@@ -253,11 +253,13 @@ def _planned(
     return chosen
 
 
-def _not_run(shape: Shape, *dtypes: Dtype) -> Callable[..., Any]:
-    """What stands for a call whose steps are recorded: results that nothing is written to."""
+def _not_run(shape: Shape, *dtypes: Dtype, like: Array | None = None) -> Callable[..., Any]:
+    """What stands for a call whose steps are recorded: results that nothing is written to, on a
+    GPU if ``like`` is."""
+    kind = type(like) if isinstance(like, DeviceArray) else np.ndarray
 
     def call(*arrays: Array | None) -> Any:
-        results = tuple(np.empty(shape, dtype) for dtype in dtypes)
+        results = tuple(np.empty(shape, dtype).view(kind) for dtype in dtypes)
         return results if len(results) > 1 else results[0]
 
     return call

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from . import _libcuda
 from ._device import attribute, capturing, context, device, memory, relaxed_capture, synchronize
-from ._libcuda import DEINITIALIZED, CudaError, check, library
+from ._libcuda import CudaError, check, library
 
 #: CUdevice_attribute and CUmemPool_attribute of cuda.h.
 POOLS_SUPPORTED = 115
@@ -70,16 +71,21 @@ def allocate(nbytes: int, stream: int) -> int:
 
 
 def free(pointer: int, stream: int) -> None:
-    """Give memory back when a stream's earlier work is done with it."""
-    if pointer == 0:
+    """Give memory back when a stream's earlier work is done with it.
+
+    Nothing happens where the process is ending, or was forked and the memory is its parent's.
+    """
+    if pointer == 0 or _libcuda.forked:
         return
-    if _pool(context()) is not None:
-        code = library().cuMemFreeAsync(pointer, stream)
-    else:
-        code = library().cuMemFree_v2(pointer)
-    if code == DEINITIALIZED:  # The process is ending, and its memory with it.
-        return
-    check(code, "freeing the device's memory at %#x", pointer)
+    try:
+        if _pool(context()) is not None:
+            code = library().cuMemFreeAsync(pointer, stream)
+        else:
+            code = library().cuMemFree_v2(pointer)
+        check(code, "freeing the device's memory at %#x", pointer)
+    except CudaError as error:
+        if error.code != _libcuda.DEINITIALIZED:
+            raise
 
 
 def to_device(pointer: int, array: np.ndarray[Any, Any], stream: int) -> None:

@@ -25,6 +25,7 @@ _KINDS = {
     types.uint32: ("r", _I32),
     types.uint64: ("l", _I64),
     types.float32: ("f", _F32),
+    types.float64: ("d", ir.DoubleType()),
 }
 Generate = Callable[..., Any]
 
@@ -80,7 +81,8 @@ def _instruction(
     pure: bool = False,
 ) -> Any:
     """An intrinsic of one PTX template, operands ``$0`` ...: results, addresses of the ``places``,
-    then the arguments, tuples laid flat. What isn't ``pure`` is kept in order with other accesses of memory."""
+    then the arguments, tuples laid flat. What isn't ``pure`` is kept in order with accesses of
+    memory."""
     results = [] if result is types.void else _flat([result])
     addresses = [types.uint64 if place is _in_global else types.uint32 for place in places]
     assembly = _assembly(template, results, addresses + _flat(arguments), pure)
@@ -135,6 +137,16 @@ def _of_bits(wide: Callable[[Any, Any], Any]) -> Any:
     return _typed(generate, types.float32, [types.uint16])
 
 
+def _round_tf32() -> Any:
+    template = "cvt.rna.tf32.f32 $0, $1;"
+    assembly = _assembly(template, [types.uint32], [types.float32], pure=True)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(builder.call(assembly, values), _F32)
+
+    return _typed(generate, types.float32, [types.float32])
+
+
 # Numbers. -----------------------------------------------------------------------------------------
 
 #: The float32 of the bits of a float16 or bfloat16, and the bits nearest to a float32.
@@ -143,13 +155,15 @@ widen_bfloat16 = _of_bits(lambda b, bits: b.bitcast(b.shl(b.zext(bits, _I32), _I
 narrow_float16 = _instruction("cvt.rn.f16.f32 $0, $1;", types.uint16, [types.float32], pure=True)
 narrow_bfloat16 = _instruction("cvt.rn.bf16.f32 $0, $1;", types.uint16, [types.float32], pure=True)
 #: A float32 rounded to the 11 bits of tf32, ties away from zero.
-round_tf32 = _instruction("cvt.rna.tf32.f32 $0, $1;", types.float32, [types.float32], pure=True)
+round_tf32 = _round_tf32()
 #: Two values of 16 bits as one of 32, the first in the low half.
 pair = _instruction("mov.b32 $0, {$1, $2};", types.uint32, [types.uint16] * 2, pure=True)
 
 # Memory, 16 bytes at a time. ----------------------------------------------------------------------
 
-_WORDS, _FLOATS = types.UniTuple(types.uint32, 4), types.UniTuple(types.float32, 4)
+_WORDS, _INTEGERS, _FLOATS = (
+    types.UniTuple(kind, 4) for kind in (types.uint32, types.int32, types.float32)
+)
 #: Of memory that no one writes meanwhile.
 load_words = _instruction(
     "ld.global.nc.v4.b32 {$0,$1,$2,$3}, [$4];", _WORDS, [], [_in_global], pure=True
@@ -164,8 +178,11 @@ store_floats = _instruction(
     "st.global.v4.f32 [$0], {$1,$2,$3,$4};", types.void, [_FLOATS], [_in_global]
 )
 load_shared = _instruction("ld.shared.v4.f32 {$0,$1,$2,$3}, [$4];", _FLOATS, [], [_in_shared])
-store_shared = _instruction(
-    "st.shared.v4.f32 [$0], {$1,$2,$3,$4};", types.void, [_FLOATS], [_in_shared]
+load_shared_integers = _instruction(
+    "ld.shared.v4.b32 {$0,$1,$2,$3}, [$4];", _INTEGERS, [], [_in_shared]
+)
+store_shared_integers = _instruction(
+    "st.shared.v4.b32 [$0], {$1,$2,$3,$4};", types.void, [_INTEGERS], [_in_shared]
 )
 #: ``copy_async(array, i, pointer, j, size)``: 16 bytes of shared memory from ``size`` bytes of
 #: global memory (0 or 16), else zeros; there after a ``wait``.
@@ -197,27 +214,17 @@ def zeros(count: int) -> Any:
     return _typed(generate, types.UniTuple(types.float32, count), [])
 
 
-@cache
-def matrices(count: int, pitch: int, transposed: bool = False) -> Any:
-    """``matrices(count, pitch)(array, i)``: four 8x8 matrices of 16-bit (or 8x4 of 32-bit) elements
-    at a time, whose 32 rows of 16 bytes begin at the element that each lane names; ``count`` such,
-    ``pitch`` elements of the array further on each."""
-    kind = ".trans" if transposed else ""
-    assembly = _assembly(
-        f"ldmatrix.sync.aligned.m8n8.x4{kind}.shared.b16 {{$0,$1,$2,$3}}, [$4];",
-        [types.uint32] * 4, [types.uint32],
-    )  # fmt: skip
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        held = []
-        for step in range(count):
-            i = builder.add(values[1], _I32(step * pitch))
-            address = _in_shared(context, builder, signature.args[0], values[0], i)
-            made = builder.call(assembly, [address])
-            held += [builder.extract_value(made, register) for register in range(4)]
-        return cgutils.pack_array(builder, held)
-
-    return _typed(generate, types.UniTuple(types.uint32, 4 * count), [], places=1)
+def _load_matrices(
+    context: Any, builder: Any, kind: Any, array: Any, places: Sequence[Any], order: str = ""
+) -> list[Any]:
+    """Registers of ldmatrix at elements of a shared array."""
+    template = f"ldmatrix.sync.aligned.m8n8.x4{order}.shared.b16 {{$0,$1,$2,$3}}, [$4];"
+    assembly = _assembly(template, [types.uint32] * 4, [types.uint32])
+    held = []
+    for place in places:
+        made = builder.call(assembly, [_in_shared(context, builder, kind, array, place)])
+        held += [builder.extract_value(made, register) for register in range(4)]
+    return held
 
 
 #: The instruction, by what is multiplied.
@@ -228,25 +235,48 @@ _MULTIPLY = {
 }
 
 
-@cache
-def multiply(dtype: str, rows: int, columns: int) -> Any:
-    """``multiply(dtype, rows, columns)(sums, a, b)``: sums + a b for ``rows`` x ``columns`` tiles
-    of 16x8, 32 bytes of the reduction; a and b as ``matrices`` gives them, four registers a row of
-    tiles and two a column; sums in float32, four a tile."""
+def _multiply(builder: Any, dtype: str, sums: list[Any], a: list[Any], b: list[Any]) -> None:
+    """Add products to sums in place."""
     assembly = _assembly(
         f"mma.sync.aligned.{_MULTIPLY[dtype]} "
         "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};",
         [types.float32] * 4, [types.uint32] * 6 + [types.float32] * 4, memory=False,
     )  # fmt: skip
+    rows, columns = len(a) // 4, len(b) // 2
+    for i in range(rows):
+        # There and back: neighbours share an operand.
+        for j in range(columns) if i % 2 == 0 else reversed(range(columns)):
+            at = 4 * (i * columns + j)
+            operands = a[4 * i : 4 * i + 4] + b[2 * j : 2 * j + 2] + sums[at : at + 4]
+            made = builder.call(assembly, operands)
+            sums[at : at + 4] = [builder.extract_value(made, r) for r in range(4)]
+
+
+@cache
+def matrices(count: int, pitch: int, transposed: bool = False) -> Any:
+    """``matrices(count, pitch)(array, i)``: four 8x8 matrices of 16-bit (or 8x4 of 32-bit) elements
+    at a time, whose 32 rows of 16 bytes begin at the element that each lane names; ``count`` such,
+    ``pitch`` elements of the array further on each."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array, i = values
+        places = [builder.add(i, _I32(step * pitch)) for step in range(count)]
+        order = ".trans" if transposed else ""
+        held = _load_matrices(context, builder, signature.args[0], array, places, order)
+        return cgutils.pack_array(builder, held)
+
+    return _typed(generate, types.UniTuple(types.uint32, 4 * count), [], places=1)
+
+
+@cache
+def multiply(dtype: str, rows: int, columns: int) -> Any:
+    """``multiply(dtype, rows, columns)(sums, a, b)``: sums + a b for ``rows`` x ``columns`` tiles
+    of 16x8, 32 bytes of the reduction; a and b as ``matrices`` gives them, four registers a row of
+    tiles and two a column; sums in float32, four a tile."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         sums, a, b = (cgutils.unpack_tuple(builder, value) for value in values)
-        for i in range(rows):
-            for j in range(columns):
-                at = 4 * (i * columns + j)
-                operands = a[4 * i : 4 * i + 4] + b[2 * j : 2 * j + 2] + sums[at : at + 4]
-                made = builder.call(assembly, operands)
-                sums[at : at + 4] = [builder.extract_value(made, r) for r in range(4)]
+        _multiply(builder, dtype, sums, a, b)
         return cgutils.pack_array(builder, sums)
 
     sums = types.UniTuple(types.float32, 4 * rows * columns)
@@ -255,26 +285,59 @@ def multiply(dtype: str, rows: int, columns: int) -> Any:
 
 
 @cache
-def keep(rows: int, columns: int, pitch: int) -> Any:
-    """``keep(rows, columns, pitch)(array, i, sums)``: what ``multiply`` made to a shared float32
-    array with ``pitch`` elements a row. ``i`` is where the lane's first pair goes: row ``lane / 4``
-    and column ``lane % 4 * 2`` of the warp's tile."""
-    assembly = _assembly(
-        "st.shared.v2.f32 [$0], {$1,$2};",
-        [], [types.uint32, types.float32, types.float32],
-    )  # fmt: skip
+def step(dtype: str, rows: int, columns: int, chunks: int) -> Any:
+    """``step(dtype, rows, columns, chunks)(array, row_a, chunk_a, row_b, chunk_b, sums)``: sums +
+    a b over ``chunks`` chunks of 16 bytes (two or more, a power of two).
+
+    ``array`` has 16 bytes an element and ``chunks`` elements a row, chunk c of a row at element
+    ``c ^ x`` of it, x the same for rows 8 apart. Each lane names the first element of its row of
+    the first four 8x8 matrices (``matrices``) of a and of b, and which element of that row."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        array, i, sums = values
-        sums = cgutils.unpack_tuple(builder, sums)
-        for row in range(rows):
-            for column in range(columns):
-                for half in range(2):
-                    step = (16 * row + 8 * half) * pitch + 8 * column
-                    at = builder.add(i, _I32(step))
-                    address = _in_shared(context, builder, signature.args[0], array, at)
-                    first = 4 * (row * columns + column) + 2 * half
-                    builder.call(assembly, [address, *sums[first : first + 2]])
+        kind = signature.args[0]
+        array, row_a, chunk_a, row_b, chunk_b, packed = values
+        sums = cgutils.unpack_tuple(builder, packed)
+
+        def load(row: Any, chunk: Any, at: int, count: int) -> list[Any]:
+            first = builder.add(row, builder.xor(chunk, _I32(2 * at)))
+            places = [builder.add(first, _I32(16 * chunks * i)) for i in range(count)]
+            return _load_matrices(context, builder, kind, array, places)
+
+        def both(at: int) -> tuple[list[Any], list[Any]]:
+            return load(row_b, chunk_b, at, columns // 2), load(row_a, chunk_a, at, rows)
+
+        b, a = both(0)
+        for at in range(chunks // 2):
+            ahead = both(at + 1) if at + 1 < chunks // 2 else (b, a)
+            _multiply(builder, dtype, sums, a, b)
+            b, a = ahead
+        return cgutils.pack_array(builder, sums)
+
+    sums = types.UniTuple(types.float32, 4 * rows * columns)
+    return _typed(generate, sums, [types.int32] * 3 + [sums], places=1)
+
+
+@cache
+def keep(rows: int, columns: int, pitch: int, turned: bool = False) -> Any:
+    """``keep(rows, columns, pitch)(array, i, sums)``: what ``multiply`` made to a shared float32
+    array with ``pitch`` elements a row. ``i`` is where the lane's first element goes: row
+    ``lane / 4`` and column ``lane % 4 * 2`` of the warp's tile. ``turned``: with rows and columns
+    of the array exchanged."""
+    floats = [types.float32] * (1 if turned else 2)
+    template = "st.shared.f32 [$0], $1;" if turned else "st.shared.v2.f32 [$0], {$1,$2};"
+    assembly = _assembly(template, [], [types.uint32, *floats])
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array, i, packed = values
+        sums = cgutils.unpack_tuple(builder, packed)
+        for first in range(0, len(sums), len(floats)):
+            tile, at = divmod(first, 4)
+            row = 16 * (tile // columns) + 8 * (at // 2)
+            column = 8 * (tile % columns) + at % 2
+            further = column * pitch + row if turned else row * pitch + column
+            place = builder.add(i, _I32(further))
+            address = _in_shared(context, builder, signature.args[0], array, place)
+            builder.call(assembly, [address, *sums[first : first + len(floats)]])
         return context.get_dummy_value()
 
     return _typed(generate, types.void, [types.UniTuple(types.float32, 4 * rows * columns)], 1)

@@ -120,9 +120,14 @@ def load_shared(array: Array, i: Any) -> Any:
     return tuple(_shared(array, i).view(np.float32).copy())
 
 
-def store_shared(array: Array, i: Any, values: Any) -> None:
-    """Four float32 to shared memory."""
-    _shared(array, i).view(np.float32)[:] = values
+def load_shared_integers(array: Array, i: Any) -> Any:
+    """Four int32 of shared memory."""
+    return tuple(_shared(array, i).view(np.int32).copy())
+
+
+def store_shared_integers(array: Array, i: Any, values: Any) -> None:
+    """Four int32 to shared memory."""
+    _shared(array, i).view(np.int32)[:] = values
 
 
 def copy_async(array: Array, i: Any, pointer: Any, j: Any, size: Any) -> None:
@@ -257,13 +262,35 @@ def multiply(dtype: str, rows: int, columns: int) -> Callable[..., Any]:
 
 
 @cache
-def keep(rows: int, columns: int, pitch: int) -> Callable[..., None]:
+def step(dtype: str, rows: int, columns: int, chunks: int) -> Callable[..., Any]:
+    """Sums + a b over ``chunks`` chunks of 16 bytes."""
+    load_a, load_b = matrices(rows, 16 * chunks), matrices(columns // 2, 16 * chunks)
+    add = multiply(dtype, rows, columns)
+
+    def run(array: Any, row_a: Any, chunk_a: Any, row_b: Any, chunk_b: Any, sums: Any) -> Any:
+        for at in range(chunks // 2):
+            a = load_a(array, row_a + (chunk_a ^ 2 * at))
+            b = load_b(array, row_b + (chunk_b ^ 2 * at))
+            sums = add(sums, a, b)
+        return sums
+
+    return run
+
+
+@cache
+def keep(rows: int, columns: int, pitch: int, turned: bool = False) -> Callable[..., None]:
     """Sums to a shared float32 array."""
 
     def store(array: Array, i: Any, sums: Any) -> None:
         tiles = np.asarray(sums, np.float32).reshape(rows, columns, 2, 2)
         for row, column, half in np.ndindex(rows, columns, 2):
-            at = i + (16 * row + 8 * half) * pitch + 8 * column
-            _shared(array, at, 8).view(np.float32)[:] = tiles[row, column, half]
+            across, down = 16 * row + 8 * half, 8 * column
+            values = tiles[row, column, half]
+            if turned:
+                for further, value in enumerate(values):
+                    at = i + (down + further) * pitch + across
+                    _shared(array, at, 4).view(np.float32)[:] = value
+            else:
+                _shared(array, i + across * pitch + down, 8).view(np.float32)[:] = values
 
     return store

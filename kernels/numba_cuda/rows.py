@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from ..problem import ConvProblem
-from . import device, direct
+from . import device, direct, tensor, tiled
 from . import pool_grad as pool_gradients
 from . import pooling as poolings
+from . import wgrad as weight_gradients
 from .program import ConvCall, PoolCall, Program
 
 Array = np.ndarray[Any, Any]
@@ -89,6 +90,10 @@ def _deliver(target: Array, out: Array) -> None:
         out[...] = target
 
 
+tiled_fprop = conv(tiled.fprop)
+tiled_wgrad = conv(weight_gradients.wgrad)
+tensor_fprop = conv(tensor.fprop)
+tensor_dgrad = conv(tensor.dgrad)
 direct_fprop = conv(direct.fprop)
 direct_dgrad = conv(direct.dgrad)
 direct_pool = pool(poolings.pool)

@@ -61,6 +61,10 @@ class DeviceArray:
         memory = self.span().data
         return np.ndarray(self.shape, self.dtype, memory, self._offset, self.strides).copy()
 
+    def reshape(self, shape: tuple[int, ...]) -> DeviceArray:
+        """A copy of another shape."""
+        return DeviceArray(self.numpy().reshape(shape))
+
     def __array_namespace__(self, **given: object) -> ModuleType:
         return sys.modules[__name__]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 
 class Graph:
     """What a stream was given while it was captured."""
 
-    def __init__(self, device: Any, stream: int, captured: dict[int, Graph]) -> None:
-        self.device, self.stream, self._captured = device, stream, captured
+    def __init__(self, stream: int, captured: dict[int, Graph]) -> None:
+        self.stream, self._captured = stream, captured
         self.nodes: list[Callable[[], None]] = []
         self.valid = True
 

@@ -244,8 +244,9 @@ def test_every_call_is_checked(device: Device, name: str) -> None:
 
 def test_an_ending_process_frees_without_noise(device: Device) -> None:
     pointer = driver.allocate(8, 0)
-    device.fail("cuMemFreeAsync", 4)
-    driver.free(pointer, 0)
+    for name in ("cuMemFreeAsync", "cuCtxGetCurrent"):
+        device.fail(name, 4)
+        driver.free(pointer, 0)
 
 
 def test_capture(device: Device) -> None:
@@ -338,6 +339,27 @@ def test_ptx_runs() -> None:
     with pytest.raises(driver.CudaError, match="load outside what is allocated in global memory"):
         launch(0)
     device.reset()
+
+
+def test_beside_numbas_arrays() -> None:
+    """Numba's arrays and ours live in one context and see each other's memory."""
+    cuda = pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed") and (
+        pytest.importorskip("numba.cuda")
+    )
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    theirs = cuda.to_device(x)
+    pointer = theirs.__cuda_array_interface__["data"][0]
+    assert driver.device_of(pointer) == 0
+    read = np.zeros_like(x)
+    driver.to_host(read, pointer, 0)
+    np.testing.assert_array_equal(read, x)
+    ours = DeviceArray(2 * x)
+    np.testing.assert_array_equal(cuda.as_cuda_array(ours).copy_to_host(), 2 * x)
+    stream = cuda.stream()
+    driver.fill(pointer, 0, x.nbytes, int(stream.handle))
+    driver.synchronize(int(stream.handle))
+    assert not theirs.copy_to_host().any()
+    assert int(cuda.current_context().handle) == driver.context()
 
 
 def test_overhead(device: Device, capsys: pytest.CaptureFixture[str]) -> None:

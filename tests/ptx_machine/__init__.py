@@ -15,7 +15,7 @@ approximate functions (here products are exact and sums are rounded once); that 
 do what PTX says. Global memory isn't searched for races.
 """
 
-from . import bits, convert, floats, integers, moves, warp  # noqa: F401 (they fill a table)
+from . import bits, convert, floats, integers, moves, tensor, warp, wgmma  # noqa: F401 (they fill a table)
 from .errors import MachineError
 from .machine import Machine
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import Fault, MachineError
-from .steps import unknown
 
 
 @dataclass(slots=True)
@@ -34,8 +33,6 @@ class Barriers:
     def ending(self, instruction, following):
         """What a barrier instruction that ends a block does with its lanes."""
         op = instruction.op
-        if op[0] == "mbarrier":
-            raise unknown(instruction)
         operands = list(instruction.operands)
         finish = None
         if "red" in op:
@@ -50,7 +47,7 @@ class Barriers:
             if aligned:
                 self.batch.whole_warps(lanes, "divergent barrier: reached")
             if threads is None and len(lanes) == self.batch.alive.sum() and not self.parked:
-                self.complete(None)
+                self.batch.meet(None)
                 if finish:
                     finish(lanes)
                 return ((following, lanes),)
@@ -111,7 +108,7 @@ class Barriers:
             done = (arrived > 0) & (arrived >= wanted)
             if not done.any():
                 continue
-            self.complete(None if done.all() else done)
+            self.batch.meet(None if done.all() else done)
             out += self.leave(number, done)
             arrived[done] = 0
             expected[done] = 0
@@ -148,15 +145,10 @@ class Barriers:
             finish(np.concatenate([parked.lanes for parked in go]))
         return [(parked.following, parked.lanes) for parked in go]
 
-    def complete(self, done):
-        """The threads of these blocks (None: of all) have met."""
-        self.batch.races.barrier(done)
-
     def stuck(self):
         """Nobody can run, threads wait."""
-        waiting = next(iter(self.parked.values()), None)
-        if waiting is None:
-            raise MachineError("deadlock")
+        self.batch.phases.stuck()
+        waiting = next(iter(self.parked.values()))
         parked = waiting[0]
         lane = int(parked.lanes[0])
         block = self.batch.block_of[lane]

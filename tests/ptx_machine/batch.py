@@ -7,26 +7,15 @@ element per lane; views of the row give it every type.
 
 import numpy as np
 
+from .copies import Copies
 from .counts import Observer
 from .errors import Fault, MachineError
+from .kinds import DTYPES, LOCAL_BASE, SHARED_BASE
 from .memory import Window
 from .operands import Imm, Pair, Reg, Sym
-from .parse import SIZES
+from .phases import Phases
 from .races import Races
-
-#: Where shared and local memory begin in their own address spaces, and in the generic one.
-SHARED_BASE = 1024
-LOCAL_BASE = 64
-GENERIC_SHARED = 0x7C0000000000
-GENERIC_LOCAL = 0x7D0000000000
-
-DTYPES = {
-    **{f"{kind}{bits}": np.dtype(f"{'i' if kind == 's' else 'u'}{bits // 8}")
-       for kind in "bsu" for bits in (8, 16, 32, 64)},
-    "f16": np.dtype("f2"), "bf16": np.dtype("u2"), "f16x2": np.dtype("u4"),
-    "bf16x2": np.dtype("u4"), "tf32": np.dtype("u4"), "f32": np.dtype("f4"),
-    "f64": np.dtype("f8"), "pred": np.dtype("?"),
-}  # fmt: skip
+from .readings import Readings
 
 
 class Batch:
@@ -64,10 +53,12 @@ class Batch:
         self.block_of = self.every // self.padded
         self.warp_of = self.every >> 5
         self.alive = np.zeros(self.lanes, bool)
+        rows = {}
         self.registers = {}
-        for name, kind in program.registers.items():
-            dtype = bool if kind == "pred" else f"u{SIZES[kind]}"
-            self.registers[name] = np.zeros(self.lanes, dtype)
+        for name, (size, number) in program.rows.items():
+            if (size, number) not in rows:
+                rows[size, number] = np.zeros(self.lanes, f"u{size}" if size else bool)
+            self.registers[name] = rows[size, number]
         self.carry = np.zeros(self.lanes, bool)
         self.scratch = [np.zeros(self.lanes) for _ in range(2)]
         self.params = np.zeros(max(machine.param_layout(program)[1], 1), np.uint8)
@@ -130,11 +121,13 @@ class Batch:
             shared = -(-shared // max((v.align for v in dynamic), default=16))
             shared *= max((v.align for v in dynamic), default=16)
         self.shared = Window(
-            "shared", SHARED_BASE, shared - SHARED_BASE + self.dynamic, self.blocks
+            "shared", SHARED_BASE, shared - SHARED_BASE + self.dynamic, self.block_of
         )
-        local_lanes = self.lanes if local > LOCAL_BASE else 0
-        self.local = Window("local", LOCAL_BASE, local - LOCAL_BASE, local_lanes)
+        self.local = Window("local", LOCAL_BASE, local - LOCAL_BASE, self.every)
         self.races = Races(self)
+        self.copies = Copies(self)
+        self.phases = Phases(self)
+        self.readings = Readings(self)
         self.observer = Observer(self)
         self.observe = self.observer.note
 
@@ -156,6 +149,15 @@ class Batch:
         self.shared.clear()
         self.local.clear()
         self.races.clear()
+        self.copies.clear()
+        self.phases.clear()
+        self.readings.clear()
+
+    def meet(self, blocks):
+        """The threads of these blocks (None: of all) have met at a barrier."""
+        self.races.barrier(blocks)
+        self.copies.remind(blocks)
+        self.readings.remind(blocks)
 
     def thread_name(self, lane):
         """The block and thread of a lane, for messages."""

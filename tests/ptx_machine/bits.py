@@ -3,8 +3,8 @@
 import numpy as np
 
 from .integers import operands
+from .kinds import SIZES
 from .operands import Sym
-from .parse import SIZES
 from .steps import builds, elementwise, unknown
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .batch import DTYPES
 from .floats import bf16_bits, bf16_values, flushed, rounded, saturated
+from .kinds import DTYPES
 from .steps import builds, elementwise, unknown
 
 _TO_WHOLE = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}

@@ -31,7 +31,7 @@ class Executor:
 
     def ending(self, block):
         """A function of the lanes that returns the (block, lanes) they go on to."""
-        end, following = block.end, block.next
+        end, following, phases = block.end, block.next, self.batch.phases
         if end is None:
             return lambda lanes: ((following, lanes),)
         name = end.op[0]
@@ -46,7 +46,9 @@ class Executor:
             return self.guarded(end, lambda lanes: self.exit(lanes), following)
         if name == "trap":
             return self.guarded(end, self.trap, following)
-        if name in ("bar", "barrier", "mbarrier"):
+        if name == "mbarrier":
+            return self.guarded(end, phases.ending(end, following), following)
+        if name in ("bar", "barrier"):
             return self.guarded(end, self.barriers.ending(end, following), following)
         raise unknown(end)
 
@@ -121,12 +123,15 @@ class Executor:
         lanes = np.flatnonzero(batch.alive)
         self.alive = len(lanes)
         self.barriers.clear()
-        ready = {0: lanes}
+        ready, phases = {0: lanes}, batch.phases
         while True:
             while ready:
                 rank = min(ready) if len(ready) > 1 else next(iter(ready))
                 lanes = ready.pop(rank)
-                for target, some in self.execute(rank, lanes):
+                onwards = self.execute(rank, lanes)
+                if phases.woken:
+                    onwards = (*onwards, *phases.take_woken())
+                for target, some in onwards:
                     if target in ready:
                         some = np.concatenate((ready[target], some))
                         some.sort()

@@ -39,6 +39,7 @@ class Program:
     labels: dict = field(default_factory=dict)
     targets: dict = field(default_factory=dict)
     blocks: list = field(default_factory=list)
+    rows: dict = field(default_factory=dict)
     loaded: object = None
 
 

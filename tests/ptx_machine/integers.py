@@ -3,8 +3,8 @@
 import numpy as np
 
 from .errors import Fault
+from .kinds import SIZES
 from .operands import Not, Pair
-from .parse import SIZES
 from .steps import Step, builds, elementwise, unknown
 
 _WIDER = {"s16": "s32", "u16": "u32", "s32": "s64", "u32": "u64"}

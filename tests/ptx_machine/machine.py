@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .batch import Batch
+from .bulk import TensorMap
 from .errors import MachineError
 from .executor import Executor
 from .flow import build
+from .liveness import share
 from .memory import ALLOCATED, WRITTEN, Arena
 from .parse import parse
 
@@ -66,6 +68,7 @@ class Machine:
         self.profile = profile
         self.lanes = lanes
         self.counts = Counter()
+        self.tensor_maps = {}
         self._loaded = {}
         self._bound = OrderedDict()
 
@@ -92,6 +95,41 @@ class Machine:
             first = int((state & WRITTEN == 0).argmax())
             raise MachineError(f"byte {first} of the {nbytes} read was never written")
         return data.tobytes()
+
+    def tensor_map(
+        self, address, element, sizes, strides, box, steps=None, swizzle=0, lower=None, upper=None
+    ):
+        """The address of a stand-in for a CUtensorMap (zeros outside, no interleaving).
+
+        Parameters
+        ----------
+        address : int
+            Of the tensor.
+        element : int
+            Bytes of an element.
+        sizes : tuple of int
+            Of the tensor, innermost dimension first.
+        strides : tuple of int
+            In bytes, of all dimensions but the innermost.
+        box : tuple of int
+            Elements of a tile; (channels, pixels) for im2col copies.
+        steps : tuple of int, optional
+            The traversal strides, 1 by default.
+        swizzle : int, optional
+            0, 32, 64 or 128 bytes.
+        lower, upper : tuple of int, optional
+            Corners of the bounding box of an im2col copy along w, h, ..., as
+            cuTensorMapEncodeIm2col takes them.
+        """
+        steps = tuple(steps or (1,) * len(sizes))
+        corners = [None if corner is None else tuple(corner) for corner in (lower, upper)]
+        described = TensorMap(
+            address, element, tuple(sizes), tuple(strides), tuple(box), steps, swizzle, *corners
+        )
+        described.check()
+        where = self.allocate(128)
+        self.tensor_maps[where] = described
+        return where
 
     def launch(self, ptx, entry, grid, block, shared_bytes=0, params=b""):
         """Run a kernel to its end.
@@ -143,6 +181,7 @@ class Machine:
         loaded = self._loaded[ptx]
         if entry not in loaded.programs:
             program = loaded.programs[entry] = build(loaded.module, entry)
+            program.rows = share(program)
             program.loaded = loaded
         return loaded.programs[entry]
 

@@ -4,11 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from .batch import DTYPES, GENERIC_LOCAL, GENERIC_SHARED
 from .errors import Fault
+from .kinds import DTYPES, GENERIC_LOCAL, GENERIC_SHARED, SIZES, SPACES
 from .memory import Arena
 from .operands import Addr, Reg, Sym, Vec
-from .parse import SIZES, SPACES
 from .steps import Step, builds, by_lanes, elementwise, nothing, unknown
 
 _VECTORS = {"v2": 2, "v4": 4, "v8": 8}
@@ -77,15 +76,15 @@ def convert_address(batch, instruction):
 class Access:
     """The address and type of a load or store."""
 
-    def __init__(self, batch, instruction, address):
+    def __init__(self, batch, instruction, address, space=None, size=None):
         op = instruction.op
         spaces = [part.split("::")[0] for part in op[1:]]
         self.batch = batch
         self.instruction = instruction
-        self.space = next((s for s in spaces if s in SPACES), "generic")
-        self.kind = op[-1]
+        self.space = space or next((s for s in spaces if s in SPACES), "generic")
+        self.kind = f"b{8 * size}" if size else op[-1]
         self.count = next((_VECTORS[p] for p in op if p in _VECTORS), 1)
-        self.size = SIZES[self.kind]
+        self.size = size or SIZES[self.kind]
         self.total = self.size * self.count
         self.name, self.row, self.offset = None, None, address.offset
         if isinstance(address.base, Reg):
@@ -113,28 +112,25 @@ def _resolve(batch, access, lanes, addresses):
     if space in ("global", "const"):
         return [(None, batch.arena, batch.arena.offsets(addresses, total), "global")]
     if space == "shared":
-        blocks = batch.block_of[lanes]
-        return [(None, batch.shared, batch.shared.offsets(addresses, blocks, total), "shared")]
+        return [(None, batch.shared, batch.shared.offsets(addresses, lanes, total), "shared")]
     if space == "local":
         return [(None, batch.local, batch.local.offsets(addresses, lanes, total), "local")]
     found = []
     shared = (addresses >= np.uint64(GENERIC_SHARED)) & (addresses < np.uint64(GENERIC_LOCAL))
     local = (addresses >= np.uint64(GENERIC_LOCAL)) & (addresses < np.uint64(Arena.BASE))
     groups = (
-        (~(shared | local), batch.arena, None, 0),
-        (shared, batch.shared, batch.block_of, GENERIC_SHARED),
-        (local, batch.local, batch.every, GENERIC_LOCAL),
+        (~(shared | local), batch.arena, 0),
+        (shared, batch.shared, GENERIC_SHARED),
+        (local, batch.local, GENERIC_LOCAL),
     )
-    for which, store, pieces, base in groups:
+    for which, store, base in groups:
         at = np.flatnonzero(which)
         if not len(at):
             continue
         some = addresses[at] - np.uint64(base)
         try:
-            if pieces is None:
-                offsets = store.offsets(some, total)
-            else:
-                offsets = store.offsets(some, pieces[lanes[at]], total)
+            pieces = (lanes[at],) if base else ()
+            offsets = store.offsets(some, *pieces, total)
         except Fault as fault:
             fault.lane = int(at[fault.lane])
             raise

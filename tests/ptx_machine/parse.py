@@ -10,16 +10,8 @@ import struct
 from dataclasses import dataclass, field
 
 from .errors import MachineError
+from .kinds import SIZES
 from .operands import Reg, Sym, read_operands
-
-#: Bytes of each fundamental type.
-SIZES = {
-    **{f"{kind}{bits}": bits // 8 for kind in "bsu" for bits in (8, 16, 32, 64)},
-    "b128": 16, "f16": 2, "bf16": 2, "f16x2": 4, "bf16x2": 4, "tf32": 4, "f32": 4, "f64": 8,
-    "pred": 1,
-}  # fmt: skip
-
-SPACES = ("global", "shared", "local", "const", "param")
 
 
 @dataclass(slots=True)

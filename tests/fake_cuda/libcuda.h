@@ -1,4 +1,6 @@
-/* Stands in for NVIDIA's libcuda.so.1: each function hands its name and arguments to one handler,
+/* Compiled as C; named as all C that is written by hand here, for *.c is what Cython makes.
+
+   Stands in for NVIDIA's libcuda.so.1: each function hands its name and arguments to one handler,
    which Python sets (fake_cuda/device.py), and returns the code that it answers.
 
    Arguments are taken as 64-bit words, as integers and pointers are passed on x86-64 and AArch64;
@@ -15,9 +17,14 @@ typedef int (*handler_t)(const char *name, const word *arguments);
 static handler_t handler;
 static word quiet;
 
-enum { NOT_INITIALIZED = 3, NOT_FOUND = 500 };
+enum { NOT_INITIALIZED = 3, DEINITIALIZED = 4, NOT_FOUND = 500 };
 
-void fake_set_handler(handler_t given) { handler = given; }
+static int without_handler = NOT_INITIALIZED;
+
+void fake_set_handler(handler_t given) {
+    handler = given;
+    without_handler = DEINITIALIZED;
+}
 
 /* Every call succeeds and does nothing: what is left to be timed is the caller's side. Contexts and
    memory that are asked for have `given` as their handle or address. */
@@ -29,7 +36,7 @@ static int forward(const char *name, const word *arguments) {
             *(word *)arguments[0] = quiet;
         return 0;
     }
-    return handler ? handler(name, arguments) : NOT_INITIALIZED;
+    return handler ? handler(name, arguments) : without_handler;
 }
 
 #define BODY(name, ...) { const word given[] = {__VA_ARGS__}; return forward(#name, given); }
@@ -73,6 +80,17 @@ F4(cuMemcpyDtoHAsync_v2)
 F4(cuMemsetD8Async)
 F1(cuStreamSynchronize)
 F2(cuStreamIsCapturing)
+
+/* What Numba's own arrays need besides, up to their end: that a function is missing is an exception
+   to cuda.bindings, even when Python has ended. */
+F2(cuDeviceGetUuid_v2)
+F1(cuDevicePrimaryCtxRelease_v2)
+F1(cuCtxPushCurrent_v2)
+F1(cuCtxPopCurrent_v2)
+F2(cuStreamCreate)
+F1(cuStreamDestroy_v2)
+F3(cuMemcpyHtoD_v2)
+F3(cuMemcpyDtoH_v2)
 
 /* How cuda.bindings finds functions: by their names in cuda.h, without versions. */
 int cuGetProcAddress_v2(const char *symbol, void **address, int version, uint64_t flags,

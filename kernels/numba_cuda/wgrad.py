@@ -1,0 +1,279 @@
+"""Weight gradients as an implicit GEMM on CUDA cores.
+
+x            (N, C, D, H, W)    any strides     IN
+grad_output  (N, K, O, P, Q)    same dtype      IN
+out          (K, C/G, T, R, S)  overwritten     OUT
+Accumulates in float32, of float64 in float64.  Scratch: a tile's sums per slice of the reduction,
+at most ``SCRATCH_BYTES``.  Blocks: one per tile of out, group and slice; the cut depends on the
+problem and the dtype alone. Slices are added up in their order by a second launch.
+Assumes a validated ConvGeometry; raises nothing.
+Why: out is small and the reduction long, so that without slices most of the GPU would have nothing
+to do.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..problem import ConvProblem
+from ..shapes import ceil_div, round_up
+from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program
+from .wgrad_finish import FINISH_LANES, FINISH_PARTS, build_finish
+from .wgrad_products import build_products
+from .wgrad_tile import DEPTH, QUAD, Tile, Variant
+
+#: Multiprocessors that the cut is made for.
+PROCESSORS = 132
+#: Most bytes of scratch, and most slices of a reduction.
+SCRATCH_BYTES = 64 << 20
+SLICES = 512
+#: Slices begin at a multiple of a memory sector's pixels (32 bytes) and of several steps.
+SLICE_PIXELS = 32
+
+#: Tiles, with the share of their instructions that multiplies (counted in the code for sm_90a), by
+#: the type that sums are made in.
+TILES = {
+    "float32": (
+        (Tile(128, 128, 8, 8), 0.78),
+        (Tile(128, 64, 8, 8), 0.72),
+        (Tile(64, 128, 8, 8), 0.72),
+        (Tile(64, 64, 8, 4), 0.63),
+        (Tile(64, 32, 8, 4), 0.55),
+        (Tile(32, 64, 4, 8), 0.55),
+        (Tile(32, 32, 4, 4), 0.45),
+        (Tile(16, 16, 4, 2), 0.25),
+    ),
+    "float64": (
+        (Tile(64, 64, 8, 4), 0.63),
+        (Tile(32, 64, 4, 8), 0.55),
+        (Tile(64, 32, 8, 4), 0.55),
+        (Tile(32, 32, 4, 4), 0.45),
+        (Tile(16, 16, 4, 2), 0.25),
+    ),
+}
+#: Threads of a multiprocessor that the compiler leaves registers for: 128 each, of float64 168.
+RESIDENT = {"float32": 512, "float64": 384}
+#: Positions under this are checked two at a time.
+SHORT = (1 << 15) - 1
+#: Cycles of a block outside its loop, of a second launch, and elements that it adds in a cycle.
+BLOCK_CYCLES, LAUNCH_CYCLES, ADDED_PER_CYCLE = 4000, 4000, 500
+#: Products that a multiprocessor makes in a cycle.
+PRODUCTS = {"float32": 128, "float64": 64}
+
+
+class Cut(NamedTuple):
+    """How a problem is cut: tile, slices of the reduction, and pixels of each but the last."""
+
+    tile: Tile
+    slices: int
+    pixels: int
+
+
+@lru_cache(maxsize=1024)
+def cut(problem: ConvProblem, dtype: str) -> Cut:
+    """The cut that should take the fewest cycles: whole rounds of blocks, of which each has its
+    steps and a fixed cost, and the sum of the slices."""
+    tiles = TILES[ACCUMULATED[dtype]]
+    costs = {
+        candidate: cost
+        for tile, share in tiles
+        for candidate, cost in _costs(problem, ACCUMULATED[dtype], tile, share)
+    }
+    return min(costs, key=costs.__getitem__)
+
+
+def _costs(problem: ConvProblem, real: str, tile: Tile, share: float) -> list[tuple[Cut, float]]:
+    blocks = _blocks(problem, tile)
+    resident = RESIDENT[real] // tile.threads
+    elements = blocks * tile.rows * tile.columns
+    cap = min(SLICES, SCRATCH_BYTES // (elements * np.dtype(real).itemsize))
+    wanted = (rounds * PROCESSORS * resident // blocks for rounds in range(1, 9))
+    found = []
+    for slices in {1, *(min(max(number, 1), max(cap, 1)) for number in wanted)}:
+        made = _sliced(problem, tile, slices)
+        rounds = ceil_div(blocks * made.slices, PROCESSORS * resident)
+        step = resident * tile.rows * tile.columns * DEPTH / (PRODUCTS[real] * share)
+        cost = rounds * (step * ceil_div(made.pixels, DEPTH) + resident * BLOCK_CYCLES)
+        if made.slices > 1:
+            cost += LAUNCH_CYCLES + made.slices * elements / ADDED_PER_CYCLE
+        found.append((made, cost))
+    return found
+
+
+def _sliced(problem: ConvProblem, tile: Tile, slices: int) -> Cut:
+    total = problem.n * problem.o * problem.p * problem.q
+    pixels = max(round_up(ceil_div(total, slices), SLICE_PIXELS), SLICE_PIXELS)
+    return Cut(tile, max(ceil_div(total, pixels), 1), pixels)
+
+
+def _blocks(problem: ConvProblem, tile: Tile) -> int:
+    return ceil_div(problem.k, tile.rows) * ceil_div(_columns(problem), tile.columns) * problem.g
+
+
+def _columns(problem: ConvProblem) -> int:
+    return problem.c * problem.t * problem.r * problem.s
+
+
+def scratch_bytes(problem: ConvProblem, dtype: str, chosen: Cut | None = None) -> int:
+    """Bytes of a call's scratch."""
+    tile, slices, _ = chosen or cut(problem, dtype)
+    elements = _blocks(problem, tile) * tile.rows * tile.columns
+    return slices * elements * np.dtype(ACCUMULATED[dtype]).itemsize if slices > 1 else 0
+
+
+class _Pixels(NamedTuple):
+    """The axes (n, o, p, q) of the reduction as the kernel walks them: extents, and steps in the
+    elements of grad and x."""
+
+    extents: tuple[int, ...]
+    grad: tuple[int, ...]
+    x: tuple[int, ...]
+
+    @property
+    def digits(self) -> int:
+        """How many digits a pixel has: n and q at least."""
+        return 4 if self.extents[1] > 1 else 3 if self.extents[2] > 1 else 2
+
+    @property
+    def step(self) -> tuple[int, ...]:
+        """The digits of ``DEPTH``; the first takes what is left."""
+        left, found = DEPTH, []
+        for extent in self.extents[:0:-1]:
+            found.append(left % extent)
+            left //= extent
+        return left, *reversed(found)
+
+
+def _pixels(call: ConvCall, checked: tuple[bool, ...]) -> _Pixels:
+    """Axes one behind the other in both arrays, whose positions nobody asks for, become one."""
+    problem = call.problem
+    extents = [max(problem.n, 1), *problem.output]
+    grad = [call.second[0], *call.second[2:]]
+    steps = (first * step for first, step in zip(call.first[2:], problem.stride, strict=True))
+    x = [call.first[0], *steps]
+    asked = (False, *checked)
+    for inner in (3, 2, 1):
+        for outer in range(inner - 1, -1, -1):
+            if extents[outer] == 1:
+                continue
+            behind = all(steps[outer] == extents[inner] * steps[inner] for steps in (grad, x))
+            empty = inner == 3 and extents[inner] == 1
+            if asked[outer] or asked[inner] or not (empty or (behind and extents[inner] > 1)):
+                break
+            if empty:
+                grad[inner], x[inner] = grad[outer], x[outer]
+            extents[inner] *= extents[outer]
+            extents[outer] = 1
+    return _Pixels(tuple(extents), tuple(grad), tuple(x))
+
+
+def _checked(problem: ConvProblem) -> tuple[bool, bool, bool]:
+    """The axes on which a window may reach outside."""
+    pairs = zip(problem.pad, problem.pad_after, strict=True)
+    first, second, third = (before > 0 or after > 0 for before, after in pairs)
+    return first, second, third
+
+
+def _packed(problem: ConvProblem) -> bool:
+    """Whether positions (h, w) are checked together: in 16 bits each, with a bit to spare."""
+    ends = (
+        max((outputs - 1) * stride + (kernel - 1) * dilation, size, before)
+        for outputs, stride, kernel, dilation, size, before in zip(
+            problem.output, problem.stride, problem.kernel, problem.dilation, problem.size,
+            problem.pad, strict=True,
+        )
+    )  # fmt: skip
+    _, check_h, check_w = _checked(problem)
+    return check_h and check_w and max(list(ends)[1:]) < SHORT
+
+
+def _variant(call: ConvCall, tile: Tile, pixels: _Pixels, partial: bool) -> Variant:
+    problem = call.problem
+    last = call.first[1] == 1 and call.second[1] == 1
+    grad = last and call.aligned[1] and problem.k % QUAD == 0 and _quads(pixels.grad)
+    x = last and call.aligned[0] and problem.c % QUAD == 0
+    x = x and _quads((*pixels.x, *call.first[2:]))
+    checked, ragged = _checked(problem), problem.k % tile.rows > 0
+    return Variant(last, (grad, x), checked, _packed(problem), pixels.digits, ragged, partial)
+
+
+def _quads(steps: tuple[int, ...]) -> bool:
+    return all(step % QUAD == 0 for step in steps)
+
+
+def wgrad(call: ConvCall, chosen: Cut | None = None) -> Program:
+    """``out[k, c, t, r, s] = sum of window(c, t, r, s) * grad_output[n, k]`` (``chosen``: another
+    cut than the problem's own, for tests)."""
+    problem, dtype = call.problem, call.dtype
+    made = chosen or cut(problem, dtype)
+    if made.slices == 1:
+        return Program((_products(call, made, call.out, "out"),))
+    tile = made.tile
+    row = round_up(_columns(problem), tile.columns)
+    plane = round_up(problem.k, tile.rows) * row
+    products = _products(call, made, (plane, row, 0, 0, 0), "scratch")
+    return Program((products, _finish(call, made, plane, row)), scratch_bytes(problem, dtype, made))
+
+
+def _positions(problem: ConvProblem) -> tuple[tuple[int, ...], ...]:
+    """Steps of a window's position per output and per tap, the first position, and the sizes; for
+    (h, w) in one number those of h are in its upper half."""
+    unit = 1 << 16 if _packed(problem) else 1
+    (d, h, w), whole = problem.size, []
+    for first, second, third in (problem.stride, problem.dilation, problem.pad):
+        whole.append((first, second * unit, third))
+    sizes = (d, (h - 1) * unit + w - 1, 0) if unit > 1 else (d, h, w)
+    return whole[0], whole[1], tuple(-before for before in whole[2]), sizes
+
+
+def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) -> Launch:
+    problem, tile, partial = call.problem, made.tile, target == "scratch"
+    pixels = _pixels(call, _checked(problem))
+    variant = _variant(call, tile, pixels, partial)
+    stored = STORED[call.dtype]
+    result = ACCUMULATED[call.dtype] if partial else stored
+    tiles = ceil_div(problem.k, tile.rows), ceil_div(_columns(problem), tile.columns)
+    entry = Entry(
+        build_products,
+        (call.dtype, tile, variant),
+        (f"{stored}*", f"{stored}*", f"{result}*", "int32[4]", "int32[4]", "int32[5]", "int32[4]",
+         "int32[5]", "int32[5]", "int32[3]", "int32[3]", "int32[3]", "int32[3]", "int32[3]",
+         "int32[2]", "int32[5]"),
+        tile.threads,
+        max(RESIDENT[ACCUMULATED[call.dtype]] // tile.threads, 1),
+    )  # fmt: skip
+    spatial = call.first[2:]
+    steps = (step * dilation for step, dilation in zip(spatial, problem.dilation, strict=True))
+    origin = -sum(step * before for step, before in zip(spatial, problem.pad, strict=True))
+    args: tuple[Any, ...] = (
+        At("first"), At("second"), At(target),
+        pixels.extents, pixels.step, (*pixels.grad, call.second[1]), pixels.x,
+        (problem.k, problem.c, *problem.kernel), (call.first[1], *steps, origin),
+        *_positions(problem),
+        (problem.g, problem.n * problem.o * problem.p * problem.q, made.pixels),
+        tiles, strides,
+    )  # fmt: skip
+    return Launch(entry, (tiles[0] * tiles[1] * problem.g * made.slices, 1, 1), args)
+
+
+def _finish(call: ConvCall, made: Cut, plane: int, row: int) -> Launch:
+    problem, real = call.problem, ACCUMULATED[call.dtype]
+    last = call.first[1] == 1 and call.second[1] == 1
+    entry = Entry(
+        build_finish,
+        (call.dtype, last),
+        (f"{real}*", f"{STORED[call.dtype]}*", "int32[5]", "int32[4]", "int32[5]"),
+        FINISH_LANES * FINISH_PARTS,
+    )
+    elements = problem.g * problem.k * _columns(problem)
+    args = (
+        At("scratch"),
+        At("out"),
+        (problem.k, problem.c, *problem.kernel),
+        (problem.g, made.slices, plane, row),
+        call.out,
+    )
+    return Launch(entry, (ceil_div(elements, FINISH_LANES), 1, 1), args)
