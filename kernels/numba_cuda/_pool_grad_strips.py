@@ -41,7 +41,7 @@ class Reach(NamedTuple):
         return -((self.taps - 1 - self.pad) // self.stride)
 
     @property
-    def count(self) -> int:
+    def windows(self) -> int:
         """How many have one."""
         return (self.places - 1 + self.pad) // self.stride + 1 - self.first
 
@@ -66,7 +66,7 @@ class Strip(NamedTuple):
     def vectors(self) -> tuple[int, int]:
         """Vectors that a row of windows is read by from the strip's own first one on, and windows
         behind that are read singly; one alone isn't worth a vector."""
-        count = self.width.count + self.width.first
+        count = self.width.windows + self.width.first
         if self.together == 1:
             return 0, count
         vectors, rest = divmod(count, self.together)
@@ -94,7 +94,7 @@ def build_grad_strips(
     stride_h, stride_w = strip.height.stride, strip.width.stride
     count = rows * columns * lanes
     vector = (lanes if strip.last else columns) if strip.wide_out else 1
-    store = storer(dtype, vector) if vector > 1 else None
+    store: Any = storer(dtype, vector) if vector > 1 else None
     position = by_channels if strip.last else by_rows
 
     def pool_grad_strips(
@@ -145,7 +145,7 @@ def _loader(dtype: str, of_max: bool, strip: Strip) -> Any:
     read, zero, lanes, together = reader(dtype), start_of(dtype, True), strip.lanes, strip.together
     before, (vectors, rest) = -strip.width.first, strip.vectors
     size = lanes if strip.last else together
-    fill = filler(dtype, size) if size > 1 else None
+    fill: Any = filler(dtype, size) if size > 1 else None
     fill_pair = filler("int64", 2)
 
     @cuda.jit(device=True)
@@ -209,7 +209,7 @@ def _sharer(dtype: str, padded: bool, uniform: bool, strip: Strip) -> Any:
     """``share(grads, p, q, places, height, width, divisor)``: a row's gradients become shares."""
     window, wide = window_of("dense", padded), kind_of_sums(dtype)
     inverse = inverse_of(dtype)
-    first, count, lanes = strip.width.first, strip.width.count, strip.lanes
+    first, count, lanes = strip.width.first, strip.width.windows, strip.lanes
 
     @cuda.jit(device=True)
     def share(grads, p, q, places, height, width, divisor):
@@ -238,7 +238,7 @@ def _adder(dtype: str, of_max: bool, strip: Strip) -> Any:
     rows, columns = strip.height.places, strip.width.places
     taps_h, stride_h, pad_h, _ = strip.height
     taps_w, stride_w, pad_w, _ = strip.width
-    first_h, first_w, count_w = strip.height.first, strip.width.first, strip.width.count
+    first_h, first_w, count_w = strip.height.first, strip.width.first, strip.width.windows
 
     @cuda.jit(device=True)
     def add(grads, found, totals, flat, size, i):
@@ -265,7 +265,7 @@ def _for_windows(dtype: str, of_max: bool, padded: bool, uniform: bool, strip: S
     """All rows of windows of a plane: constants, so that registers can hold everything."""
     load, add = _loader(dtype, of_max, strip), _adder(dtype, of_max, strip)
     share, wide = _sharer(dtype, padded, uniform, strip), kind_of_sums(dtype)
-    held, first, count = strip.held * strip.lanes, strip.height.first, strip.height.count
+    held, first, count = strip.held * strip.lanes, strip.height.first, strip.height.windows
 
     @cuda.jit(device=True)
     def one(

@@ -325,7 +325,7 @@ def _saver(dtype: str, wide: bool, strip: Strip) -> Any:
     at ``at``."""
     write, columns, lanes = writer(dtype), strip.columns, strip.lanes
     count = min(columns * lanes, vector_of(dtype)) if wide else 1
-    store = storer(dtype, count) if wide else None
+    store: Any = storer(dtype, count) if wide else None
 
     @cuda.jit(device=True)
     def singles(out, at, q, end, step, values, b):

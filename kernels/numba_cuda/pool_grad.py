@@ -111,7 +111,7 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     rows = 2 if stride_h == 2 or places >= 2 * columns * lanes * enough else 1
     height = Reach(taps_h, stride_h, pad_h, rows)
     width = Reach(taps_w, stride_w, pad_w, columns)
-    if height.count > MOST_WINDOWS:
+    if height.windows > MOST_WINDOWS:
         return None
     return Strip(height, width, lanes, together, wide_out, last)
 
