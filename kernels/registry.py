@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from . import adjoints, blocking, blocking_gradients, blocking_rows, costs
+from . import adjoints, blocking, blocking_gradients, blocking_rows, costs, costs_cuda
 from .drivers import cut_scratch_bytes
 from .storage import computing_dtype, in_elements
 
@@ -28,14 +28,17 @@ WITH_INT64 = (*F32_F64, "int64")
 class Engine(NamedTuple):
     """What an engine needs: a module to be found, and how to get it when it isn't.
 
-    Where estimates lie closer together than ``handicap``, rows that need no compiling go first: a
-    strided depthwise gradient took 2.4 s to its first result for 5 % of its time.
+    ``check``, ``module:attribute`` below ``cnnfast.kernels``, is a function that says what else is
+    missing, or None. Where estimates lie closer together than ``handicap``, rows that need no
+    compiling go first: a strided depthwise gradient took 2.4 s to its first result for 5 % of its
+    time.
     """
 
     name: str
     requires: str | None
     install: str
     handicap: float = 1.0
+    check: str | None = None
 
 
 ENGINES = {
@@ -45,7 +48,9 @@ ENGINES = {
         "reinstall cnnfast with a C compiler and without CNNFAST_NO_EXTENSIONS",
     ),
     "numba_cpu": Engine("numba", "numba", "pip install 'cnnfast[numba]'", handicap=1.1),
-    "numba_cuda": Engine("cuda", "numba_cuda", "pip install 'cnnfast[cuda]'"),
+    "numba_cuda": Engine(
+        "cuda", "numba_cuda", "pip install 'cnnfast[cuda]'", check="numba_cuda.presence:missing"
+    ),
     "numpy_cpu": Engine("numpy", None, ""),
 }
 
@@ -86,6 +91,7 @@ class Kernel(NamedTuple):
     Rows with a higher ``fallback`` serve only where no other does: first BLAS, whose bits change
     with the number of threads (``same_bits``), last the reference. ``stored`` are dtypes that the
     row converts by itself (``storage``); for other rows whole arrays are, to the geometry's dtype.
+    ``rounded`` are dtypes whose factors it rounds to fewer bits (tf32), which must be allowed.
     """
 
     family: str
@@ -96,6 +102,7 @@ class Kernel(NamedTuple):
     same_bits: bool = True
     fallback: int = 0
     stored: tuple[str, ...] = ()
+    rounded: tuple[str, ...] = ()
 
     @property
     def algorithm(self) -> str:
@@ -111,9 +118,14 @@ class Kernel(NamedTuple):
         """Why this row can't take the geometry, or None if it can."""
         if not geometry.dtype.isnative:
             return f"takes the machine's byte order, not {geometry.dtype}"
-        if geometry.dtype.name not in self.dtypes and self.reads(geometry) == geometry.dtype:
+        taken = (*self.dtypes, *self.stored)
+        if geometry.dtype.name not in taken and self.reads(geometry) == geometry.dtype:
             return f"takes {', '.join(self.dtypes)}, not {geometry.dtype.name}"
         return None
+
+    def rounds(self, geometry: Any) -> bool:
+        """Whether the row rounds the geometry's factors before it multiplies them."""
+        return self.reads(geometry).name in self.rounded
 
     def reads(self, geometry: Any) -> Any:
         """The dtype of the arrays that the row is handed."""
@@ -203,8 +215,26 @@ BLAS = Algorithm("im2col", costs.blas, blocking.blas_cut)
 REFERENCE = Algorithm("reference", costs.reference)
 WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking_gradients.wgrad_tiled_cut)
 WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking_gradients.wgrad_direct_cut)
+CUDA_TILED = Algorithm("tiled", costs_cuda.tiled)
+CUDA_TENSOR = Algorithm("tensor", costs_cuda.tensor)
+CUDA_WGRAD_TILED = Algorithm("tiled", costs_cuda.wgrad_tiled)
+CUDA_WGRAD_DIRECT = Algorithm("direct", costs_cuda.wgrad_direct)
+CUDA_DIRECT = Algorithm("direct", costs_cuda.direct)
+CUDA_POOL = Algorithm("direct", costs_cuda.pool)
 POOL = Algorithm("direct", costs.pool)
 POOL_TAPS = Algorithm("direct", costs.pool_numpy)
+
+
+def _on_gpu(
+    family: str,
+    method: Algorithm,
+    dtypes: tuple[str, ...] = WITH_INT64,
+    rounded: tuple[str, ...] = (),
+) -> Kernel:
+    """A row of ``numba_cuda.rows``, which reads 16-bit floats as they are stored."""
+    load = f"numba_cuda.rows:{family}_{method.name}"
+    return Kernel(family, method, "numba_cuda", load, dtypes, stored=HALVES, rounded=rounded)
+
 
 #: Where two rows cost the same the earlier one runs.
 KERNELS: tuple[Kernel, ...] = (
@@ -282,6 +312,15 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("pool_grad", POOL, "numba_cpu", "numba_cpu.pool_grad:pool_grad"),
     Kernel("pool_grad", POOL_TAPS, "numpy_cpu", "numpy_cpu.pooling:pool_grad"),
     Kernel("pool_grad", REFERENCE, "numpy_cpu", "reference:pool_grad", fallback=2),
+    _on_gpu("fprop", CUDA_TENSOR, ("float32",), rounded=("float32",)),
+    _on_gpu("fprop", CUDA_TILED, F32_F64),
+    _on_gpu("fprop", CUDA_DIRECT),
+    _on_gpu("dgrad", CUDA_TENSOR, ("float32",), rounded=("float32",)),
+    _on_gpu("dgrad", CUDA_DIRECT),
+    _on_gpu("wgrad", CUDA_WGRAD_TILED, F32_F64),
+    _on_gpu("wgrad", CUDA_WGRAD_DIRECT),
+    _on_gpu("pool", CUDA_POOL),
+    _on_gpu("pool_grad", CUDA_POOL),
 )
 
 
@@ -291,14 +330,19 @@ def engine_missing(engine: str) -> str | None:
     needs = ENGINES[engine].requires
     if needs is not None and importlib.util.find_spec(needs) is None:
         return f"{needs} is not installed: {ENGINES[engine].install}"
-    return None
+    check = ENGINES[engine].check
+    missing: str | None = _attribute(check)() if check is not None else None
+    return missing
 
 
 @cache
 def load_row(row: Kernel) -> Callable[..., None]:
     """Import the row's module and return its callable (see ``drivers``)."""
-    module, _, attribute = row.load.partition(":")
-    function: Callable[..., None] = getattr(
-        importlib.import_module(f"cnnfast.kernels.{module}"), attribute
-    )
+    function: Callable[..., None] = _attribute(row.load)
     return function
+
+
+def _attribute(path: str) -> Any:
+    """What ``module:attribute`` below ``cnnfast.kernels`` names."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(f"cnnfast.kernels.{module}"), attribute)

@@ -16,12 +16,12 @@ from functions import dtype_of
 
 pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed")
 
-from cnnfast.kernels.numba_cuda import wgrad as rows  # noqa: E402
-from cnnfast.kernels.numba_cuda.program import ConvCall  # noqa: E402
-from cnnfast.kernels.numba_cuda.wgrad_tile import Tile  # noqa: E402
-from cnnfast.kernels.problem import ConvProblem  # noqa: E402
+from cnnfast.kernels.numba_cuda import wgrad as rows
+from cnnfast.kernels.numba_cuda.program import ConvCall
+from cnnfast.kernels.numba_cuda.wgrad_tile import Tile
+from cnnfast.kernels.problem import ConvProblem
 
-import gpu_rows as gpu  # noqa: E402
+import gpu_rows as gpu
 
 Array = np.ndarray[Any, Any]
 

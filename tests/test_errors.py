@@ -11,6 +11,7 @@ import pytest
 
 import cnnfast
 from cnnfast import ConvGeometry, PoolGeometry, kernels
+from cnnfast.kernels.registry import engine_missing
 
 X = np.ones((1, 4, 6, 6), np.float32)
 W = np.ones((6, 4, 3, 3), np.float32)
@@ -205,20 +206,41 @@ def test_bad_input_is_refused(
         call()
 
 
-class OnAnotherDevice:
-    """Stands in for a GPU array."""
+class OnGpu:
+    """Stands in for an array on one of NVIDIA's GPUs."""
 
     __cuda_array_interface__: dict[str, Any] = {}
 
 
-class OnAnotherDlpackDevice:
-    """Stands in for a GPU array that speaks DLPack alone."""
+class OnAnotherDevice:
+    """Stands in for an array on a device that DLPack knows and no kernel does."""
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (2, 0)
+        return (self.kind, 0)
 
 
-@pytest.mark.parametrize("source", [OnAnotherDevice(), OnAnotherDlpackDevice()])
-def test_gpu_arrays_are_refused_with_the_reason(source: Any) -> None:
-    with pytest.raises(TypeError, match="input must be in host memory.*OnAnother"):
+ON_CUDA, ON_ROCM = 2, 10
+
+
+def test_arrays_of_other_devices_are_refused() -> None:
+    with pytest.raises(TypeError, match="input must be in host memory.*OnAnotherDevice"):
+        cnnfast.conv2d(OnAnotherDevice(ON_ROCM), W)
+
+
+@pytest.mark.parametrize("source", [OnGpu(), OnAnotherDevice(ON_CUDA)])
+def test_arrays_on_a_gpu_without_one_are_refused_with_the_reason(source: Any) -> None:
+    reason = engine_missing("numba_cuda")
+    if reason is None:
+        pytest.skip("there is a GPU here")
+    with pytest.raises(cnnfast.BackendUnavailableError, match="the arrays are on a GPU, and") as at:
         cnnfast.conv2d(source, W)
+    assert reason in str(at.value)
+
+
+@pytest.mark.parametrize("source", [OnGpu(), OnAnotherDevice(ON_CUDA)])
+def test_functions_without_kernels_for_gpus_say_so(source: Any) -> None:
+    with pytest.raises(TypeError, match="in host memory: this function has no kernels"):
+        cnnfast.relu(source)

@@ -10,26 +10,18 @@ import numpy as np
 
 from cnnfast.kernels.drivers import has_element_strides
 
+from .device_arrays import device_of
+
 Array = np.ndarray[Any, Any]
 Dtype = np.dtype[Any]
 
-#: DLPack device types that are host memory (kDLCPU, kDLCUDAHost).
-HOST_DEVICES = (1, 3)
 
-
-def device_of(source: Any) -> str:
-    """Where an array lives: ``"cpu"`` or ``"cuda"``.
-
-    >>> device_of(np.zeros(3))
-    'cpu'
-    """
-    if isinstance(source, np.ndarray):
-        return "cpu"
-    if hasattr(source, "__cuda_array_interface__"):
-        return "cuda"
-    if hasattr(source, "__dlpack_device__") and source.__dlpack_device__()[0] not in HOST_DEVICES:
-        return "cuda"
-    return "cpu"
+def on_gpu(*sources: Any) -> bool:
+    """Whether any of them is an array in a GPU's memory."""
+    for source in sources:
+        if type(source) is not np.ndarray and source is not None and device_of(source) == "cuda":
+            return True
+    return False
 
 
 def is_masked(source: Any) -> bool:
@@ -49,7 +41,7 @@ def as_array(name: str, source: Any) -> Array:
     """
     if device_of(source) != "cpu":
         raise TypeError(
-            f"{name} must be in host memory: this version has no kernels for the device of "
+            f"{name} must be in host memory: this function has no kernels for the device of "
             f"{type(source).__module__}.{type(source).__qualname__}"
         )
     if is_masked(source):
@@ -134,6 +126,8 @@ def overlap(first: Array, second: Array) -> bool:
     """Whether two arrays share an element; True where finding out would take too long."""
     effort: Any = 10_000  # NumPy's stubs know only 0 and -1
     try:
-        return np.shares_memory(first, second, max_work=effort)
+        # Plain arrays, of which those on a GPU have addresses as well.
+        one, two = first.view(np.ndarray), second.view(np.ndarray)
+        return np.shares_memory(one, two, max_work=effort)
     except np.exceptions.TooHardError:
         return True

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from . import device_calls
 from .activations import Activation
 from .arguments import axis_letters, integer
-from .arrays import Array, as_arrays, check_apart, check_out
+from .arrays import Array, as_array, as_arrays, check_apart, check_out, on_gpu
 from .conv_geometry import ConvGeometry
+from .device_arrays import DeviceArray
 from .dtypes import promote
 from .execute import prepare_conv
 from .operand import data_operand
@@ -55,9 +57,12 @@ def convolve(
 
 def _run(make: Make, name: str, arrays: tuple[Any, ...], arguments: tuple[Any, ...]) -> Array:
     """Prepare a call of input, weight, bias and ``out``, and run it."""
+    if on_gpu(*arrays):
+        result: Array = device_calls.run(make, name, arrays, arguments)
+        return result
     input, weight, bias, out = arrays
     given = *as_arrays(name, input=input, weight=weight, bias=bias), out
-    result: Array = prepare(make, name, given, arguments)(*given)
+    result = prepare(make, name, given, arguments)(*given)
     return result
 
 
@@ -100,6 +105,11 @@ def _convolution(
     geometry = replace(geometry, prepared=packed)
     if not needs_copy(name, padding_mode, padding_value, arithmetic):
         return prepare_conv("fprop", arrays, geometry, arithmetic, activation, backend)
+    if isinstance(x, DeviceArray):
+        raise ValueError(
+            f"{name}: arrays on a GPU are padded with zeros alone, got padding_mode "
+            f"{padding_mode!r} and padding_value {padding_value!r}: pad them before"
+        )
     # The user's ``out`` must not overlap the input itself, of which the kernel sees a copy.
     if out is not None:
         check_out(name, out, geometry.out_shape, arithmetic.result, [x])
@@ -132,14 +142,24 @@ def convolve_depthwise(
     **keywords: Any,
 ) -> Array:
     """A convolution with as many groups as channels."""
-    (x,) = as_arrays(name, input=input)
+    x = device_calls.wrapped(input) if on_gpu(input) else as_array(f"{name}: input", input)
     channels = data_operand(name, x, rank, layout).extent("C")
     if groups is not None and integer(f"{name}: groups", groups, 1) != channels:
         raise ValueError(
             f"{name}: groups must be None or the number of channels {channels}, got {groups}"
         )
     return convolve(
-        name, rank, x, weight, bias, stride, padding, dilation, channels, layout=layout, **keywords
+        name,
+        rank,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        channels,
+        layout=layout,
+        **keywords,
     )
 
 
@@ -165,7 +185,10 @@ def convolve_separable(
     backend: str | None,
 ) -> Array:
     """A depthwise convolution, then one of a single tap with bias and activation."""
-    (pointwise,) = as_arrays(name, pointwise_weight=pointwise_weight)
+    if on_gpu(pointwise_weight):
+        pointwise: Array = device_calls.wrapped(pointwise_weight)
+    else:
+        pointwise = as_array(f"{name}: pointwise_weight", pointwise_weight)
     first = axis_letters(name, layout, rank, "NC")[1] == "C"
     letters = axis_letters(name, weight_layout, rank, "OI", first)
     if pointwise.ndim != rank + 2 or any(
@@ -185,7 +208,7 @@ def convolve_separable(
             padding_mode=padding_mode, padding_value=padding_value, **shared,
         )  # fmt: skip
         return convolve(
-            name, rank, between, pointwise, bias, 1, 0, 1, 1, activation=activation,
+            name, rank, between, pointwise_weight, bias, 1, 0, 1, 1, activation=activation,
             out_dtype=out_dtype, out=out, **shared,
         )  # fmt: skip
 
@@ -193,7 +216,10 @@ def convolve_separable(
     # of which ``out`` must be apart as well.
     with recorded_steps():
         both_steps()
-    if out is not None:
+    if out is not None and on_gpu(out):
+        inputs = device_calls.wrapped(input), device_calls.wrapped(depthwise_weight)
+        check_apart(name, device_calls.wrapped(out), inputs)
+    elif out is not None:
         check_apart(name, out, as_arrays(name, input=input, depthwise_weight=depthwise_weight))
     return both_steps()
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 
-from .arguments import integer
+from .arguments import flag, integer
 from .request import Request
 
 #: Scratch a single call may take by default; rows that need more make room for others.
@@ -101,10 +101,50 @@ def ambient_backend() -> Request:
     return _environment_backend(text) if text else Request()
 
 
-def planning_settings() -> tuple[Request | None, int]:
+def planning_settings() -> tuple[Request | None, int, bool]:
     """What planning depends on besides the call and the environment's backend: the one of
-    ``use_backend``, and the workspace limit."""
-    return backend_in_force.get(), _workspace
+    ``use_backend``, the workspace limit, and whether tf32 is allowed."""
+    return backend_in_force.get(), _workspace, get_allow_tf32()
+
+
+#: Whether float32 on a GPU may be rounded to tf32; None outside of ``allow_tf32``.
+_tf32_in_force: ContextVar[bool | None] = ContextVar("cnnfast_tf32", default=None)
+
+
+def get_allow_tf32() -> bool:
+    """Whether float32 arrays on a GPU may be multiplied as tf32 (``allow_tf32``).
+
+    From ``allow_tf32``, else ``CNNFAST_ALLOW_TF32`` (1 or 0), else False.
+
+    >>> get_allow_tf32()
+    False
+    """
+    allowed = _tf32_in_force.get()
+    return _default_tf32() if allowed is None else allowed
+
+
+@cache
+def _default_tf32() -> bool:
+    return os.environ.get("CNNFAST_ALLOW_TF32") == "1"
+
+
+@contextmanager
+def allow_tf32(allowed: bool = True) -> Iterator[None]:
+    """Let float32 arrays on a GPU be multiplied on tensor cores, in this thread or task.
+
+    Each factor is rounded to tf32, which has 10 bits behind the point of a mantissa where float32
+    has 23: |error| <= 2**-9 * sum(|x| * |w|) besides float32's own bound. Without it float32 is
+    computed in float32 throughout. Arrays of other dtypes, and of the host, aren't concerned.
+
+    >>> with allow_tf32():
+    ...     get_allow_tf32()
+    True
+    """
+    token = _tf32_in_force.set(flag("allow_tf32: allowed", allowed))
+    try:
+        yield
+    finally:
+        _tf32_in_force.reset(token)
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from . import complexes
-from .activations import split_activation
+from .activations import check_device_activation, split_activation
 from .arrays import Array, Dtype, check_out
 from .conv_geometry import ConvGeometry
+from .device_arrays import DeviceArray
 from .dtypes import Arithmetic, converted
 from .launching import launched_conv, launched_pool
-from .operand import Shape
+from .operand import Shape, View
 from .planner import Plan, plan, warn
 from .pool_geometry import PoolGeometry
 from .prepared import (
@@ -84,13 +85,17 @@ def prepare_conv(
     channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
     check_bias(geometry.name, bias, channels)
     computing = arithmetic.computing(products_of(family, geometry))
-    code, following = split_activation(geometry.name, activation, arithmetic.kind, computing)
+    split = check_device_activation if isinstance(first, DeviceArray) else split_activation
+    code, following = split(geometry.name, activation, arithmetic.kind, computing)
     # What follows the kernel changes sums that aren't rounded yet.
     stored = arithmetic.stored(products_of(family, geometry)) if following is None else None
     geometry = replace(geometry, dtype=computing, stored=stored if family == "fprop" else None)
     if out is not None:
         inputs = [array for array in (first, second, bias) if array is not None]
         check_out(geometry.name, out, shape, arithmetic.result, inputs)
+    if isinstance(first, DeviceArray):
+        geometry = replace(geometry, stored=stored)
+        return _on_device(family, arrays, geometry, arithmetic, activation, backend, shaped)
     kind: type[PreparedConv] = PreparedPacked if geometry.prepared else PreparedConv
     lowered, filled = geometry, computing
     if arithmetic.kind == "complex":
@@ -102,14 +107,45 @@ def prepare_conv(
         return _not_run(shape, arithmetic.result)
     if chosen.row.reads(lowered) != computing:
         filled = arithmetic.result
-    views = [operand.view for operand in operands]
-    if shaped is not None:
-        pairs = zip(views, shaped[1], strict=True)
-        views = [view._replace(shape=given) for view, given in pairs]
-    one, two, three = views
+    if chosen.row.engine == "numba_cuda":
+        # Kernels on a GPU have them all, and compile the user's.
+        code, following = activation, None
+    one, two, three = _views(geometry, family, shaped)
     delivery = Delivery(geometry.name, shape, filled, arithmetic.result, out, three)
     call = kind(family, chosen, lowered, (one, two, three), delivery, code, following)
     return launched_conv(call, arrays)
+
+
+def _views(
+    geometry: ConvGeometry, family: str, shaped: tuple[Shape, tuple[Shape, Shape, Shape]] | None
+) -> list[View]:
+    views = [operand.view for operand in geometry.operands(family)]
+    if shaped is None:
+        return views
+    return [view._replace(shape=given) for view, given in zip(views, shaped[1], strict=True)]
+
+
+def _on_device(
+    family: str, arrays: tuple[Array, Array, Array | None, Array | None], geometry: ConvGeometry,
+    arithmetic: Arithmetic, activation: Any, backend: str | None,
+    shaped: tuple[Shape, tuple[Shape, Shape, Shape]] | None,
+) -> Callable[..., Any]:  # fmt: skip
+    """The call of arrays on a GPU."""
+    from .device_calls import DeviceConv
+
+    if arithmetic.result != arrays[0].dtype:
+        raise TypeError(
+            f"{geometry.name}: arrays on a GPU give results of their own dtype, "
+            f"{arrays[0].dtype}, not {arithmetic.result}"
+        )
+    if arithmetic.kind == "integer":
+        geometry = replace(geometry, dtype=arithmetic.common)
+    chosen = _planned(family, geometry, backend, on_device=True)
+    shape = geometry.operands(family)[2].shape if shaped is None else shaped[0]
+    if recording():
+        return _not_run(shape, arithmetic.result, like=arrays[0])
+    views = _views(geometry, family, shaped)
+    return DeviceConv(chosen, geometry, views, shape, arrays, arithmetic.result, activation)
 
 
 def run_conv(
@@ -141,10 +177,17 @@ def prepare_pool(
     shape = geometry.out_shape
     if out is not None:
         check_out(geometry.name, out, shape, result, [x])
-    chosen = _planned("pool", geometry, backend)
+    on_device = isinstance(x, DeviceArray)
+    if on_device:
+        geometry = _of_own_dtype(geometry, x.dtype, result)
+    chosen = _planned("pool", geometry, backend, on_device)
     if recording():
         dtypes = (result, np.dtype(np.int64)) if return_indices else (result,)
-        return _not_run(shape, *dtypes)
+        return _not_run(shape, *dtypes, like=x)
+    if on_device:
+        from .device_calls import DevicePool
+
+        return DevicePool(chosen, geometry, x, out, return_indices)
     delivery = _pool_delivery(geometry, shape, result, out)
     return launched_pool(PreparedPool(chosen, geometry, delivery, return_indices), x, out)
 
@@ -162,16 +205,33 @@ def prepare_pool_grad(
     shape = geometry.input.shape
     if out is not None:
         check_out(geometry.name, out, shape, result, inputs)
-    chosen = _planned("pool_grad", geometry, backend)
+    on_device = isinstance(inputs[0], DeviceArray) if inputs else False
+    if on_device:
+        geometry = _of_own_dtype(geometry, inputs[0].dtype, result)
+    chosen = _planned("pool_grad", geometry, backend, on_device)
     if recording():
-        return _not_run(shape, result)
+        return _not_run(shape, result, like=inputs[0] if inputs else None)
+    if on_device:
+        from .device_calls import DevicePoolGrad
+
+        return DevicePoolGrad(chosen, geometry, result, inputs[0], out)
     delivery = _pool_delivery(geometry, shape, result, out)
     return PreparedPoolGrad(chosen, geometry, delivery, of_input)
 
 
-def finds_maxima(geometry: PoolGeometry, backend: str | None) -> bool:
+def finds_maxima(geometry: PoolGeometry, backend: str | None, on_device: bool) -> bool:
     """Whether the row for the adjoint finds maxima by itself."""
-    return hasattr(plan("pool_grad", geometry, backend).function, "of_input")
+    return hasattr(plan("pool_grad", geometry, backend, on_device).function, "of_input")
+
+
+def _of_own_dtype(geometry: PoolGeometry, dtype: Dtype, result: Dtype) -> PoolGeometry:
+    """The geometry of arrays on a GPU, which aren't converted."""
+    if result != dtype:
+        raise TypeError(
+            f"{geometry.name}: arrays on a GPU give results of their own dtype, {dtype}, not "
+            f"{result}"
+        )
+    return replace(geometry, dtype=dtype)
 
 
 def _pool_delivery(
@@ -181,9 +241,11 @@ def _pool_delivery(
     return Delivery(geometry.name, shape, filled, result, out)
 
 
-def _planned(family: str, geometry: ConvGeometry | PoolGeometry, backend: str | None) -> Plan:
+def _planned(
+    family: str, geometry: ConvGeometry | PoolGeometry, backend: str | None, on_device: bool = False
+) -> Plan:
     """The plan, noted where steps are recorded."""
-    chosen = plan(family, geometry, backend)
+    chosen = plan(family, geometry, backend, on_device)
     if recording():
         if chosen.warning is not None:
             warn(chosen.warning)
@@ -191,11 +253,13 @@ def _planned(family: str, geometry: ConvGeometry | PoolGeometry, backend: str | 
     return chosen
 
 
-def _not_run(shape: Shape, *dtypes: Dtype) -> Callable[..., Any]:
-    """What stands for a call whose steps are recorded: results that nothing is written to."""
+def _not_run(shape: Shape, *dtypes: Dtype, like: Array | None = None) -> Callable[..., Any]:
+    """What stands for a call whose steps are recorded: results that nothing is written to, on a
+    GPU if ``like`` is."""
+    kind = type(like) if isinstance(like, DeviceArray) else np.ndarray
 
     def call(*arrays: Array | None) -> Any:
-        results = tuple(np.empty(shape, dtype) for dtype in dtypes)
+        results = tuple(np.empty(shape, dtype).view(kind) for dtype in dtypes)
         return results if len(results) > 1 else results[0]
 
     return call

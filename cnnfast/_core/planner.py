@@ -68,27 +68,43 @@ class Plan(NamedTuple):
         return threads
 
 
-_plans: dict[tuple[str, AnyGeometry, Request, int], Plan] = {}
+class Circumstances(NamedTuple):
+    """What a choice depends on besides the problem: the request, bytes of scratch at most, whether
+    the arrays are on a GPU, and whether float32 may be rounded to tf32 there."""
+
+    request: Request
+    limit: int
+    on_device: bool
+    tf32: bool
 
 
-def plan(family: str, geometry: AnyGeometry, backend: str | None = None) -> Plan:
+_plans: dict[tuple[str, AnyGeometry, Circumstances], Plan] = {}
+
+
+def plan(
+    family: str, geometry: AnyGeometry, backend: str | None = None, on_device: bool = False
+) -> Plan:
     """The cheapest row of ``family`` that is here, fits, and was asked for.
 
     ``backend`` (else ``use_backend``, else ``CNNFAST_BACKEND``) narrows the choice; if nothing is
     left, BackendUnavailableError gives the reasons. Landing unasked on the reference is to be
-    warned of.
+    warned of. Arrays ``on_device`` are computed where they are, arrays of the host move to a GPU
+    only if that is asked for.
     """
     if backend is not None:
         request = Request.parse(backend, f"{geometry.name}: backend")
     else:
         request = config.ambient_backend().within(family)
-    key = family, geometry, request, config.get_workspace_limit()
+    around = Circumstances(
+        request, config.get_workspace_limit(), on_device, config.get_allow_tf32()
+    )
+    key = family, geometry, around
     chosen = _plans.get(key)
     if chosen is None:
         if len(_plans) >= KEPT_PLANS:
             _plans.clear()
         # A copy of the geometry as key: the tables that a call adds to its own aren't kept alive.
-        chosen = _plans[family, replace(geometry), *key[2:]] = _plan(*key)
+        chosen = _plans[family, replace(geometry), around] = _plan(*key)
     return chosen
 
 
@@ -113,13 +129,13 @@ def _levels_to_caller() -> int:
     return level
 
 
-def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> Plan:
+def _plan(family: str, geometry: AnyGeometry, around: Circumstances) -> Plan:
     costs: list[tuple[float, Kernel]] = []
     rejected: list[tuple[str, str]] = []
     for row in KERNELS:
         if row.family != family:
             continue
-        reason = _why_not(row, geometry, request, limit)
+        reason = _why_not(row, geometry, around)
         if reason is None:
             costs.append((row.cost(geometry), row))
         else:
@@ -138,7 +154,7 @@ def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> P
         ]
         given_way = (*others, *rejected)
         warning = None
-        if row.algorithm == "reference" and request.algorithm is None:
+        if row.algorithm == "reference" and around.request.algorithm is None:
             warning = (
                 f"{geometry.name}: no fast kernel serves, the slow reference does "
                 f"({_by_reason(given_way)})"
@@ -147,7 +163,7 @@ def _plan(family: str, geometry: AnyGeometry, request: Request, limit: int) -> P
     asked = [entry for entry in rejected if entry[1] != _NOT_ASKED]
     reasons = _by_reason(asked) or f"this version has no such {family} kernel"
     raise BackendUnavailableError(
-        f"{geometry.name}: backend {str(request)!r} can't serve: {reasons}"
+        f"{geometry.name}: backend {str(around.request)!r} can't serve: {reasons}"
     )
 
 
@@ -160,10 +176,16 @@ def _slower(row: Kernel, cost: float, other: Kernel, price: float) -> str:
     return f"estimated {price / 1e3:.3g} us against {cost / 1e3:.3g} us"
 
 
-def _why_not(row: Kernel, geometry: AnyGeometry, request: Request, limit: int) -> str | None:
-    if not request.matches(row):
+def _why_not(row: Kernel, geometry: AnyGeometry, around: Circumstances) -> str | None:
+    request, limit, on_device, tf32 = around
+    on_gpu = row.engine == "numba_cuda"
+    if not request.matches(row) or (on_gpu and not on_device and request.engine is None):
         return _NOT_ASKED
+    if on_device and not on_gpu:
+        return "the arrays are on a GPU"
     reason = engine_missing(row.engine) or row.unsupported(geometry)
+    if reason is None and not tf32 and row.rounds(geometry):
+        reason = "rounds float32 to tf32, which cnnfast.allow_tf32() would allow"
     if reason is None and (needs := row.scratch_bytes(geometry)) > limit:
         reason = f"needs {needs} bytes of scratch, the workspace limit is {limit}"
     return reason

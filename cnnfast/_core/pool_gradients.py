@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, as_arrays, check_apart, check_out
+from . import device_calls
+from .arrays import Array, as_arrays, check_apart, check_out, on_gpu
+from .device_arrays import DeviceArray
 from .dtypes import Arithmetic, converted, promote
 from .execute import deliver, finds_maxima, prepare_pool, prepare_pool_grad
 from .gradients import check_batched, check_gradient
@@ -49,6 +51,9 @@ def _call(
     """Prepare, or remember, a call of gradient, input and ``out``, and run it."""
     result: Array | None = again(make, name, (grad_output, input, out), arguments)
     if result is None:
+        if on_gpu(grad_output, input, out) and make is not _of_power:
+            gradient: Array = device_calls.run(make, name, (grad_output, input, out), arguments)
+            return gradient
         grad, x = as_arrays(name, grad_output=grad_output, input=input)
         result = prepare(make, name, (grad, x, out), arguments)(grad, x, out)
     return result
@@ -72,7 +77,7 @@ def _of_max(
     arithmetic, geometry = _validated(name, rank, "max", (grad, x), layout, window)
     if out is not None:
         check_out(name, out, x.shape, arithmetic.result, [grad, x])
-    finds = finds_maxima(geometry, backend)
+    finds = finds_maxima(geometry, backend, isinstance(x, DeviceArray))
     if not finds:
         forward = prepare_pool(x, None, geometry, True, geometry.dtype, backend)
     backward = prepare_pool_grad(out, geometry, arithmetic.result, [grad, x], backend, finds)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from . import device_calls
 from .arguments import flag, shown
-from .arrays import Array, as_array, check_apart, check_out
+from .arrays import Array, as_array, check_apart, check_out, on_gpu
 from .dtypes import Arithmetic, converted, promote
 from .execute import deliver, prepare_pool
 from .pool_geometry import PoolGeometry
@@ -46,8 +47,10 @@ def pool(
     result = again(_pooling, name, (input, out), arguments)
     if result is None:
         wanted = flag(f"{name}: return_indices", return_indices)
-        arrays = as_array(f"{name}: input", input), out
         arguments = *arguments[:4], wanted, *arguments[5:]
+        if on_gpu(input, out):
+            return device_calls.run(_pooling, name, (input, out), arguments)
+        arrays = as_array(f"{name}: input", input), out
         result = prepare(_pooling, name, arrays, arguments)(*arrays)
     return result
 

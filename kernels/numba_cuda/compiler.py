@@ -55,8 +55,8 @@ def ptx_of(entry: Entry, target: tuple[Any, ...]) -> tuple[str, str]:
     """The PTX of an entry, and its name there; from disk if it was compiled before."""
     folder = cache_folder()
     # A function among the constants is the user's: its source isn't among those of the key.
-    own = folder is not None and not any(map(callable, entry.constants))
-    path = folder / f"{_key(entry, target)}.ptx" if own else None
+    own = not any(map(callable, entry.constants))
+    path = folder / f"{_key(entry, target)}.ptx" if folder is not None and own else None
     if path is not None:
         try:
             return _named(path.read_text("ascii"))

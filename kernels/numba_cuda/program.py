@@ -83,6 +83,8 @@ class ConvCall(NamedTuple):
     weight (K, C/G, T, R, S); operands are called "first", "second", "bias" and "out". ``aligned``:
     whether the first elements of first, second and out lie at multiples of 16 bytes. ``activation``
     is None, a name, or a device function of one number. ``capability``: 80, 90, ...
+    ``second_group``: elements from one group's weights to the next's where they aren't the next out
+    channels' (a dgrad's, whose channels are exchanged), else 0.
     """
 
     problem: ConvProblem
@@ -93,19 +95,20 @@ class ConvCall(NamedTuple):
     bias: bool = False
     activation: Any = None
     aligned: tuple[bool, bool, bool] = (True, True, True)
-    allow_tf32: bool = False
     capability: int = 90
+    second_group: int = 0
 
 
 class PoolCall(NamedTuple):
     """A call of a pooling or its adjoint: pool reads "first" (N, C, D, H, W) and writes "out"
-    (N, C, O, P, Q) and, if ``with_indices``, "indices" (int64, strides ``indices``); pool_grad
+    (N, C, O, P, Q) and, unless ``indices`` is None, "indices" (int64 of these strides); pool_grad
     reads "first" (N, C, O, P, Q) and, for a maximum, "indices", and writes "out" (N, C, D, H, W).
 
     Windows come as ints, not tables: tap t of output i of an axis is at
     ``i * stride - pad + t * dilation`` (``kernel`` taps), or, where ``adaptive``, the window is
     ``i * size // outputs .. ceil((i + 1) * size / outputs)``. ``divisor``: 0, or what replaces the
-    number of places in a mean; ``padded`` (pad before, and behind): whether those count in it.
+    number of places in a mean, in which those of the padding count if ``count_include_pad``.
+    ``aligned``: whether the first elements of first, out and indices lie at multiples of 16 bytes.
     """
 
     n: int
@@ -125,4 +128,4 @@ class PoolCall(NamedTuple):
     adaptive: bool = False
     divisor: int = 0
     count_include_pad: bool = True
-    aligned: tuple[bool, bool] = (True, True)
+    aligned: tuple[bool, bool, bool] = (True, True, True)
