@@ -150,16 +150,15 @@ def test_slices(dtype: str, last: bool) -> None:
 
 @runs
 @pytest.mark.skipif(SIMULATED, reason="256 threads are too many for the simulator")
-@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "NHWC"])
-@pytest.mark.parametrize("slices", [1, 3])
+@pytest.mark.parametrize(("last", "slices"), [(False, 1), (True, 3)], ids=["NCHW", "NHWC"])
 @pytest.mark.parametrize(
     ("dtype", "tile"),
     [(dtype, kind[0]) for dtype, tiles in rows.TILES.items() for kind in tiles],
     ids=str,
 )
 def test_tiles(dtype: str, tile: Tile, slices: int, last: bool) -> None:
-    """Every tile: with rows and columns to spare, with several of both, with one step and many."""
-    for case in named("primes", "many of both", "kernel = input", "7x7/2"):
+    """Every tile: with rows and columns to spare, and with several of both."""
+    for case in named("primes", "many of both"):
         check(case, dtype, "exact", last, slices, tile)
 
 
@@ -244,14 +243,13 @@ def test_compiled(layer: str, last: bool, target: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("last", [False, True], ids=["NCHW", "NHWC"])
 def test_compiled_dtypes(dtype: str, last: bool) -> None:
-    problem = LAYERS["3x3, ragged"]
-    for kind in rows.TILES[ACCUMULATED[dtype]]:
-        for slices in (1, 2):
-            program = rows.wgrad(
-                dense_call(problem, last, dtype), rows._sliced(problem, kind[0], slices)
-            )
-            found = gpu.report(program.launches[0].entry)
-            assert found["spills"] == found["stack"] == 0
+    """No spills at any tile, of sums that go to scratch or to out; 16-bit floats at the largest."""
+    problem, tiles = LAYERS["3x3, ragged"], rows.TILES[ACCUMULATED[dtype]]
+    for tile, *_ in tiles if dtype in rows.TILES else tiles[:2]:
+        cut = rows._sliced(problem, tile, 1 if last else 2)
+        program = rows.wgrad(dense_call(problem, last, dtype), cut)
+        found = gpu.report(program.launches[0].entry)
+        assert found["spills"] == found["stack"] == 0
 
 
 def test_the_gpu_is_filled() -> None:
