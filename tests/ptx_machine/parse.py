@@ -80,6 +80,7 @@ class _Scope:
         self.parent = parent
         self.names = {}
         self.ranges = {}
+        self.seen = {}
 
     def unique(self, name):
         return name if self.number == 0 else f"{name}#{self.number}"
