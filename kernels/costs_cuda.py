@@ -32,6 +32,12 @@ def _moved(geometry: Any) -> float:
     return float(geometry.bytes_moved) / BANDWIDTH
 
 
+def _rate(geometry: Any, of_float32: float) -> float:
+    """Operations per nanosecond in what the geometry is computed in."""
+    itemsize: int = geometry.dtype.itemsize
+    return of_float32 * 4 / max(itemsize, 4)
+
+
 def _elements(problem: ConvProblem) -> tuple[int, int]:
     """Elements of the input and of the weight."""
     weights = problem.g * problem.k * problem.c * math.prod(problem.kernel)
@@ -47,20 +53,21 @@ def _operations(problem: ConvProblem, side: int, channels: int) -> float:
 
 def tiled(geometry: Any, problem: ConvProblem) -> float:
     """Implicit GEMM on CUDA cores; weights are packed by a launch of their own."""
-    rate = TILED_RATE * 4 / max(geometry.dtype.itemsize, 4)
+    rate = _rate(geometry, TILED_RATE)
     return 2 * LAUNCH + max(_operations(problem, TILE_SIDE, 1) / rate, _moved(geometry))
 
 
 def im2col(geometry: Any, problem: ConvProblem) -> float:
     """The same, of columns that are written and read."""
     columns = problem.n * math.prod(problem.output) * problem.g * problem.c
-    moved = 2 * columns * math.prod(problem.kernel) * geometry.dtype.itemsize / BANDWIDTH
+    itemsize: int = geometry.dtype.itemsize
+    moved = 2 * columns * math.prod(problem.kernel) * itemsize / BANDWIDTH
     return LAUNCH + moved + tiled(geometry, problem)
 
 
 def direct(geometry: Any, problem: ConvProblem) -> float:
     """Threads of a few outputs each; one launch."""
-    rate = DIRECT_RATE * 4 / max(geometry.dtype.itemsize, 4)
+    rate = _rate(geometry, DIRECT_RATE)
     return LAUNCH + max(_operations(problem, 1, 1) / rate, _moved(geometry))
 
 
@@ -69,14 +76,15 @@ def tensor(geometry: Any, problem: ConvProblem) -> float:
     stored = geometry.dtype if geometry.stored is None else geometry.stored
     rate = TENSOR_RATE if stored.itemsize == 2 else TF32_RATE
     inputs, _ = _elements(problem)
-    copied = 0 if geometry.input.stride_of("C") == 1 else 2 * inputs * stored.itemsize
+    itemsize: int = stored.itemsize
+    copied = 0 if geometry.input.stride_of("C") == 1 else 2 * inputs * itemsize
     computing = _operations(problem, 2 * TILE_SIDE, TENSOR_CHANNELS) / rate
     return 3 * LAUNCH + copied / BANDWIDTH + max(computing, _moved(geometry))
 
 
 def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
     """Implicit GEMM over pixels, and the sum of its slices."""
-    rate = TILED_RATE * 4 / max(geometry.dtype.itemsize, 4)
+    rate = _rate(geometry, TILED_RATE)
     columns = round_up(problem.c * math.prod(problem.kernel), TILE_SIDE)
     pixels = problem.n * math.prod(problem.output)
     operations = 2.0 * problem.g * round_up(problem.k, TILE_SIDE) * columns * pixels
@@ -90,5 +98,5 @@ def wgrad_direct(geometry: Any, problem: ConvProblem) -> float:
 
 def pool(geometry: Any, problem: Any) -> float:
     """One launch at memory's speed."""
-    taps = geometry.flops / DIRECT_RATE
+    taps: float = geometry.flops / DIRECT_RATE
     return LAUNCH + max(_moved(geometry), taps)

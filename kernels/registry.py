@@ -218,6 +218,7 @@ WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking_gradients.wgrad_
 CUDA_TILED = Algorithm("tiled", costs_cuda.tiled)
 CUDA_TENSOR = Algorithm("tensor", costs_cuda.tensor)
 CUDA_WGRAD_TILED = Algorithm("tiled", costs_cuda.wgrad_tiled)
+CUDA_WGRAD_DIRECT = Algorithm("direct", costs_cuda.wgrad_direct)
 CUDA_DIRECT = Algorithm("direct", costs_cuda.direct)
 CUDA_POOL = Algorithm("direct", costs_cuda.pool)
 POOL = Algorithm("direct", costs.pool)
@@ -231,7 +232,7 @@ def _on_gpu(
     rounded: tuple[str, ...] = (),
 ) -> Kernel:
     """A row of ``numba_cuda.rows``, which reads 16-bit floats as they are stored."""
-    load = f"numba_cuda.rows:{method.name}_{family}"
+    load = f"numba_cuda.rows:{family}_{method.name}"
     return Kernel(family, method, "numba_cuda", load, dtypes, stored=HALVES, rounded=rounded)
 
 
@@ -317,6 +318,7 @@ KERNELS: tuple[Kernel, ...] = (
     _on_gpu("dgrad", CUDA_TENSOR, ("float32",), rounded=("float32",)),
     _on_gpu("dgrad", CUDA_DIRECT),
     _on_gpu("wgrad", CUDA_WGRAD_TILED, F32_F64),
+    _on_gpu("wgrad", CUDA_WGRAD_DIRECT),
     _on_gpu("pool", CUDA_POOL),
     _on_gpu("pool_grad", CUDA_POOL),
 )

@@ -100,17 +100,12 @@ def pool_program(row: Any, geometry: Any, arrays: Sequence[Array]) -> Program:
     indices, if any."""
     from .pooling import call_of
 
-    first, *written = arrays
-    aligned = [_is_aligned(array) for array in arrays]
-    program: Program = row.program_of(
-        call_of(
-            geometry,
-            first.dtype.name,
-            strides_of(first),
-            *map(strides_of, written),
-            aligned=(*aligned, True)[:3],
-        )
-    )
+    first, out, *indices = arrays
+    places = strides_of(indices[0]) if indices else None
+    aligned = _is_aligned(first), _is_aligned(out), all(map(_is_aligned, indices))
+    name = first.dtype.name
+    call = call_of(geometry, name, strides_of(first), strides_of(out), places, aligned)
+    program: Program = row.program_of(call)
     return program
 
 

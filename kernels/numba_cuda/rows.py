@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..problem import ConvProblem
-from . import device, direct, tensor, tiled
+from . import device, direct, direct_wgrad, tensor, tiled
 from . import pool_grad as pool_gradients
 from . import pooling as poolings
 from . import wgrad as weight_gradients
@@ -90,11 +90,8 @@ def _deliver(target: Array, out: Array) -> None:
         out[...] = target
 
 
-tiled_fprop = conv(tiled.fprop)
-tiled_wgrad = conv(weight_gradients.wgrad)
-tensor_fprop = conv(tensor.fprop)
-tensor_dgrad = conv(tensor.dgrad)
-direct_fprop = conv(direct.fprop)
-direct_dgrad = conv(direct.dgrad)
-direct_pool = pool(poolings.pool)
-direct_pool_grad = pool_grad(pool_gradients.pool_grad)
+# By family and algorithm, as the table's rows name them.
+fprop_tensor, fprop_tiled, fprop_direct = conv(tensor.fprop), conv(tiled.fprop), conv(direct.fprop)
+dgrad_tensor, dgrad_direct = conv(tensor.dgrad), conv(direct.dgrad)
+wgrad_tiled, wgrad_direct = conv(weight_gradients.wgrad), conv(direct_wgrad.wgrad)
+pool_direct, pool_grad_direct = pool(poolings.pool), pool_grad(pool_gradients.pool_grad)
