@@ -127,7 +127,7 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
             if i < many:
                 buffer = int32(i % 2 * depth)
                 for e in range(many_a):
-                    at = grads[int32(buffer + row_a + e * step_a)]
+                    at = grads[uint32(buffer + row_a + e * step_a)]
                     inside = at != NONE and k < problem.k
                     source = int32(at + k) if inside else int32(0)
                     to = int32(filled + to_a + e * step_a * chunks_a)
