@@ -216,6 +216,7 @@ REFERENCE = Algorithm("reference", costs.reference)
 WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking_gradients.wgrad_tiled_cut)
 WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking_gradients.wgrad_direct_cut)
 CUDA_TILED = Algorithm("tiled", costs_cuda.tiled)
+CUDA_IM2COL = Algorithm("im2col", costs_cuda.im2col)
 CUDA_TENSOR = Algorithm("tensor", costs_cuda.tensor)
 CUDA_WGRAD_TILED = Algorithm("tiled", costs_cuda.wgrad_tiled)
 CUDA_WGRAD_DIRECT = Algorithm("direct", costs_cuda.wgrad_direct)
@@ -314,8 +315,11 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("pool_grad", REFERENCE, "numpy_cpu", "reference:pool_grad", fallback=2),
     _on_gpu("fprop", CUDA_TENSOR, ("float32",), rounded=("float32",)),
     _on_gpu("fprop", CUDA_TILED, F32_F64),
+    _on_gpu("fprop", CUDA_IM2COL, F32_F64),
     _on_gpu("fprop", CUDA_DIRECT),
     _on_gpu("dgrad", CUDA_TENSOR, ("float32",), rounded=("float32",)),
+    _on_gpu("dgrad", CUDA_TILED, F32_F64),
+    _on_gpu("dgrad", CUDA_IM2COL, F32_F64),
     _on_gpu("dgrad", CUDA_DIRECT),
     _on_gpu("wgrad", CUDA_WGRAD_TILED, F32_F64),
     _on_gpu("wgrad", CUDA_WGRAD_DIRECT),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..problem import ConvProblem
-from . import device, direct, direct_wgrad, tensor, tiled
+from . import device, direct, direct_wgrad, im2col, tensor, tiled
 from . import pool_grad as pool_gradients
 from . import pooling as poolings
 from . import wgrad as weight_gradients
@@ -92,6 +92,7 @@ def _deliver(target: Array, out: Array) -> None:
 
 # By family and algorithm, as the table's rows name them.
 fprop_tensor, fprop_tiled, fprop_direct = conv(tensor.fprop), conv(tiled.fprop), conv(direct.fprop)
+fprop_im2col, dgrad_im2col, dgrad_tiled = map(conv, (im2col.fprop, im2col.dgrad, tiled.dgrad))
 dgrad_tensor, dgrad_direct = conv(tensor.dgrad), conv(direct.dgrad)
 wgrad_tiled, wgrad_direct = conv(weight_gradients.wgrad), conv(direct_wgrad.wgrad)
 pool_direct, pool_grad_direct = pool(poolings.pool), pool_grad(pool_gradients.pool_grad)
