@@ -17,6 +17,7 @@ from functions import dtype_of
 pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed")
 
 from cnnfast.kernels import reference
+from cnnfast.kernels.numba_cuda import im2col, im2col_wgrad
 from cnnfast.kernels.numba_cuda import wgrad as rows
 from cnnfast.kernels.numba_cuda.program import ACCUMULATED, ConvCall
 from cnnfast.kernels.numba_cuda.wgrad_tile import Tile
@@ -91,8 +92,9 @@ def cut_of(
 
 
 def check(
-    case: ConvCase, dtype: str, tier: str, last: bool, slices: int = 0, tile: Tile | None = None
-) -> list[Any] | None:
+    case: ConvCase, dtype: str, tier: str, last: bool, slices: int = 0, tile: Tile | None = None,
+    row: Any = rows.wgrad,
+) -> list[Any] | None:  # fmt: skip
     """A case's weight gradient, exactly or within the bound, nothing written beside it. Gives the
     machine's counters."""
     stored, real = dtype_of(dtype), "float64" if dtype == "float64" else "float32"
@@ -105,7 +107,7 @@ def check(
     problem = data.geometry.problem
     call = gpu.conv_call(problem, one, two, three)
     counts = gpu.run(
-        rows.wgrad(call, cut_of(problem, slices, tile, dtype)), first=one, second=two, out=three
+        row(call, cut_of(problem, slices, tile, dtype)), first=one, second=two, out=three
     )
     # Rounded: -12345 isn't one of bfloat16's.
     assert (buffer[:64] == buffer.dtype.type(suite.CANARY)).all(), "written before out"
@@ -160,6 +162,16 @@ def test_tiles(dtype: str, tile: Tile, slices: int, last: bool) -> None:
     """Every tile: with rows and columns to spare, and with several of both."""
     for case in named("primes", "many of both"):
         check(case, dtype, "exact", last, slices, tile)
+
+
+@runs
+@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize("chunk", [0, 3000, im2col.CHUNK_BYTES])
+def test_columns(chunk: int, last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """im2col, of rows, of images, or of everything at once."""
+    monkeypatch.setattr(im2col, "CHUNK_BYTES", chunk)
+    for case in named("groups and stride", *(("3d, everything", "batch 0") * (not SIMULATED))):
+        check(case, "float16" if chunk else "float32", "exact", last, row=im2col_wgrad.wgrad)
 
 
 @runs

@@ -64,6 +64,9 @@ STEP_CYCLES, BLOCK_CYCLES, STORED_PER_CYCLE = 800, 3000, 16
 LAUNCH_CYCLES, ADDED_PER_CYCLE = 4000, 500
 
 
+FIRST, SECOND = At("first"), At("second")
+
+
 class Cut(NamedTuple):
     """How a problem is cut: tile, slices of the reduction, and pixels of each but the last."""
 
@@ -181,14 +184,14 @@ def _packed(problem: ConvProblem) -> int:
     return 0
 
 
-def _variant(call: ConvCall, tile: Tile, pixels: _Pixels, partial: bool) -> Variant:
+def _variant(call: ConvCall, tile: Tile, pixels: _Pixels, partial: bool, adds: bool) -> Variant:
     problem = call.problem
     last = call.first[1] == 1 and call.second[1] == 1
     grad = last and call.aligned[1] and problem.k % QUAD == 0 and _quads(pixels.grad)
     x = last and call.aligned[0] and problem.c % QUAD == 0
     x = x and _quads((*pixels.x, *call.first[2:]))
     checked, ragged = _checked(problem), problem.k % tile.rows > 0
-    return Variant(last, (grad, x), checked, _packed(problem), ragged, partial)
+    return Variant(last, (grad, x), checked, _packed(problem), ragged, partial, adds)
 
 
 def _quads(steps: tuple[int, ...]) -> bool:
@@ -201,12 +204,19 @@ def wgrad(call: ConvCall, chosen: Cut | None = None) -> Program:
     problem, dtype = call.problem, call.dtype
     made = chosen or cut(problem, dtype)
     if made.slices == 1:
-        return Program((_products(call, made, call.out, "out"),))
-    tile = made.tile
+        return Program((products(call, made, call.out, At("out")),))
+    last = call.first[1] == 1 and call.second[1] == 1
+    launches = (
+        products(call, made, partial_strides(problem, made.tile), At("scratch")),
+        finish(call, made, At("scratch"), last),
+    )
+    return Program(launches, scratch_bytes(problem, dtype, made))
+
+
+def partial_strides(problem: ConvProblem, tile: Tile) -> tuple[int, ...]:
+    """Strides of a slice's sums in scratch: a group, and a row; both are of whole tiles."""
     row = round_up(_columns(problem), tile.columns)
-    plane = round_up(problem.k, tile.rows) * row
-    products = _products(call, made, (plane, row, 0, 0, 0), "scratch")
-    return Program((products, _finish(call, made, plane, row)), scratch_bytes(problem, dtype, made))
+    return round_up(problem.k, tile.rows) * row, row, 0, 0, 0
 
 
 #: What a step of d, h and w adds to positions, by how many of them are in one number.
@@ -229,10 +239,15 @@ def _positions(problem: ConvProblem) -> tuple[tuple[int, ...], ...]:
     return steps, taps, tuple(-before for before in pads), tuple(sizes)
 
 
-def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) -> Launch:
-    problem, tile, partial = call.problem, made.tile, target == "scratch"
+def products(
+    call: ConvCall, made: Cut, strides: tuple[int, ...], target: At,
+    first: At = FIRST, second: At = SECOND, adds: bool = False,
+) -> Launch:  # fmt: skip
+    """The sums of products of a call's slices, into out or as partial sums into scratch, where they
+    may be added (``adds``) to those of another call."""
+    problem, tile, partial = call.problem, made.tile, target.operand == "scratch"
     pixels = _pixels(call, _checked(problem))
-    variant = _variant(call, tile, pixels, partial)
+    variant = _variant(call, tile, pixels, partial, adds)
     stored = STORED[call.dtype]
     result = ACCUMULATED[call.dtype] if partial else stored
     tiles = ceil_div(problem.k, tile.rows), ceil_div(_columns(problem), tile.columns)
@@ -249,7 +264,7 @@ def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) 
     steps = (step * dilation for step, dilation in zip(spatial, problem.dilation, strict=True))
     origin = -sum(step * before for step, before in zip(spatial, problem.pad, strict=True))
     args: tuple[Any, ...] = (
-        At("first"), At("second"), At(target),
+        first, second, target,
         pixels.extents, (*pixels.grad, call.second[1]), pixels.x,
         (problem.k, problem.c, *problem.kernel), (call.first[1], *steps, origin),
         *_positions(problem),
@@ -259,9 +274,10 @@ def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) 
     return Launch(entry, (tiles[0] * tiles[1] * problem.g * made.slices, 1, 1), args)
 
 
-def _finish(call: ConvCall, made: Cut, plane: int, row: int) -> Launch:
+def finish(call: ConvCall, made: Cut, sums: At, last: bool) -> Launch:
+    """The sum of slices; ``last``: their columns have the channel innermost."""
     problem, real = call.problem, ACCUMULATED[call.dtype]
-    last = call.first[1] == 1 and call.second[1] == 1
+    plane, row, *_ = partial_strides(problem, made.tile)
     entry = Entry(
         build_finish,
         (call.dtype, last),
@@ -270,7 +286,7 @@ def _finish(call: ConvCall, made: Cut, plane: int, row: int) -> Launch:
     )
     elements = problem.g * problem.k * _columns(problem)
     args = (
-        At("scratch"),
+        sums,
         At("out"),
         (problem.k, problem.c, *problem.kernel),
         (problem.g, made.slices, plane, row),

@@ -48,7 +48,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
     """The kernel that sums products of pixels."""
     rows, columns, own_rows, own_columns = tile
     threads, lanes = tile.threads, tile.threads // DEPTH
-    last, (quad_rows, quad_columns), _, packed, ragged, partial = variant
+    last, (quad_rows, quad_columns), _, packed, ragged, partial, adds = variant
     stored, real = getattr(types, STORED[dtype]), getattr(types, ACCUMULATED[dtype])
     widen = _WIDEN.get(dtype, _same)
     each_row, each_column = (QUAD if quad_rows else 1), (QUAD if quad_columns else 1)
@@ -109,6 +109,9 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             at = int32(base + (i // wide_row * between_rows + i % wide_row) * row_step)
             for j in range(own_columns // wide_column):
                 first = int32(at + j * between_columns)
+                if adds:
+                    for e in range(wide_column):
+                        sums[i, j * wide_column + e] += scratch[int32(first + e)]
                 if quads:
                     four = (
                         sums[i, 4 * j],
@@ -194,7 +197,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
 
         # The slice, and the table of its first pixels.
         first = int32(part * limits[2])
-        left = int32(min(int32(first + limits[2]), limits[1]) - first)
+        left = max(int32(min(int32(first + limits[2]), limits[1]) - first), int32(0))
         steps = quotient(left + DEPTH - 1, DEPTH)
         left = int32(left - int32(pixel))
         entry = pixel

@@ -50,7 +50,7 @@ class Variant(NamedTuple):
     ``checked``: the axes on which a window may lie outside; ``packed``: how many
     positions are checked together, (h, w) of 16 bits or all three of 10.
     ``ragged``: whether tiles have rows behind the last. ``partial``: a
-    slice's sums go to scratch as they are, else into out.
+    slice's sums go to scratch as they are, else into out. ``adds``: to those that are there.
     """
 
     last: bool
@@ -59,6 +59,7 @@ class Variant(NamedTuple):
     packed: int
     ragged: bool
     partial: bool
+    adds: bool
 
 
 @cuda.jit(device=True)
