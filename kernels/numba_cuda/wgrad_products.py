@@ -199,10 +199,11 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
         first = int32(part * limits[2])
         left = max(int32(min(int32(first + limits[2]), limits[1]) - first), int32(0))
         steps = quotient(left + DEPTH - 1, DEPTH)
+        if thread == 0:
+            kept[5] = steps
         left = int32(left - int32(pixel))
         entry = pixel
         fill(table, thread, int32(first + int32(thread)), extents, grads, xs, windows)
-        filled = uint32(threads)
         cuda.syncthreads()
 
         warp = uint32(thread >> uint32(5))
@@ -220,20 +221,20 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             x, grad, table, entry, left, kept, lane, load_from, grads[4], of_columns, low, sizes,
             next_a, next_b,
         )  # fmt: skip
-        half = uint32(0)
-        keep(shared_rows, shared_columns, half, pixel, lane, next_a, next_b)
+        keep(shared_rows, shared_columns, uint32(0), pixel, lane, next_a, next_b)
         cuda.syncthreads()
         while steps > 0:
             # Of the next pixels, into the half of the table that the ones before had.
-            first = int32(kept[3] * limits[2] + int32(filled) + int32(thread))
-            at = uint32(uint32(filled & uint32(threads)) + thread)
+            filled = int32((kept[5] - steps) * DEPTH + threads)
+            first = int32(kept[3] * limits[2] + filled + int32(thread))
+            at = uint32((uint32(filled) & uint32(threads)) + thread)
             fill(table, at, first, extents, grads, xs, windows)
-            filled = uint32(filled + uint32(threads))
             these = min(steps, int32(threads // DEPTH))
             steps = int32(steps - these)
             while these > 0:
                 these = int32(these - 1)
                 left = int32(left - DEPTH)
+                half = uint32(uint32(entry >> uint32(3)) & uint32(1))
                 entry = uint32(uint32(entry + uint32(DEPTH)) & uint32(last_entry))
                 fetch(
                     x, grad, table, entry, left, kept, lane, load_from, grads[4], of_columns, low,
@@ -247,7 +248,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
                 multiply(shared_rows, shared_columns, half, 5, row, column, a, b, sums)
                 multiply(shared_rows, shared_columns, half, 6, row, column, a, b, sums)
                 multiply(shared_rows, shared_columns, half, 7, row, column, a, b, sums)
-                half = uint32(half ^ uint32(1))
+                half = uint32(uint32(entry >> uint32(3)) & uint32(1))
                 keep(shared_rows, shared_columns, half, pixel, lane, next_a, next_b)
                 cuda.syncthreads()
 
