@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import Fault, MachineError
-from .steps import condition
+from .steps import condition, unknown
 
 
 @dataclass(slots=True)
@@ -34,6 +34,8 @@ class Barriers:
     def ending(self, instruction, following):
         """What a barrier instruction that ends a block does with its lanes."""
         op = instruction.op
+        if "cluster" in op or not {"sync", "arrive", "red"} & set(op):
+            raise unknown(instruction)
         operands = list(instruction.operands)
         finish = None
         if "red" in op:

@@ -41,8 +41,10 @@ class Observer:
     def pause(self):
         """Accesses that aren't to be looked at."""
         self.paused = True
-        yield
-        self.paused = False
+        try:
+            yield
+        finally:
+            self.paused = False
 
     def note(self, instruction, name, lanes, offsets, size, write):
         """One access of `size` bytes at `offsets` of a memory by `lanes`."""
