@@ -323,7 +323,9 @@ GATHERED = (
 PHASER = TILE + ".shared .align 8 .b8 phaser[8];\n"
 
 
-def tensor(array, out, start, copy=TILED, taps=(0, 0), wait=WAIT, bytes=None, **described):
+def tensor(
+    array, out, start, copy=TILED, taps=(0, 0), wait=WAIT, bytes=None, without=" ", **described
+):
     """Run TENSOR on a tensor (outermost dimension first, as NumPy has it)."""
     machine = Machine(1 << 20)
     p = machine.allocate(array.nbytes)
@@ -335,6 +337,7 @@ def tensor(array, out, start, copy=TILED, taps=(0, 0), wait=WAIT, bytes=None, **
         copy=copy, wait=wait, bytes=bytes or out.nbytes, size=out.nbytes,
         c0=start[0], c1=start[1], c2=start[2], c3=start[3], t0=taps[0], t1=taps[1],
     )  # fmt: skip
+    body = body.replace(without, " ")
     return launch(body, [np.zeros(1)], out, before=PHASER, machine=machine, extra=[where])
 
 
@@ -382,6 +385,12 @@ def test_tensor_copy_needs_a_wait():
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), wait="", box=(32, 8))
     with pytest.raises(MachineError, match="deadlock: phase 0 of an mbarrier never ends.*16 bytes"):
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), bytes=1040, box=(32, 8))
+    for match, without in (
+        ("no fence made known", "fence.proxy.async.shared::cta;"),
+        ("no barrier after its initialisation", "bar.sync 0;"),
+    ):
+        with pytest.raises(MachineError, match=match):
+            tensor(array, np.zeros((8, 32), "f4"), (0, 0), without=without, box=(32, 8))
     with pytest.raises(MachineError, match="exceeds the swizzle"):
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), box=(32, 8), swizzle=64)
     with pytest.raises(MachineError, match="isn't a multiple of 16 bytes"):

@@ -53,6 +53,8 @@ class Observer:
         batch = self.batch
         if name == "shared":
             batch.races.note(instruction, lanes, offsets, size, write)
+            if write and batch.machine.racecheck:
+                batch.readings.written(instruction, lanes, offsets, False)
         elif name == "global" and batch.machine.racecheck:
             blocks = batch.numbers[batch.block_of[lanes]]
             batch.machine.owners.note(blocks, offsets, size, write, "nc" in instruction.op)
