@@ -51,7 +51,7 @@ DEPTHWISE = (
 )  # fmt: skip
 SLICED = (
     ConvCase("depthwise", (2, 3, 40, 43), (3, 1, 3, 3), {"groups": 3, "padding": 1}),
-    ConvCase("few channels", (4, 2, 40, 43), (5, 2, 5, 5), {"padding": 2, "stride": 2}),
+    ConvCase("few channels", (5, 2, 40, 43), (5, 2, 5, 5), {"padding": 2, "stride": 2}),
 )
 
 
@@ -84,6 +84,18 @@ def check(family: str, case: ConvCase, dtype: str, tier: str, last: bool) -> Non
 @pytest.mark.parametrize("case", DEPTHWISE, ids=lambda case: case.name)
 def test_depthwise(case: ConvCase, family: str, last: bool) -> None:
     check(family, case, "float32", "exact", last)
+
+
+@runs
+@pytest.mark.parametrize("shape", [(3, 5, 7, 7), (2, 3, 14, 14), (1, 7, 5, 9)], ids=str)
+def test_several_strips_of_a_block(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As large batches of small planes have them."""
+    monkeypatch.setattr(direct_depthwise, "MIN_BLOCKS", 1)
+    case = ConvCase("", shape, (shape[1], 1, 3, 3), {"groups": shape[1], "padding": 1})
+    for family in ("fprop", "dgrad"):
+        geometry = suite.conv_data(family, case, "float32", "exact", False).geometry
+        assert direct_depthwise.cut(geometry.problem, 4).strips > 1
+        check(family, case, "float32", "exact", False)
 
 
 @runs
