@@ -92,6 +92,12 @@ def filter_place(element, problem, steps):
     return int32(place + r * steps[3] + s * steps[4])
 
 
+@cuda.jit(device=True)
+def is_below(at, end):
+    """``0 <= at < end`` in one comparison."""
+    return uint32(int32(at)) < uint32(end)
+
+
 def tree_of(threads: int, lanes: int, values: int) -> Callable[..., None]:
     """``add(sums, shared)``: sums of a lane's threads, value v at ``shared[v * pitch + lane]``. A
     pitch of an odd number of elements keeps a warp's writes in different banks."""
@@ -118,9 +124,10 @@ def tree_of(threads: int, lanes: int, values: int) -> Callable[..., None]:
 
 
 def build_sums(
-    dtype: str, threads: int, lanes: int, beside: int, channels: int, several: bool
+    dtype: str, threads: int, lanes: int, beside: int, channels: int, flat: bool, several: bool
 ) -> Callable[..., None]:
-    """The kernel that sums a slice. ``several``: there are others, so sums go to scratch."""
+    """The kernel that sums a slice. ``flat``: the first axis has one place and one tap.
+    ``several``: there are other slices, so sums go to scratch."""
     kind = getattr(numba, ACCUMULATED[dtype])
     zero, values, pitch = kind(0), beside * channels, threads + 1
     room, stride = values * pitch, threads // lanes
@@ -167,6 +174,9 @@ def build_sums(
         rest, q_step = split(stride, problem.q)
         rest, p_step = split(rest, problem.p)
         n_step, o_step = split(rest, problem.o)
+        last_d = int32((problem.t - 1) * problem.dilation_d)
+        last_h = int32((problem.r - 1) * problem.dilation_h)
+        last_w = int32((problem.s - 1) * problem.dilation_w)
         while pixel < end:
             d = int32(o * problem.stride_d - problem.pad_d)
             h = int32(p * problem.stride_h - problem.pad_h)
@@ -177,16 +187,25 @@ def build_sums(
                 grads[k] = zero
                 if first_k + k < problem.k:
                     grads[k] = read(grad, int32(source + k * gs[1]))
-            for i in range(beside):
-                at_d, at_h, at_w = int32(d + deep[i]), int32(h + down[i]), int32(w + right[i])
-                value = zero
-                if (
-                    at_d >= 0 and at_d < problem.d and at_h >= 0 and at_h < problem.h
-                    and at_w >= 0 and at_w < problem.w
-                ):  # fmt: skip
+            # Where a warp's threads have the same pixel, as its lanes have, one look is enough for
+            # most: side by side some window has padding.
+            whole = lanes > 1 and d >= 0 and d + last_d < problem.d
+            whole = whole and h >= 0 and h + last_h < problem.h
+            if whole and w >= 0 and w + last_w < problem.w:
+                for i in range(beside):
                     value = read(x, int32(begin + offset[i]))
-                for k in range(channels):
-                    sums[k * beside + i] += value * grads[k]
+                    for k in range(channels):
+                        sums[k * beside + i] += value * grads[k]
+            else:
+                for i in range(beside):
+                    inside = is_below(h + down[i], problem.h) and is_below(w + right[i], problem.w)
+                    if not flat:
+                        inside = inside and is_below(d + deep[i], problem.d)
+                    value = zero
+                    if inside:
+                        value = read(x, int32(begin + offset[i]))
+                    for k in range(channels):
+                        sums[k * beside + i] += value * grads[k]
             # The next pixel without a division.
             pixel = int32(pixel + stride)
             q, p, o, n = int32(q + q_step), int32(p + p_step), int32(o + o_step), int32(n + n_step)
@@ -252,9 +271,10 @@ def wgrad(call: ConvCall) -> Program:
     blocks = ceil_div(problem.g, lanes) * problem.c * slices * ceil_div(problem.k, channels)
     blocks *= ceil_div(math.prod(problem.kernel), taps)
     several = slices > 1
+    flat = problem.d == problem.t == problem.o == 1 and problem.pad_d == 0
     entry = Entry(
         build_sums,
-        (call.dtype, threads, lanes, taps, channels, several),
+        (call.dtype, threads, lanes, taps, channels, flat, several),
         (
             *(pointer,) * 3,
             sums if several else pointer,
