@@ -27,7 +27,8 @@ from cases import ConvCase, PoolCase
 
 Array = np.ndarray[Any, Any]
 
-CANARY = -12345.0
+#: In every dtype exactly that.
+CANARY = -12288.0
 #: Distance from 1 to the next number.
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 #: What rounding both factors to tf32 may change of a product.
