@@ -45,11 +45,13 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
     divide, inverse = divided(dtype), inverse_of(dtype)
     start, wide = start_of(dtype, mean), kind_of_sums(dtype)
     group, lanes, last, across = whole
+    # Which of equals came first decides a zero's sign, so that a maximum always knows its place.
+    tracked = not mean
     fill: Any = filler(dtype, lanes) if lanes > 1 else None
     #: Values that a thread keeps, and how far a group's threads are apart.
     kept, apart = (lanes, across) if last else (1, 1)
     held, sharing = lanes * LOADS, threads * kept
-    numbered = sharing if with_indices else 1
+    numbered = sharing if tracked else 1
 
     @cuda.jit(device=True)
     def load(values, k, x, at):
@@ -88,7 +90,7 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
         for lane in range(lanes):
             best[lane] = start
             found[lane] = int32(NOWHERE)
-            if with_indices and inside and member < units:
+            if tracked and inside and member < units:
                 found[lane] = member if last else int32(member * lanes + lane)
         at = int32(n * x_strides[0] + c * x_strides[1])
         unit = member if inside else units
@@ -101,7 +103,7 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
             for k in range(LOADS):
                 for lane in range(lanes):
                     value = values[k * lanes + lane]
-                    if with_indices:
+                    if tracked:
                         # Units behind the last are the least value, which never takes a place.
                         takes = larger(value, best[lane])
                         number = int32(unit + k * group)
@@ -113,7 +115,7 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
             unit = int32(unit + LOADS * group)
         if not last:
             for lane in range(1, lanes):
-                if with_indices:
+                if tracked:
                     takes = before(best[lane], found[lane], best[0], found[0])
                     best[0] = best[lane] if takes else best[0]
                     found[0] = found[lane] if takes else found[0]
@@ -126,13 +128,13 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
             if half <= member < 2 * half:
                 for k in range(kept):
                     shared[k * threads + thread] = best[k]
-                    if with_indices:
+                    if tracked:
                         places[k * threads + thread] = found[k]
             cuda.syncthreads()
             if member < half:
                 for k in range(kept):
                     other = shared[k * threads + thread + half * apart]
-                    if with_indices:
+                    if tracked:
                         number = places[k * threads + thread + half * apart]
                         takes = before(other, number, best[k], found[k])
                         best[k] = other if takes else best[k]

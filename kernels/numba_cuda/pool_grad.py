@@ -35,6 +35,7 @@ from .pooling import (
     operands,
     pointers,
     thread_cuts,
+    widest_vector,
 )
 from .program import ACCUMULATED, Entry, Launch, PoolCall, Program
 
@@ -99,7 +100,7 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     if call.adaptive or max(call.dilation) > 1 or pad_h >= taps_h or pad_w >= taps_w or not small:
         return None
     last, vector = channels_last(call), vector_of(call.dtype)
-    together, lanes, columns, wide_out = 1, 1, stride_w, False
+    together, lanes = 1, 1
     if last:
         wide_out = in_vectors(call.first, call.aligned[0], 1, call.c, vector)
         wide_out = wide_out and in_vectors(call.out, call.aligned[1], 1, call.c, vector)
@@ -107,9 +108,12 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
             wide_out = wide_out and in_vectors(call.indices, call.aligned[2], 1, call.c, 2)
         lanes = vector if wide_out else 1
         columns = 1 if lanes == 8 and stride_w == 1 else 2
-    elif in_vectors(call.out, call.aligned[1], 4, call.size[2], vector):
-        wide_out, columns = True, vector
-        together = _together(call, vector // stride_w)
+    else:
+        columns = max(widest_vector(call.out, call.aligned[1], call.size[2], vector), 2)
+        wide_out = call.size[2] % columns == 0 and in_vectors(
+            call.out, call.aligned[1], 4, call.size[2], columns
+        )
+        together = _together(call, columns // stride_w)
     places = call.n * call.c * math.prod(call.size)
     rows = 2 if stride_h == 2 or places >= 2 * columns * lanes * enough else 1
     height = Reach(taps_h, stride_h, pad_h, rows)

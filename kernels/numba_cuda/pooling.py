@@ -31,7 +31,7 @@ ENOUGH = 132 * 1024
 LANES = 16
 #: Planes of so few places are small windows; threads that share a plane of at most so many places
 #: (or vectors of them), else all of a block.
-FEW, GROUPS = 8, ((16, 4), (128, 8), (2048, 32))
+FEW, GROUPS = 8, ((64, 4), (128, 8), (2048, 32))
 
 
 def call_of(
@@ -145,19 +145,21 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     small = max(taps_h, taps_w) <= 3 and max(stride_h, stride_w) <= 2 and call.pad[2] < 3
     if call.adaptive or not small or max(call.dilation[1:]) > 1:
         return None
-    last, vector = channels_last(call), vector_of(call.dtype)
-    lanes = columns = 1
+    last, widest, q = channels_last(call), vector_of(call.dtype), call.output[2]
+    lanes = columns = vector = 1
     indices = call.indices or call.out
     if last:
-        wide_in = wide_out = in_vectors(
-            call.first, call.aligned[0], 1, call.c, vector
-        ) and in_vectors(call.out, call.aligned[1], 1, call.c, vector)
-        lanes = vector if wide_in else 1
+        wide_in, wide_out = (
+            in_vectors(strides, aligned, 1, call.c, widest)
+            for strides, aligned in zip((call.first, call.out), call.aligned, strict=False)
+        )
+        wide_out = wide_out and wide_in
+        lanes = vector = widest if wide_out else 1
         wide_indices = lanes > 1 and in_vectors(indices, call.aligned[2], 1, call.c, 2)
     else:
-        q = call.output[2]
-        wide_in = in_vectors(call.first, call.aligned[0], 4, call.size[2], vector)
-        columns = max(vector // stride_w, 1) if wide_in else 1
+        vector = widest_vector(call.first, call.aligned[0], call.size[2], widest)
+        columns = max(vector // stride_w, 2) if q > 1 else 1
+        vector = vector if columns * stride_w % vector == 0 else 1
         whole = columns > 1 and q % columns == 0
         wide_out = whole and in_vectors(call.out, call.aligned[1], 4, q, columns)
         wide_indices = whole and in_vectors(indices, call.aligned[2], 4, q, 2)
@@ -171,9 +173,16 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     ):
         rows *= 2
     return Strip(
-        taps_h, taps_w, stride_h, stride_w, call.pad[2], rows, columns, lanes, wide_in, wide_out,
+        taps_h, taps_w, stride_h, stride_w, call.pad[2], rows, columns, lanes, vector, wide_out,
         wide_indices, last,
     )  # fmt: skip
+
+
+def widest_vector(strides: Strides, aligned: bool, extent: int, widest: int) -> int:
+    """The most neighbours along w, at most ``widest``, that an array falls into vectors of."""
+    while widest > 1 and not in_vectors(strides, aligned, 4, extent, widest):
+        widest //= 2
+    return widest
 
 
 def in_vectors(strides: Strides, aligned: bool, axis: int, extent: int, count: int) -> bool:
