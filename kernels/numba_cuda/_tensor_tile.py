@@ -210,8 +210,8 @@ def build_tile(
                     for e in range(x_rows):
                         begin, d, h, w = load_shared_integers(places, int32(own + e * x_step))
                         d, h, w = int32(d + dd), int32(h + dh), int32(w + dw)
-                        inside = 0 <= d < problem.d and 0 <= h < problem.h
-                        inside = inside and 0 <= w < problem.w and t < problem.t
+                        inside = uint32(d) < uint32(problem.d) and uint32(h) < uint32(problem.h)
+                        inside = inside and uint32(w) < uint32(problem.w) and t < problem.t
                         where[e] = int32(begin + tap) if inside else int32(NONE)
                 for e in range(x_rows):
                     inside = where[e] != NONE

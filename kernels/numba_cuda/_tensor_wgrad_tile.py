@@ -89,6 +89,8 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
         shared = cuda.shared.array(0, complex128)
         places = cuda.shared.array(places_size, complex128)
         grads = cuda.shared.array(places_size, int32)
+        where_a = cuda.local.array(many_a, int32)
+        where_b = cuda.local.array(many_b, int32)
         tid = int32(cuda.threadIdx.x)
         block = uint32(cuda.blockIdx.x)
         k_tiles, j_tiles = uint32(blocks[1]), uint32(blocks[2])
@@ -143,18 +145,23 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
                 wide_wait()
             if i < many:
                 buffer = int32(i % 2 * depth)
+                # All places first: a copy after a load of shared memory waits for it.
                 for e in range(many_a):
-                    at = grads[uint32(buffer + row_a + e * step_a)]
-                    inside = at != NONE and k < problem.k
-                    source = int32(at + k) if inside else int32(0)
-                    to = int32(filled + to_a + e * step_a * pitch_a)
-                    copy_async(shared, to, grad, source, int32(CHUNK if inside else 0))
+                    where_a[e] = grads[uint32(buffer + row_a + e * step_a)]
                 for e in range(many_b):
                     begin, d, h, w = load_integers(places, int32(buffer + row_b + e * step_b))
                     d, h, w = int32(d + dd), int32(h + dh), int32(w + dw)
-                    inside = 0 <= d < problem.d and 0 <= h < problem.h
-                    inside = inside and 0 <= w < problem.w and t < problem.t
-                    source = int32(begin + further) if inside else int32(0)
+                    inside = uint32(d) < uint32(problem.d) and uint32(h) < uint32(problem.h)
+                    inside = inside and uint32(w) < uint32(problem.w) and t < problem.t
+                    where_b[e] = int32(begin + further) if inside else int32(NONE)
+                for e in range(many_a):
+                    inside = where_a[e] != NONE and k < problem.k
+                    source = int32(where_a[e] + k) if inside else int32(0)
+                    to = int32(filled + to_a + e * step_a * pitch_a)
+                    copy_async(shared, to, grad, source, int32(CHUNK if inside else 0))
+                for e in range(many_b):
+                    inside = where_b[e] != NONE
+                    source = where_b[e] if inside else int32(0)
                     to = int32(filled + to_b + e * step_b * pitch_b)
                     copy_async(shared, to, x, source, int32(CHUNK if inside else 0))
                 filled = int32(filled + stage)
