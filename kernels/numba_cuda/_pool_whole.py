@@ -45,7 +45,7 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
     divide, inverse = divided(dtype), inverse_of(dtype)
     start, wide = start_of(dtype, mean), kind_of_sums(dtype)
     group, lanes, last, across = whole
-    fill = filler(dtype, lanes) if lanes > 1 else None
+    fill: Any = filler(dtype, lanes) if lanes > 1 else None
     #: Values that a thread keeps, and how far a group's threads are apart.
     kept, apart = (lanes, across) if last else (1, 1)
     held, sharing = lanes * LOADS, threads * kept
