@@ -102,8 +102,8 @@ def build_tile(
     wide = tile.wide
     ahead = stages - 2 if wide else stages - 1
     wait = ops.wait(ahead - 1)
-    step = None if wide else ops.step(dtype, rows, columns, chunks)
-    wide_step = ops.wide_step(dtype, columns) if wide else None
+    step: Any = None if wide else ops.step(dtype, rows, columns, chunks)
+    wide_step: Any = ops.wide_step(dtype, columns) if wide else None
     publish, until_swizzle = ops.publish, ops.until_swizzle
     wide_wait, finish_steps = ops.wide_wait(1), ops.wide_wait(0)
     keep = ops.keep(rows, columns, pitch, turned)
@@ -120,7 +120,7 @@ def build_tile(
     out_chunk = 4 if whole else 8
     across_out = channels // out_chunk
 
-    def conv_tile(x, weight, values, out, problem, x_at, out_at, reduction, blocks):  # type: ignore[no-untyped-def]
+    def conv_tile(x, weight, values, out, problem, x_at, out_at, reduction, blocks):
         shared = cuda.shared.array(0, complex128)
         places = cuda.shared.array(pixels, complex128)
         targets = cuda.shared.array(pixels, int32)

@@ -13,6 +13,7 @@ Accumulates in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from numba import complex128, config, cuda, float32, int32, uint32
 
@@ -55,8 +56,8 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
     zeros = ops.zeros(4 * rows * columns)
     ahead = stages - 2 if wide else stages - 1
     wait, keep = ops.wait(ahead - 1), ops.keep(rows, columns, pitch)
-    step = None if wide else ops.turned_step(dtype, rows, columns, (chunks_a, chunks_b), depth)
-    wide_step = ops.wide_step(dtype, columns, depth) if wide else None
+    step: Any = None if wide else ops.turned_step(dtype, rows, columns, (chunks_a, chunks_b), depth)
+    wide_step: Any = ops.wide_step(dtype, columns, depth) if wide else None
     publish, until_swizzle = ops.publish, ops.until_swizzle
     wide_wait, finish_steps = ops.wide_wait(1), ops.wide_wait(0)
     copy_async, commit = ops.copy_async, ops.commit
@@ -64,7 +65,7 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
     load_shared, store_floats = ops.load_shared, ops.store_floats
 
     @cuda.jit(device=True)
-    def find_places(places, grads, i, tid, m0, problem, x_at, grad_at, groups):  # type: ignore[no-untyped-def]
+    def find_places(places, grads, i, tid, m0, problem, x_at, grad_at, groups):
         buffer = int32(i % 2 * depth)
         for row in range(tid, depth, threads):
             m = uint32(m0 + i * depth + row)
@@ -85,7 +86,7 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
             store_integers(places, int32(buffer + row), (begin, d, h, w))
             grads[buffer + row] = at
 
-    def wgrad_tile(x, grad, parts, problem, x_at, grad_at, chunks, blocks):  # type: ignore[no-untyped-def]
+    def wgrad_tile(x, grad, parts, problem, x_at, grad_at, chunks, blocks):
         shared = cuda.shared.array(0, complex128)
         places = cuda.shared.array(places_size, complex128)
         grads = cuda.shared.array(places_size, int32)
@@ -201,7 +202,7 @@ def build_finish_wgrad(dtype: str) -> Callable[..., None]:
     """Parts, added in the order of the splits, to where weights lie."""
     write = writer(dtype)
 
-    def finish_wgrad(parts, out, problem, out_at, of_tap, splits, in_order):  # type: ignore[no-untyped-def]
+    def finish_wgrad(parts, out, problem, out_at, of_tap, splits, in_order):
         taps = uint32(problem.t * problem.r * problem.s)
         e = uint32(cuda.blockIdx.x * FINISH_THREADS + cuda.threadIdx.x)
         rest = uint32(e // (uint32(problem.c) * taps))
