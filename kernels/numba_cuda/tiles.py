@@ -12,16 +12,19 @@ The order of a sum is t, r, s, c, whatever the tile.
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 from numba import cuda, int32, uint32
 
+from ..shapes import round_up
 from ._tile_fetch import placing, reduction, staging
 from ._tile_shape import LANES_K, LANES_P, STEP, TABLE, Tile, log2
 from .program import ACCUMULATED, STORED
 
-__all__ = ["STEP", "TABLE", "Tile", "TileFunctions", "tile_functions"]
+__all__ = ["STEP", "TABLE", "Tile", "TileFunctions", "pack", "tile_functions"]
 
 
 class TileFunctions(NamedTuple):
@@ -35,6 +38,37 @@ class TileFunctions(NamedTuple):
     column: Any
 
 
+def pack(weight: Any, tile: Tile, flat: bool) -> Any:
+    """Weights as ``accumulate`` reads them, in NumPy: a row per tap and channel, filled up with
+    zeros to whole steps and tiles.
+
+    Parameters
+    ----------
+    weight : array (K, C, T, R, S)
+    tile : Tile
+    flat : bool
+        As ``tile_functions`` has it.
+
+    Returns
+    -------
+    array (rows, pitch)
+        ``rows // STEP`` steps; ``pitch`` is a multiple of ``tile.rows``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tile = Tile(1, 1, 1, 1, 4, 16)
+    >>> pack(np.ones((5, 3, 1, 3, 3), np.float32), tile, flat=True).shape
+    (32, 16)
+    """
+    k, c, *taps = weight.shape
+    channels = c if flat else round_up(c, STEP)
+    rows = np.zeros((prod(taps), channels, round_up(k, tile.rows)), weight.dtype)
+    rows[:, :c, :k] = weight.transpose(2, 3, 4, 1, 0).reshape(prod(taps), c, k)
+    flattened = rows.reshape(-1, rows.shape[-1])
+    return np.pad(flattened, ((0, -len(flattened) % STEP), (0, 0)))
+
+
 @cache
 def tile_functions(tile: Tile, dtype: str, flat: bool, channels: bool) -> TileFunctions:
     """The device functions of a tile.
@@ -43,7 +77,7 @@ def tile_functions(tile: Tile, dtype: str, flat: bool, channels: bool) -> TileFu
     ----------
     tile : Tile
     dtype : str
-        Of the input. Weights are packed (``tiled.packing``), in what sums are made in.
+        Of the input. Weights are packed (``pack``), in what sums are made in.
     flat : bool
         Whether steps run over taps and channels as one, which fills them where channels are few;
         else a step is of one tap. For at most ``FLAT_TAPS`` taps along an axis.
