@@ -108,7 +108,7 @@ def tile_functions(tile: Tile, dtype: str, flat: bool, channels: bool) -> TileFu
     """
     stored, total = getattr(numba, STORED[dtype]), getattr(numba, ACCUMULATED[dtype])
     multiply, zero = _multiplication(tile, total), total(0)
-    fetch, put = staging(tile, dtype, flat, channels)
+    own_weight, fetch, put = staging(tile, dtype, flat, channels)
     place = placing(tile, flat)
     begin, advance, tabulate = reduction(tile, flat, channels)
     own_pixels, own_rows, own_weights = tile.own_pixels, tile.own_rows, tile.own_weights
@@ -128,24 +128,25 @@ def tile_functions(tile: Tile, dtype: str, flat: bool, channels: bool) -> TileFu
         places = cuda.local.array((own_pixels, 2), int32)
         tap = cuda.local.array(6, int32)
         begin(problem, strides, first, tap, places, origins, table)
-        tap[5] = int32(first * STEP * pitch + k)
+        tap[5] = int32(first * STEP * pitch + k + own_weight(pitch))
         fetch(x, weights, problem, strides, pitch, tap, places, table, uint32(0), held_x, held_w)
         put(held_x, held_w, a, b, uint32(0))
         cuda.syncthreads()
-        step, now = int32(first), uint32(0)
-        while step < last:
-            if int32(step + 1) < last:
+        # Steps to go: one register where a step and the last one are two.
+        left, now = int32(last - first), uint32(0)
+        while left > 0:
+            if left > 1:
                 advance(problem, strides, tap, places, origins)
                 tap[5] = int32(tap[5] + STEP * pitch)
                 fetch(
                     x, weights, problem, strides, pitch, tap, places, table, uint32(now ^ 1),
                     held_x, held_w,
                 )  # fmt: skip
-                tabulate(problem, strides, int32(step + 2), table, now)
+                tabulate(problem, strides, int32(last - left + 2), table, now)
             multiply(a, b, now, sums)
             now = uint32((now ^ 1) & 1)
             put(held_x, held_w, a, b, now)
-            step = int32(step + 1)
+            left = int32(left - 1)
             cuda.syncthreads()
 
     return TileFunctions(place, clear, accumulate, row, column)
