@@ -4,6 +4,7 @@ or, as the PTX that they are compiled to, in the PTX machine."""
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -99,6 +100,17 @@ def _run_ptx(program: Program, spans: dict[str, tuple[Array, int]]) -> list[Any]
     return counts
 
 
+def tool(name: str) -> str | None:
+    """A program of CUDA's: on the path, or of a wheel (nvidia-cuda-nvcc, triton)."""
+    found = shutil.which(name)
+    for package, folders in (("nvidia", "*/bin"), ("triton", "backends/nvidia/bin")):
+        spec = importlib.util.find_spec(package)
+        for place in spec.submodule_search_locations or () if spec is not None else ():
+            programs = [path for path in Path(place).glob(f"{folders}/{name}") if path.is_file()]
+            found = found or next(map(str, programs), None)
+    return found
+
+
 @cache
 def report(entry: Entry, target: tuple[Any, ...] = (9, 0, "a")) -> dict[str, Any]:
     """What ptxas says of an entry: registers, spills (bytes), stack, shared (static bytes), and,
@@ -109,7 +121,7 @@ def report(entry: Entry, target: tuple[Any, ...] = (9, 0, "a")) -> dict[str, Any
     with TemporaryDirectory() as folder:
         source, binary = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         source.write_text(text)
-        command = ["ptxas", "-v", "-O3", f"-arch={arch[1]}", str(source), "-o", str(binary)]
+        command = [tool("ptxas"), "-v", "-O3", f"-arch={arch[1]}", str(source), "-o", str(binary)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr[:4000])
@@ -129,8 +141,8 @@ def report(entry: Entry, target: tuple[Any, ...] = (9, 0, "a")) -> dict[str, Any
 
 
 def _sass(binary: Path) -> Counter[str] | None:
-    tool = shutil.which("nvdisasm")
-    if tool is None:
+    program = tool("nvdisasm")
+    if program is None:
         return None
-    text = subprocess.run([tool, "-c", str(binary)], capture_output=True, text=True).stdout
+    text = subprocess.run([program, "-c", str(binary)], capture_output=True, text=True).stdout
     return Counter(re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", text))

@@ -15,7 +15,7 @@ from cnnfast.kernels.problem import ACTIVATION_CODES
 from .arguments import shown
 from .arrays import Dtype
 from .normal import normal_cdf
-from .scalar_functions import address_of, is_scalar_function
+from .scalar_functions import address_of, is_device_function, is_scalar_function
 
 Array = np.ndarray[Any, Any]
 
@@ -120,6 +120,11 @@ def split_activation(
     >>> split_activation("conv2d", "relu", "float", np.dtype(np.float32))
     (1, None)
     """
+    if is_device_function(activation):
+        raise TypeError(
+            f"{name}: activation {activation.__name__!r} is a device function, which kernels "
+            "apply to arrays on a GPU"
+        )
     compiled = is_scalar_function(activation)
     if activation is not None and not isinstance(activation, str) and not compiled:
         raise TypeError(
@@ -140,6 +145,20 @@ def split_activation(
     if in_kernel(activation):
         return ACTIVATION_CODES[activation], None
     return 0, FOLLOWING[activation]
+
+
+def check_device_activation(
+    name: str, activation: Any, kind: str, dtype: Dtype
+) -> tuple[int, None]:
+    """The same for arrays on a GPU, whose kernels apply all that have names and functions of the
+    user's, those compiled for a GPU as well."""
+    if not is_device_function(activation):
+        split_activation(name, activation, kind, dtype)
+    elif kind != "float":
+        raise TypeError(
+            f"{name}: activation {activation.__name__!r} isn't defined for {kind} inputs"
+        )
+    return 0, None
 
 
 def in_kernel(activation: Any) -> bool:

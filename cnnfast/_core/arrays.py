@@ -18,7 +18,10 @@ Dtype = np.dtype[Any]
 
 def on_gpu(*sources: Any) -> bool:
     """Whether any of them is an array in a GPU's memory."""
-    return any(device_of(source) == "cuda" for source in sources)
+    for source in sources:
+        if type(source) is not np.ndarray and source is not None and device_of(source) == "cuda":
+            return True
+    return False
 
 
 def is_masked(source: Any) -> bool:

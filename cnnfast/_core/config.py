@@ -120,7 +120,12 @@ def get_allow_tf32() -> bool:
     False
     """
     allowed = _tf32_in_force.get()
-    return os.environ.get("CNNFAST_ALLOW_TF32") == "1" if allowed is None else allowed
+    return _default_tf32() if allowed is None else allowed
+
+
+@cache
+def _default_tf32() -> bool:
+    return os.environ.get("CNNFAST_ALLOW_TF32") == "1"
 
 
 @contextmanager

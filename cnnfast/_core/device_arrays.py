@@ -8,8 +8,9 @@ may read through them, and what would raises TypeError.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -94,6 +95,8 @@ def device_of(source: Any) -> str:
     """
     if isinstance(source, np.ndarray):
         return "cuda" if isinstance(source, DeviceArray) else "cpu"
+    if library_of(source).on_gpu(source):
+        return "cuda"
     if hasattr(source, "__cuda_array_interface__"):
         return "cuda"
     if hasattr(source, "__dlpack_device__"):
@@ -110,6 +113,10 @@ class Library:
     all share: ``__cuda_array_interface__`` and ``__dlpack__``."""
 
     name: ClassVar[str] = "generic"
+
+    def on_gpu(self, source: Any) -> bool:
+        """Whether that is known without asking for an interface, which takes microseconds."""
+        return False
 
     def wrap(self, source: Any) -> DeviceArray:
         """The array as a DeviceArray."""
@@ -176,6 +183,10 @@ class Torch(Pooling):
 
     name = "torch"
 
+    def on_gpu(self, source: Any) -> bool:
+        """Whether a tensor is; a module's function isn't."""
+        return bool(getattr(source, "is_cuda", False))
+
     def wrap(self, source: Any) -> DeviceArray:
         if not source.is_cuda:
             raise TypeError(MIXED)
@@ -210,6 +221,10 @@ class CuPy(Pooling):
     """cupy.ndarray."""
 
     name = "cupy"
+
+    def on_gpu(self, source: Any) -> bool:
+        """Whether it is an array, for all of CuPy's are."""
+        return hasattr(source, "data")
 
     def wrap(self, source: Any) -> DeviceArray:
         shape, strides = tuple(source.shape), tuple(source.strides)
@@ -252,9 +267,15 @@ LIBRARIES = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=64)
+def _library_of(kind: Hashable) -> Library:
+    module: str = getattr(kind, "__module__", "")
+    return LIBRARIES.get(module.partition(".")[0], GENERIC)
+
+
 def library_of(source: Any) -> Library:
     """What knows about the arrays of ``source``'s kind."""
-    return LIBRARIES.get(type(source).__module__.partition(".")[0], GENERIC)
+    return _library_of(type(source))
 
 
 def _torch_dtype(dtype: Any) -> Dtype:

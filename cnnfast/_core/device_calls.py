@@ -63,8 +63,13 @@ class DeviceCall:
         library, like = _library(arrays[0]), _owner(arrays[0])
         pointers = [_pointer(library, array) for array in arrays if array is not None]
         stream = library.stream(like)
+        if not self.scratch_bytes:
+            pointers.append(0)
+            self.ready.run(pointers, stream)
+            return
         with library.scratch(like, self.scratch_bytes, stream) as scratch:
-            self.ready.run([*pointers, scratch], stream)
+            pointers.append(scratch)
+            self.ready.run(pointers, stream)
 
 
 class DeviceConv(DeviceCall):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import complexes
-from .activations import split_activation
+from .activations import check_device_activation, split_activation
 from .arrays import Array, Dtype, check_out
 from .conv_geometry import ConvGeometry
 from .device_arrays import DeviceArray
@@ -85,7 +85,8 @@ def prepare_conv(
     channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
     check_bias(geometry.name, bias, channels)
     computing = arithmetic.computing(products_of(family, geometry))
-    code, following = split_activation(geometry.name, activation, arithmetic.kind, computing)
+    split = check_device_activation if isinstance(first, DeviceArray) else split_activation
+    code, following = split(geometry.name, activation, arithmetic.kind, computing)
     # What follows the kernel changes sums that aren't rounded yet.
     stored = arithmetic.stored(products_of(family, geometry)) if following is None else None
     geometry = replace(geometry, dtype=computing, stored=stored if family == "fprop" else None)
@@ -93,7 +94,6 @@ def prepare_conv(
         inputs = [array for array in (first, second, bias) if array is not None]
         check_out(geometry.name, out, shape, arithmetic.result, inputs)
     if isinstance(first, DeviceArray):
-        stored = arithmetic.stored(products_of(family, geometry))
         geometry = replace(geometry, stored=stored)
         return _on_device(family, arrays, geometry, arithmetic, activation, backend, shaped)
     kind: type[PreparedConv] = PreparedPacked if geometry.prepared else PreparedConv

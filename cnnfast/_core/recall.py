@@ -20,7 +20,7 @@ import numpy as np
 
 from . import config
 from .recording import recorder, recording
-from .scalar_functions import is_scalar_function
+from .scalar_functions import is_device_function, is_scalar_function
 
 #: Calls that are remembered; the oldest makes room for a new one.
 KEPT_CALLS = 512
@@ -108,7 +108,7 @@ def _argument_key(value: Any, depth: int = 2) -> Hashable:
         return kind, value.hex()
     if isinstance(value, np.dtype) or (kind is type and issubclass(value, np.generic)):
         return kind, value
-    if is_scalar_function(value):
+    if is_scalar_function(value) or is_device_function(value):
         # The key keeps it alive, and with it what it was compiled to.
         return value  # type: ignore[no-any-return]
     raise _Unusual

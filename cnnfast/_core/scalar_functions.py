@@ -23,6 +23,13 @@ def is_scalar_function(value: Any) -> bool:
     return registry is not None and isinstance(value, registry.CPUDispatcher)
 
 
+def is_device_function(value: Any) -> bool:
+    """Whether it is a function compiled by ``numba.cuda.jit(device=True)``; imports nothing."""
+    dispatcher = sys.modules.get("numba.cuda.dispatcher")
+    kind = getattr(dispatcher, "CUDADispatcher", None)
+    return kind is not None and isinstance(value, kind)
+
+
 def address_of(name: str, function: Any, dtype: Dtype) -> int:
     """The address of the C function that applies ``function`` to values of a dtype, in place.
 

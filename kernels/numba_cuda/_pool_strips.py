@@ -68,7 +68,7 @@ def build_strips(
     save_indices = _saver("int64", strip.wide_indices, strip)
     rows, columns, lanes = strip.rows, strip.columns, strip.lanes
     outputs = rows * columns * lanes
-    position = _by_channels if strip.last else _by_rows
+    position = by_channels if strip.last else by_rows
 
     def pool_strips(
         x, out, indices, cuts, batch, depth, height, width, x_strides, strides, index_strides,
@@ -135,7 +135,7 @@ def build_strips(
 
 
 @cuda.jit(device=True)
-def _by_rows(i, cuts):
+def by_rows(i, cuts):
     """The (n, c, o, p, q) of a thread, in strips: q is the fastest."""
     q_extent, q_times, q_shift, p_extent, p_times, p_shift, o_extent = cuts[:7]
     o_times, o_shift, c_extent, c_times, c_shift = cuts[7:12]
@@ -150,7 +150,7 @@ def _by_rows(i, cuts):
 
 
 @cuda.jit(device=True)
-def _by_channels(i, cuts):
+def by_channels(i, cuts):
     """The same; some channels are the fastest, then q, the other channels, p, o."""
     lane_extent, lane_times, lane_shift, q_extent, q_times, q_shift, c_extent, c_times = cuts[:8]
     c_shift, p_extent, p_times, p_shift, o_extent, o_times, o_shift = cuts[8:]
@@ -325,7 +325,7 @@ def _saver(dtype: str, wide: bool, strip: Strip) -> Any:
     at ``at``."""
     write, columns, lanes = writer(dtype), strip.columns, strip.lanes
     count = min(columns * lanes, vector_of(dtype)) if wide else 1
-    store = storer(dtype, count) if wide else None
+    store: Any = storer(dtype, count) if wide else None
 
     @cuda.jit(device=True)
     def singles(out, at, q, end, step, values, b):

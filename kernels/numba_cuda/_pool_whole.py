@@ -45,9 +45,11 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
     divide, inverse = divided(dtype), inverse_of(dtype)
     start, wide = start_of(dtype, mean), kind_of_sums(dtype)
     group, lanes, last, across = whole
-    fill = filler(dtype, lanes) if lanes > 1 else None
+    fill: Any = filler(dtype, lanes) if lanes > 1 else None
     #: Values that a thread keeps, and how far a group's threads are apart.
     kept, apart = (lanes, across) if last else (1, 1)
+    held, sharing = lanes * LOADS, threads * kept
+    numbered = sharing if with_indices else 1
 
     @cuda.jit(device=True)
     def load(values, k, x, at):
@@ -82,7 +84,7 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
             inside = plane < planes
         best = cuda.local.array(lanes, wide)
         found = cuda.local.array(lanes, int32)
-        values = cuda.local.array(lanes * LOADS, wide)
+        values = cuda.local.array(held, wide)
         for lane in range(lanes):
             best[lane] = start
             found[lane] = int32(NOWHERE)
@@ -117,8 +119,8 @@ def build_whole(dtype: str, mean: bool, with_indices: bool, whole: Whole, thread
                     found[0] = found[lane] if takes else found[0]
                 else:
                     best[0] = join(best[0], best[lane])
-        shared = cuda.shared.array(threads * kept, wide)
-        places = cuda.shared.array(threads * kept if with_indices else 1, int32)
+        shared = cuda.shared.array(sharing, wide)
+        places = cuda.shared.array(numbered, int32)
         half = int32(group // 2)
         while half > 0:
             if half <= member < 2 * half:

@@ -278,6 +278,24 @@ def step(dtype: str, rows: int, columns: int, chunks: int) -> Callable[..., Any]
 
 
 @cache
+def turned_step(
+    dtype: str, rows: int, columns: int, chunks: tuple[int, int], depth: int
+) -> Callable[..., Any]:
+    """Sums + a b over ``depth`` rows of both."""
+    load, add = matrices(1, 0, transposed=True), multiply(dtype, rows, columns)
+
+    def run(array: Any, row_a: Any, chunk_a: Any, row_b: Any, chunk_b: Any, sums: Any) -> Any:
+        for at in range(0, depth, 16):
+            first_a, first_b = row_a + at * chunks[0], row_b + at * chunks[1]
+            a = [load(array, first_a + (chunk_a ^ 2 * i)) for i in range(rows)]
+            b = [load(array, first_b + (chunk_b ^ 2 * i)) for i in range(columns // 2)]
+            sums = add(sums, sum(a, ()), sum(b, ()))
+        return sums
+
+    return run
+
+
+@cache
 def keep(rows: int, columns: int, pitch: int, turned: bool = False) -> Callable[..., None]:
     """Sums to a shared float32 array."""
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import cuda, float32, int32, uint32
+from numba import config, cuda, float32, int32, uint32
 
 from .activations import activation_of
 from .elements import reader, writer
 
-THREADS = 256
+THREADS = 32 if config.ENABLE_CUDASIM else 256
 #: Blocks, each of which reads all marks.
-BLOCKS = 264
+BLOCKS = 2 if config.ENABLE_CUDASIM else 264
 #: Of ``compute_again``: x, weight, bias, out, marks; how many marks; the problem, x's strides,
 #: those of the weights (g, k, c, t, r, s), out's.
 SIGNATURE = ("int32", "problem", "int32[5]", "int32[6]", "int32[5]")

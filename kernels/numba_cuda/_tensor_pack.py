@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import cuda, float32, int32, uint16, uint32
+from numba import config, cuda, float32, int32, uint16, uint32
 
 from . import ops
 from .activations import activation_of
 from .elements import reader, writer
 
-THREADS = 256
+THREADS = 32 if config.ENABLE_CUDASIM else 256
 #: Of the input: pixels and channels of a block.
-PIXELS, CHANNELS = 64, 64
+PIXELS = CHANNELS = 16 if config.ENABLE_CUDASIM else 64
+#: What is greater isn't finite.
+LARGEST = float32(3.4028234e38)
 #: Of the weights: out-channels, chunks times taps of a block.
 FILTERS, CHUNKS = 16, 16
 
@@ -128,7 +130,7 @@ def build_pack_weight(dtype: str, marked: bool) -> Callable[..., None]:
                 value = round_tf32(weight[at]) if wide else weight[at]
                 if marked:
                     y = read(weight, at)
-                    infinite = infinite or y - y != 0
+                    infinite = infinite or not abs(y) <= LARGEST
             chunk = int32(column // elements)
             place = int32(((tap * block[1] + chunk) * FILTERS + row) * elements)
             tile[place + column % elements] = value

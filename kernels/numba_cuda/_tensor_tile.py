@@ -33,7 +33,8 @@ CHUNK = 16
 
 class Tile(NamedTuple):
     """A block's tile: warps along pixels and out-channels, 16x8 tiles of a warp along both (an even
-    number of columns), chunks of a step, steps in flight, blocks of a multiprocessor."""
+    number of columns), chunks of a step, steps in flight, blocks of a multiprocessor. ``wide``:
+    multiplied by warpgroups (``ops.wide_step``): rows is 1, chunks 8."""
 
     warps_m: int
     warps_n: int
@@ -42,6 +43,7 @@ class Tile(NamedTuple):
     chunks: int
     stages: int
     blocks: int
+    wide: bool = False
 
     @property
     def threads(self) -> int:
@@ -67,7 +69,7 @@ class Tile(NamedTuple):
         """Bytes of dynamic shared memory: stages, then the finished sums in their place."""
         stages = self.stages * self.chunks * (self.pixels + self.channels) * CHUNK
         sums = max(self.pixels * self.pitch(False), self.channels * self.pitch(True)) * 4
-        return max(stages, sums)
+        return max(stages, sums) + (1024 if self.wide else 0)
 
 
 #: Of ``conv_tile``: x, packed weight, bias, out; the problem; x's strides (n, d, h, w, g) and out's
@@ -95,7 +97,15 @@ def build_tile(
     # Rows of less than 128 bytes share a line of the banks.
     line = 8 // chunks
     zeros = ops.zeros(4 * rows * columns)
-    wait, step = ops.wait(stages - 2), ops.step(dtype, rows, columns, chunks)
+    # A step that is copied takes the place of the last one that everyone is done with: with those
+    # of warpgroups, which still run when the next begins, the one before.
+    wide = tile.wide
+    ahead = stages - 2 if wide else stages - 1
+    wait = ops.wait(ahead - 1)
+    step = None if wide else ops.step(dtype, rows, columns, chunks)
+    wide_step = ops.wide_step(dtype, columns) if wide else None
+    publish, until_swizzle = ops.publish, ops.until_swizzle
+    wide_wait, finish_steps = ops.wide_wait(1), ops.wide_wait(0)
     keep = ops.keep(rows, columns, pitch, turned)
     copy_async, commit = ops.copy_async, ops.commit
     load_shared_integers, store_shared_integers = (
@@ -106,8 +116,8 @@ def build_tile(
     )  # fmt: skip
     narrow = ops.narrow_float16 if result == "float16" else ops.narrow_bfloat16
     read, write, activate = reader(dtype), writer(result), activation_of(activation)
-    wide = result == "float32"
-    out_chunk = 4 if wide else 8
+    whole = result == "float32"
+    out_chunk = 4 if whole else 8
 
     @cuda.jit(device=True)
     def finish(y, values, k):  # type: ignore[no-untyped-def]
@@ -183,12 +193,19 @@ def build_tile(
         chunk_b = int32((lane // 8 % 2) ^ (row_b // line % chunks))
         row_a, row_b = int32(row_a * chunks), int32((pixels + row_b) * chunks)
         sums = zeros()
-        filled = int32(0)
-        used = int32(0)
-        for i in range(many + stages - 1):
-            if i >= stages - 1:
+        base = until_swizzle(shared, int32(0)) if wide else int32(0)
+        filled = base
+        used = base
+        for i in range(many + ahead):
+            if i >= ahead:
                 wait()
+                if wide:
+                    publish()
                 cuda.syncthreads()
+                if wide:
+                    at_a = int32(used + warp // 4 * 512)
+                    sums = wide_step(shared, at_a, int32(used + pixels * chunks), sums)
+                    wide_wait()
             if i < many:
                 if moved:
                     dd = int32(t * problem.dilation_d)
@@ -214,8 +231,8 @@ def build_tile(
                     from_w = int32(from_w + across)
                 left = int32(left - chunks)
                 filled = int32(filled + stage)
-                if filled == stages * stage:
-                    filled = int32(0)
+                if filled == base + stages * stage:
+                    filled = base
                 # The next step's chunk.
                 c, s = int32(c + reduction[2]), int32(s + reduction[3])
                 r, t = int32(r + reduction[4]), int32(t + reduction[5])
@@ -227,12 +244,15 @@ def build_tile(
                 if r >= problem.r:
                     r, t = int32(r - problem.r), int32(t + 1)
             commit()
-            if i >= stages - 1:
-                at_a, at_b = int32(used + row_a), int32(used + row_b)
-                sums = step(shared, at_a, chunk_a, at_b, chunk_b, sums)
+            if i >= ahead:
+                if not wide:
+                    at_a, at_b = int32(used + row_a), int32(used + row_b)
+                    sums = step(shared, at_a, chunk_a, at_b, chunk_b, sums)
                 used = int32(used + stage)
-                if used == stages * stage:
-                    used = int32(0)
+                if used == base + stages * stage:
+                    used = base
+        if wide:
+            finish_steps()
         # The sums take the stages' place, and leave it in the order of out.
         cuda.syncthreads()
         finished = cuda.shared.array(0, float32)
@@ -240,7 +260,7 @@ def build_tile(
         column = int32(warp % warps_n * (8 * columns) + lane % 4 * 2)
         keep(finished, column * pitch + row if turned else row * pitch + column, sums)
         cuda.syncthreads()
-        base = int32(group * out_at[5] + part * out_at[6])
+        start = int32(group * out_at[5] + part * out_at[6])
         channel0 = int32(group * problem.k)
         if turned:
             for e in range(tid, pixels * channels, threads):
@@ -248,19 +268,19 @@ def build_tile(
                 k = int32(k0 + column)
                 if targets[row] != NONE and k < problem.k:
                     y = finish(finished[column * pitch + row], values, int32(channel0 + k))
-                    write(out, int32(base + targets[row] + k * out_at[1]), y)
+                    write(out, int32(start + targets[row] + k * out_at[1]), y)
         else:
             for e in range(tid, pixels * (channels // out_chunk), threads):
                 row = int32(e // (channels // out_chunk))
                 column = int32(e % (channels // out_chunk) * out_chunk)
                 k = int32(k0 + column)
                 if targets[row] != NONE and k < problem.k:
-                    at = int32(base + targets[row] + k)
+                    at = int32(start + targets[row] + k)
                     k = int32(channel0 + k)
                     a = load_shared(finished, int32(row * pitch + column))
                     y0, y1 = finish(a[0], values, k), finish(a[1], values, k + 1)
                     y2, y3 = finish(a[2], values, k + 2), finish(a[3], values, k + 3)
-                    if wide:
+                    if whole:
                         store_floats(out, at, (y0, y1, y2, y3))
                     else:
                         a = load_shared(finished, int32(row * pitch + column + 4))

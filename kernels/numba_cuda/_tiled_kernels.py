@@ -9,13 +9,14 @@ import numba
 from numba import cuda, int32, uint32
 
 from . import ops
-from ._tile import STEP, Tile, divided, inside, tile_functions
+from ._tile_fetch import divided, inside
 from .activations import activation_of
 from .elements import reader, writer
 from .program import ACCUMULATED
+from .tiles import STEP, TABLE, Tile, tile_functions
 
-#: Blocks that pack weights: 32 out-channels by 32 rows.
-PACKED = 32
+#: Blocks that pack weights: 32 out-channels by 32 rows, between them a bank to spare.
+PACKED, PACKED_PITCH = 32, 33
 PACK_THREADS = 256
 FINISH_THREADS = 256
 
@@ -35,7 +36,7 @@ def build_pack(dtype: str, order: str) -> Kernel:
     by_k, by_tap = order == "k", order == "t"
 
     def pack(weight, packed, problem, sizes, strides):
-        block = cuda.shared.array((PACKED, PACKED + 1), total)
+        block = cuda.shared.array((PACKED, PACKED_PITCH), total)
         lane = int32(cuda.threadIdx.x) % PACKED
         line = int32(cuda.threadIdx.x) // PACKED
         tiles_k = divided(sizes[2] + PACKED - 1, PACKED)
@@ -128,16 +129,18 @@ def build_conv(
     activate, zero = activation_of(activation), getattr(numba, ACCUMULATED[dtype])(0)
     row, column, resum = functions.row, functions.column, build_resum(dtype)
     own_k, own_p = tile.sums
+    origins_size = tile.origins_size
     rows, columns, threads = tile.rows, tile.columns, tile.threads
-    weights_shape, input_shape, own_pixels = tile.weights_shape, tile.input_shape, tile.own_pixels
+    weights_size, input_size, own_pixels = tile.weights_size, tile.input_size, tile.own_pixels
     by_pixels, by_channels = store == "pixels", store == "channels"
     narrow = _NARROW.get(result, _same)
 
     @cuda.jit(device=True)
     def tabulate(problem, strides, pixel, where):
         # Once per pixel: a thread stores up to eight of them.
-        for i in range(int32(cuda.threadIdx.x), columns, threads):
-            at = int32(pixel + i)
+        for i in range(own_pixels):
+            column_ = uint32(cuda.threadIdx.x + i * threads)
+            at = int32(pixel + column_)
             plane = divided(at, problem.q)
             block = divided(plane, problem.p)
             n = divided(block, problem.o)
@@ -145,7 +148,8 @@ def build_conv(
             offset += (plane - block * problem.p) * strides[3] + (at - plane * problem.q) * strides[
                 4
             ]
-            where[uint32(i)] = int32(offset)
+            if column_ < columns:
+                where[column_] = int32(offset)
 
     @cuda.jit(device=True)
     def store_single(out, values, problem, step, group, first, base, pixels, where, sums):
@@ -203,13 +207,16 @@ def build_conv(
                 found = found or sums[i, j] != sums[i, j]
         return found
 
-    def conv(x, weights, values, out, problem, strides, out_strides, cut):
-        a = cuda.shared.array(weights_shape, total)
-        b = cuda.shared.array(input_shape, total)
-        table = cuda.shared.array((2, STEP, 4), int32)
+    def conv(
+        x, out, problem, strides, input, weights, values, window, input_strides, out_strides, cut
+    ):  # fmt: skip
+        a = cuda.shared.array(weights_size, total)
+        b = cuda.shared.array(input_size, total)
+        table = cuda.shared.array(TABLE, int32)
         where = cuda.shared.array(columns, int32)
         sums = cuda.local.array((own_k, own_p), total)
-        places = cuda.local.array((own_pixels, 6), int32)
+        origins = cuda.shared.array(origins_size, int32)
+        block = cuda.shared.array(4, int32)
         # Blocks that run together share their pixels.
         index = int32(cuda.blockIdx.x)
         rest = divided(index, cut[0])
@@ -223,13 +230,18 @@ def build_conv(
         pitch = cut[6]
         begin = int32(group * cut[4] * STEP * pitch)
 
+        # Kept in shared memory while registers are short.
+        if cuda.threadIdx.x == 0:
+            block[0], block[1], block[2], block[3] = first, pixel, group, slice_
         tabulate(problem, out_strides, pixel, where)
-        place(problem, strides, group, pixel, places)
+        place(problem, strides, group, pixel, origins)
         clear(sums)
         accumulate(
-            x, weights, problem, strides, pitch, int32(begin + first), low, high, places,
+            x, weights, problem, strides, pitch, int32(begin + first), low, high, origins,
             a, b, table, sums,
         )  # fmt: skip
+        first, pixel, group, slice_ = block[0], block[1], block[2], block[3]
+        begin = int32(group * cut[4] * STEP * pitch)
         pixels = int32(problem.n * problem.o * problem.p * problem.q - pixel)
         base, step = int32(slice_ * cut[7]), out_strides[1]
         if by_pixels:
@@ -244,7 +256,7 @@ def build_conv(
                 for j in range(own_p):
                     if k < problem.k and column(j) < pixels:
                         value = resum(
-                            x, weights, problem, strides, group, int32(pixel + column(j)),
+                            input, weights, window, input_strides, group, int32(pixel + column(j)),
                             cut[5], pitch, int32(begin + k),
                         )  # fmt: skip
                         at = int32(group * problem.k + k)
@@ -275,7 +287,7 @@ def build_finish(
     activate, resum = activation_of(activation), build_resum(dtype)
     total = getattr(numba, ACCUMULATED[dtype])
 
-    def finish(parts, x, weights, values, out, problem, strides, out_strides, cut):
+    def finish(parts, out, x, weights, values, problem, strides, out_strides, cut):
         index = int32(cuda.blockIdx.x * FINISH_THREADS + cuda.threadIdx.x)
         pixels, filters = problem.n * problem.o * problem.p * problem.q, problem.g * problem.k
         if index < cut[7]:

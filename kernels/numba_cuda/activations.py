@@ -85,6 +85,12 @@ def activation_of(activation: Any) -> Any:
 
 @cache
 def _for_device(function: Any) -> Any:
-    if isinstance(function, type(_identity)):
-        return function
-    return cuda.jit(device=True)(function.py_func)
+    known = isinstance(function, type(_identity))
+    scalar = function if known else cuda.jit(device=True)(function.py_func)
+
+    @cuda.jit(device=True)
+    def in_own_type(x):
+        # A float64 constant makes float64 of what it meets.
+        return type(x)(scalar(x))
+
+    return in_own_type

@@ -19,16 +19,19 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numba
-from numba import cuda, int32
+from numba import cuda, int32, uint32, uint64
 
 from ..problem import ConvProblem
 from ..shapes import ceil_div
-from . import direct_depthwise
+from . import direct_depthwise, direct_depthwise_last
 from .activations import activation_of
+from .direct_wgrad import wgrad
 from .elements import reader, writer
 from .indices import split
 from .phases import dgrad_of
 from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program
+
+__all__ = ["cut", "dgrad", "fprop", "wgrad"]
 
 #: Threads of a block, and of one that has few sums to make.
 THREADS = 128
@@ -154,10 +157,11 @@ def build_general(
                 value = zero
                 if at + i < total and k_first + k < problem.k:
                     value = read(weight, weight_place(weights_at + k * ws[0], at + i, problem, ws))
-                taps[i * beside + k] = value
+                taps[uint32(i * beside + k)] = value
             cuda.syncthreads()
             for i in range(min(steps, total - at)):
                 across_columns = s * problem.dilation_w
+                row_of_taps = uint64(i * beside + across * channels)
                 for j in range(pixels):
                     w = column[j] + across_columns
                     inside = w >= 0 and w < limit[j]
@@ -166,7 +170,7 @@ def build_general(
                         value = read(x, int32(begin[j] + row + across_columns * xs[4]))
                     if inside or not skip:
                         for k in range(channels):
-                            sums[j, k] += value * taps[i * beside + across * channels + k]
+                            sums[j, k] += value * taps[row_of_taps + uint64(k)]
                 s = int32(s + 1)
                 if s == problem.s:
                     s, r = int32(0), int32(r + 1)
@@ -226,8 +230,11 @@ def fprop(call: ConvCall) -> Program:
 
 
 def _fprop(call: ConvCall, skip: bool) -> Program:
-    take = direct_depthwise.program if direct_depthwise.takes(call) else _general
-    return take(call, skip)
+    if call.problem.n:
+        for rows in (direct_depthwise, direct_depthwise_last):
+            if rows.takes(call):
+                return rows.program(call, skip)
+    return _general(call, skip)
 
 
 #: The adjoint of fprop in x, of fprops that skip padding.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import cuda, int32
+from numba import cuda, int32, uint32, uint64
 
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
@@ -67,6 +67,13 @@ class Window(NamedTuple):
     checked: int
 
 
+def _around(problem: ConvProblem, itemsize: int) -> tuple[int, int]:
+    """Elements before and behind a strip that windows at the ends of its rows read."""
+    right = (problem.q - 1) * problem.stride_w + (problem.s - 1) * problem.dilation_w
+    behind = max(right - problem.pad_w - problem.w + 1, 0)
+    return round_up(problem.pad_w, COPY_BYTES // itemsize), behind
+
+
 def cut(problem: ConvProblem, itemsize: int) -> Strips:
     """How a plane is cut into strips, and how many are a block's."""
     most = min(problem.p, MOST_ROWS)
@@ -74,11 +81,11 @@ def cut(problem: ConvProblem, itemsize: int) -> Strips:
         range(most, min(most, LEAST_ROWS) - 1, -1),
         key=lambda count: ceil_div(problem.p, count) * count,
     )
-    vector = COPY_BYTES // itemsize
+    vector, (before, behind) = COPY_BYTES // itemsize, _around(problem, itemsize)
 
     def pitch(groups: int) -> int:
         lines = (groups * rows - 1) * problem.stride_h + problem.r
-        return round_up(lines * problem.w + vector, vector)
+        return round_up(before + vector + lines * problem.w + behind, vector)
 
     planes, all_groups = problem.n * problem.g, ceil_div(problem.p, rows)
     groups = all_groups
@@ -106,9 +113,7 @@ def takes(call: ConvCall) -> bool:
     dense = call.first[4] == 1 and call.first[3] == problem.w
     if not (dense and (problem.dilation_h == 1 or problem.r == 1)):
         return False
-    # Before the strips there is at least what is told of them.
-    near = problem.pad_w * size <= MOST_STRIPS * TOLD * 4
-    return near and _shared(problem, cut(problem, size), call.dtype) <= MOST_BYTES
+    return _shared(problem, cut(problem, size), call.dtype) <= MOST_BYTES
 
 
 def _in_order(step: Any, count: int, made: dict[int, Any]) -> Any:
@@ -136,9 +141,10 @@ def _rows_of(dtype: str, window: Window, rows: int, skip: bool) -> Any:
     @cuda.jit(device=True)
     def add(y, tile, at, line, top, height, there, taps, sums):
         inside = top + y >= 0 and top + y < height
-        row = int32(at + y * line)
+        # Unsigned: a negative index of an array would count from its end.
+        row = uint64(at + y * line)
         for b in range(s):
-            value = read(tile, int32(row + b * dilation))
+            value = read(tile, row + uint64(b * dilation))
             if checked >> b & 1 and there[b] == 0:
                 value = zero
             for i in range(rows):
@@ -154,17 +160,17 @@ def _rows_of(dtype: str, window: Window, rows: int, skip: bool) -> Any:
 
 
 def copier(dtype: str) -> Any:
-    """``copy(tile, at, x, base, top, lines, problem, lane, team)``: rows ``top ..`` of the plane
-    that begins at ``base`` go to the strip at ``at``, rows of padding as zeros; gives where the
-    first of them begins."""
+    """``copy(tile, at, pitch, before, x, base, top, lines, problem, lane, team)``: rows ``top ..``
+    of the plane that begins at ``base`` go to the strip of ``pitch`` elements at ``at``, with zeros
+    for padding and around; gives where the first of them begins."""
     vector = COPY_BYTES // np.dtype(STORED[dtype]).itemsize
     zero = getattr(numba, STORED[dtype])(0)
 
     @cuda.jit(device=True)
-    def copy(tile, at, x, base, top, lines, problem, lane, team):
+    def copy(tile, at, pitch, before, x, base, top, lines, problem, lane, team):
         # The strip's elements lie modulo a vector as they do in x.
         run = int32(base + top * problem.w)
-        begin = int32(at + (run & (vector - 1)))
+        begin = int32(at + before + (run & (vector - 1)))
         delta = int32(begin - run)
         end = int32(top + lines)
         low = min(max(top, int32(0)), end)
@@ -179,20 +185,19 @@ def copier(dtype: str) -> Any:
         ops.commit()
         i = int32(first + lane)
         while i < inner:
-            tile[int32(delta + i)] = x[i]
+            tile[uint32(delta + i)] = x[i]
             i = int32(i + team)
         i = int32(outer + lane)
         while i < last:
-            tile[int32(delta + i)] = x[i]
+            tile[uint32(delta + i)] = x[i]
             i = int32(i + team)
-        i = int32(run + lane)
-        while i < first:
-            tile[int32(delta + i)] = zero
-            i = int32(i + team)
-        i = int32(last + lane)
-        stop = int32(run + lines * problem.w)
+        i, stop = int32(at + lane), int32(delta + first)
         while i < stop:
-            tile[int32(delta + i)] = zero
+            tile[uint32(i)] = zero
+            i = int32(i + team)
+        i, stop = int32(delta + last + lane), int32(at + pitch)
+        while i < stop:
+            tile[uint32(i)] = zero
             i = int32(i + team)
         return begin
 
@@ -212,8 +217,8 @@ def build_strips(
     filters = told_bytes // (kind.bitwidth // 8)
 
     def depthwise(
-        x, weight, values, out, problem, xs, ws, group_step, ys, groups, tiles, strips, pitch,
-        tile_begin, team,
+        x, weight, values, out, problem, xs, ws, filter_step, ys, groups, tiles, strips, pitch,
+        tile_begin, before, team,
     ):  # fmt: skip
         tile = cuda.shared.array(0, stored)
         told = cuda.shared.array(0, int32)
@@ -225,34 +230,35 @@ def build_strips(
         j, lane = split(cuda.threadIdx.x, team)
         teams, _ = split(threads, team)
         while j < strips:
+            tell = uint32(j * TOLD)
             strip = int32(cuda.blockIdx.x * strips + j)
-            g = int32(-1)
+            # Where it begins, its first output row (none, if it isn't there), and where that goes.
+            begin, row, target = int32(0), int32(problem.p), int32(0)
             if strip < problem.n * problem.g * tiles:
-                plane, at = split(strip, tiles)
+                plane, part = split(strip, tiles)
                 n, g = split(plane, problem.g)
-                top = int32(at * groups * rows * stride - problem.pad_h)
+                top = int32(part * groups * rows * stride - problem.pad_h)
                 base = int32(n * xs[0] + g * xs[1])
-                begin = copy(
-                    tile, int32(tile_begin + j * pitch), x, base, top, lines, problem, lane, team
-                )
-                if lane == 0:
-                    told[j * TOLD + 1] = begin
-                    told[j * TOLD + 2] = at * groups * rows
-                    told[j * TOLD + 3] = n * ys[0] + g * problem.k * ys[1]
+                at = int32(tile_begin + j * pitch)
+                begin = copy(tile, at, pitch, before, x, base, top, lines, problem, lane, team)
+                row = int32(part * groups * rows)
+                target = int32(n * ys[0] + g * problem.k * ys[1])
                 # A strip's filters, and what is added to their sums behind each.
                 e = lane
                 while e < problem.k * (count + 1):
                     k, i = split(e, count + 1)
                     value = zero
                     if i < count:
-                        place = g * group_step + k * ws[0] + i // s * ws[3] + i % s * ws[4]
+                        place = g * filter_step + k * ws[0] + i // s * ws[3] + i % s * ws[4]
                         value = read(weight, int32(place))
                     elif bias:
                         value = read(values, int32(g * problem.k + k))
-                    filter_taps[int32(filters + j * problem.k * (count + 1) + e)] = value
+                    filter_taps[uint32(filters + j * problem.k * (count + 1) + e)] = value
                     e = int32(e + team)
             if lane == 0:
-                told[j * TOLD] = g
+                told[tell] = begin
+                told[tell + uint32(1)] = row
+                told[tell + uint32(2)] = target
             j = int32(j + teams)
         arrived()
         cuda.syncthreads()
@@ -262,24 +268,24 @@ def build_strips(
         rest_step, q_step = split(threads, problem.q)
         j_step, group_step = split(rest_step, groups)
         while item < items:
-            g = told[j * TOLD]
-            p = int32(told[j * TOLD + 2] + group * rows)
-            if g >= 0 and p < problem.p:
+            tell = uint32(j * TOLD)
+            p = int32(told[tell + uint32(1)] + group * rows)
+            if p < problem.p:
                 w = int32(q * problem.stride_w - problem.pad_w)
-                at = int32(told[j * TOLD + 1] + group * rows * stride * problem.w + w)
+                at = int32(told[tell] + group * rows * stride * problem.w + w)
                 for b in range(s):
                     there[b] = w + b * dilation >= 0 and w + b * dilation < problem.w
                 top = int32(p * stride - problem.pad_h)
-                target = int32(told[j * TOLD + 3] + p * ys[3] + q * ys[4])
+                target = int32(told[tell + uint32(2)] + p * ys[3] + q * ys[4])
                 left = int32(problem.p - p)
                 for k in range(problem.k):
-                    first = int32(filters + (j * problem.k + k) * (count + 1))
+                    first = uint64(filters + (j * problem.k + k) * (count + 1))
                     for i in range(count):
-                        taps[i] = filter_taps[first + i]
+                        taps[i] = filter_taps[first + uint64(i)]
                     for i in range(rows):
                         sums[i] = zero
                     add_rows(0, tile, at, problem.w, top, problem.h, there, taps, sums)
-                    addend = filter_taps[first + count]
+                    addend = filter_taps[first + uint64(count)]
                     for i in range(rows):
                         value = activate(sums[i] + addend)
                         if i < left:
@@ -304,13 +310,9 @@ def _begin(problem: ConvProblem, shape: Strips, dtype: str) -> int:
 
 
 def _shared(problem: ConvProblem, shape: Strips, dtype: str) -> int:
-    """Bytes of shared memory. What a window reads beyond a row is elsewhere in there: the same
-    strip, or what is before or behind the strips."""
-    size = np.dtype(STORED[dtype]).itemsize
-    right = (problem.q - 1) * problem.stride_w + (problem.s - 1) * problem.dilation_w
-    behind = max(right - problem.pad_w - problem.w + 1, 0)
-    strips = (shape.strips * shape.pitch + behind) * size
-    return _begin(problem, shape, dtype) + round_up(strips, COPY_BYTES)
+    """Bytes of shared memory."""
+    strips = shape.strips * shape.pitch * np.dtype(STORED[dtype]).itemsize
+    return _begin(problem, shape, dtype) + strips
 
 
 def _window(problem: ConvProblem) -> Window:
@@ -334,7 +336,7 @@ def program(call: ConvCall, skip: bool) -> Program:
             *(call.dtype, _window(problem), shape.rows, shape.threads),
             *(call.bias, call.activation, skip),
         ),
-        (*(pointer,) * 4, "problem", "int32[5]", "int32[5]", "int32", "int32[5]", *("int32",) * 6),
+        (*(pointer,) * 4, "problem", "int32[5]", "int32[5]", "int32", "int32[5]", *("int32",) * 7),
         shape.threads,
         shared=_shared(problem, shape, call.dtype),
     )
@@ -343,6 +345,6 @@ def program(call: ConvCall, skip: bool) -> Program:
         *(At("first"), At("second"), values, At("out"), problem, call.first, call.second),
         *(call.second_group or problem.k * call.second[0], call.out),
         *(shape.groups, shape.tiles, shape.strips, shape.pitch),
-        *(_begin(problem, shape, call.dtype) // size, shape.team),
+        *(_begin(problem, shape, call.dtype) // size, _around(problem, size)[0], shape.team),
     )
     return Program((Launch(entry, (blocks, 1, 1), args),))

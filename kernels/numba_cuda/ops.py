@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from numba import config
 
 _kind = "_simulated" if config.ENABLE_CUDASIM else "_ptx"
-_chosen = import_module(f".{_kind}", __package__)
+_chosen: Any = import_module(f".{_kind}", __package__)
 _memory = import_module(f".{_kind}_memory", __package__)
+_wide: Any = import_module(f".{_kind}_wgmma", __package__)
 
 widen_float16 = _chosen.widen_float16
 widen_bfloat16 = _chosen.widen_bfloat16
@@ -30,8 +32,13 @@ zeros = _chosen.zeros
 matrices = _chosen.matrices
 multiply = _chosen.multiply
 step = _chosen.step
+turned_step = _chosen.turned_step
 keep = _chosen.keep
 read_if = _memory.read_if
 read4_if = _memory.read4_if
 read4 = _memory.read4
 write4 = _memory.write4
+until_swizzle = _wide.until_swizzle
+publish = _wide.publish
+wide_step = _wide.wide_step
+wide_wait = _wide.wide_wait

@@ -19,19 +19,31 @@ from numba import cuda, int64, uint32
 from ..shapes import ceil_div
 from ._pool_folds import divided, inverse_of, kind_of_sums, start_of
 from ._pool_general import place, position
+from ._pool_grad_strips import MOST_WINDOWS, Reach, Strip, build_grad_strips
+from ._pool_strips import vector_of
 from ._pool_windows import axes_of, kind_of, regular, window_of, windows_at
 from .elements import reader, writer
-from .pooling import THREADS, channels_last, divisor_of, operands, pointers
+from .pooling import (
+    ENOUGH,
+    THREADS,
+    channels_last,
+    divisor_of,
+    in_vectors,
+    operands,
+    pointers,
+    thread_cuts,
+)
 from .program import ACCUMULATED, Entry, Launch, PoolCall, Program
 
 
-def pool_grad(call: PoolCall) -> Program:
-    """The launch of a pooling's adjoint."""
+def pool_grad(call: PoolCall, enough: int = ENOUGH) -> Program:
+    """The launch of a pooling's adjoint; threads make more than one row of places, if they needn't,
+    where ``enough`` threads remain."""
     call = regular(call)
     places = call.n * call.c * math.prod(call.size)
     if places == 0:
         return Program(())
-    return Program((_general(call, places),))
+    return Program((_in_strips(call, enough) or _general(call, places),))
 
 
 def _general(call: PoolCall, places: int) -> Launch:
@@ -48,6 +60,70 @@ def _general(call: PoolCall, places: int) -> Launch:
         call.indices or call.out, divisor_of(call),
     )  # fmt: skip
     return Launch(entry, (ceil_div(places, THREADS), 1, 1), args)
+
+
+def _in_strips(call: PoolCall, enough: int) -> Launch | None:
+    """The launch for small windows; None if they aren't, or aren't near each other."""
+    strip = _strip_of(call, enough)
+    if strip is None:
+        return None
+    d, h, w = call.size
+    h, w = ceil_div(h, strip.height.places), ceil_div(w, strip.width.places)
+    cuts, blocks = thread_cuts(call.n, call.c // strip.lanes, (d, h, w), strip.last)
+    if blocks * THREADS > 2**31:
+        return None
+    constants = (
+        call.dtype, call.indices is not None, call.count_include_pad, call.divisor != 0, strip,
+        THREADS,
+    )  # fmt: skip
+    signature = (
+        *pointers(call), f"uint32[{len(cuts)}]", "int32", *("int32[7]",) * 3, *("int32[5]",) * 3,
+        ACCUMULATED[call.dtype],
+    )  # fmt: skip
+    entry = Entry(build_grad_strips, constants, signature, THREADS, blocks=2)
+    args = (
+        *operands(call), cuts, call.n, *axes_of(call), call.first, call.out,
+        call.indices or call.out, divisor_of(call),
+    )  # fmt: skip
+    return Launch(entry, (blocks, 1, 1), args)
+
+
+def _strip_of(call: PoolCall, enough: int) -> Strip | None:
+    (taps_h, taps_w), (pad_h, pad_w) = call.kernel[1:], call.pad[1:]
+    pairs = zip(call.output[1:], call.stride[1:], strict=True)
+    stride_h, stride_w = (step if outputs > 1 else 1 for outputs, step in pairs)
+    small = max(taps_h, taps_w) <= 3 and max(stride_h, stride_w) <= 2
+    if call.adaptive or max(call.dilation) > 1 or pad_h >= taps_h or pad_w >= taps_w or not small:
+        return None
+    last, vector = channels_last(call), vector_of(call.dtype)
+    together, lanes, columns, wide_out = 1, 1, stride_w, False
+    if last:
+        wide_out = in_vectors(call.first, call.aligned[0], 1, call.c, vector)
+        wide_out = wide_out and in_vectors(call.out, call.aligned[1], 1, call.c, vector)
+        if call.indices is not None:
+            wide_out = wide_out and in_vectors(call.indices, call.aligned[2], 1, call.c, 2)
+        lanes = vector if wide_out else 1
+        columns = 1 if lanes == 8 and stride_w == 1 else 2
+    elif in_vectors(call.out, call.aligned[1], 4, call.size[2], vector):
+        wide_out, columns = True, vector
+        together = _together(call, vector // stride_w)
+    places = call.n * call.c * math.prod(call.size)
+    rows = 2 if stride_h == 2 or places >= 2 * columns * lanes * enough else 1
+    height = Reach(taps_h, stride_h, pad_h, rows)
+    width = Reach(taps_w, stride_w, pad_w, columns)
+    if height.windows > MOST_WINDOWS:
+        return None
+    return Strip(height, width, lanes, together, wide_out, last)
+
+
+def _together(call: PoolCall, count: int) -> int:
+    """How many neighbouring windows, of ``count`` wanted, are read at once."""
+    both = [(call.first, call.aligned[0], count)]
+    if call.indices is not None:
+        both.append((call.indices, call.aligned[2], 2))
+    outputs = call.output[2]
+    vectors = all(in_vectors(*one[:2], 4, outputs, one[2]) for one in both)
+    return count if count > 1 and outputs % count == 0 and vectors else 1
 
 
 def build_grad(

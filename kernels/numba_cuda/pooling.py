@@ -30,9 +30,9 @@ ENOUGH = 132 * 1024
 #: Neighbouring vectors of channels in a block: 256 bytes, so that the rest of it is neighbours
 #: along w, which share inputs.
 LANES = 16
-#: Threads that share a plane of at most so many places (or vectors of them), and one of more.
-FEW = 8
-GROUPS, LARGEST_GROUP = ((16, 4), (128, 8), (2048, 32)), 256
+#: Planes of so few places are small windows; threads that share a plane of at most so many places
+#: (or vectors of them), else all of a block.
+FEW, GROUPS = 8, ((16, 4), (128, 8), (2048, 32))
 
 
 def call_of(
@@ -103,16 +103,9 @@ def _in_strips(call: PoolCall, enough: int) -> Launch | None:
         return None
     o, p, q = call.output
     p, q = ceil_div(p, strip.rows), ceil_div(q, strip.columns)
-    c = call.c // strip.lanes
-    if strip.last:
-        lanes = max(k for k in range(1, LANES + 1) if c % k == 0)
-        extents: tuple[int, ...] = (lanes, q, c // lanes, p, o)
-    else:
-        extents = (q, p, o, c)
-    strips = math.prod(extents) * call.n
-    if strips + THREADS > 2**31:
+    cuts, blocks = thread_cuts(call.n, call.c // strip.lanes, (o, p, q), strip.last)
+    if blocks * THREADS > 2**31:
         return None
-    cuts = tuple(number for extent in extents for number in (extent, *magic(extent)))
     constants = (
         call.dtype, call.reduction == "mean", call.indices is not None, call.count_include_pad,
         call.divisor != 0, strip, THREADS,
@@ -126,7 +119,21 @@ def _in_strips(call: PoolCall, enough: int) -> Launch | None:
         *operands(call), cuts, call.n, *axes_of(call), call.first, call.out,
         call.indices or call.out, divisor_of(call),
     )  # fmt: skip
-    return Launch(entry, (ceil_div(strips, THREADS), 1, 1), args)
+    return Launch(entry, (blocks, 1, 1), args)
+
+
+def thread_cuts(
+    n: int, c: int, extents: tuple[int, int, int], last: bool
+) -> tuple[tuple[int, ...], int]:
+    """What threads' numbers are cut by, for ``by_rows`` or, if ``last``, ``by_channels``; and how
+    many blocks there are."""
+    o, p, q = extents
+    cuts: tuple[int, ...] = (q, p, o, c)
+    if last:
+        lanes = max(k for k in range(1, LANES + 1) if c % k == 0)
+        cuts = (lanes, q, c // lanes, p, o)
+    numbers = tuple(number for cut in cuts for number in (cut, *magic(cut)))
+    return numbers, ceil_div(n * math.prod(cuts), THREADS)
 
 
 def _strip_of(call: PoolCall, enough: int) -> Strip | None:
@@ -138,33 +145,28 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     if call.adaptive or not small or max(call.dilation[1:]) > 1:
         return None
     last, vector = channels_last(call), vector_of(call.dtype)
-    columns = lanes = 1
-    strides = call.first, call.out, call.indices or call.out
+    lanes = columns = 1
+    indices = call.indices or call.out
     if last:
-        channels = all(_in_vectors(strides[i], 1, call.c, vector, call.aligned[i]) for i in (0, 1))
-        lanes = vector if channels else 1
-        wide_in = wide_out = channels
+        wide_in = wide_out = in_vectors(
+            call.first, call.aligned[0], 1, call.c, vector
+        ) and in_vectors(call.out, call.aligned[1], 1, call.c, vector)
+        lanes = vector if wide_in else 1
+        wide_indices = lanes > 1 and in_vectors(indices, call.aligned[2], 1, call.c, 2)
     else:
-        wide_in = _in_vectors(call.first, 4, call.size[2], vector, call.aligned[0])
+        q = call.output[2]
+        wide_in = in_vectors(call.first, call.aligned[0], 4, call.size[2], vector)
         columns = max(vector // stride_w, 1) if wide_in else 1
-        wide_out = columns > 1 and _in_vectors(
-            call.out, 4, call.output[2], columns, call.aligned[1]
-        )
-    together = max(columns, lanes)
-    wide_indices = (
-        together > 1
-        and call.indices is not None
-        and _in_vectors(
-            strides[2], 1 if last else 4, 2 if last else call.output[2], 2, call.aligned[2]
-        )
-        and call.output[2] % columns == 0
-    )
-    rows = 1
+        whole = columns > 1 and q % columns == 0
+        wide_out = whole and in_vectors(call.out, call.aligned[1], 4, q, columns)
+        wide_indices = whole and in_vectors(indices, call.aligned[2], 4, q, 2)
+    wide_indices = wide_indices and call.indices is not None
+    rows, outputs = 1, call.n * call.c * math.prod(call.output)
     while (
         2 * rows <= call.output[1]
         and (2 * rows - 1) * stride_h + taps_h <= MOST_ROWS
-        and 2 * rows * together <= MOST_OUTPUTS
-        and call.n * call.c * math.prod(call.output) >= 2 * rows * together * enough
+        and 2 * rows * columns * lanes <= MOST_OUTPUTS
+        and outputs >= 2 * rows * columns * lanes * enough
     ):
         rows *= 2
     return Strip(
@@ -173,7 +175,7 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     )  # fmt: skip
 
 
-def _in_vectors(strides: Strides, axis: int, extent: int, count: int, aligned: bool) -> bool:
+def in_vectors(strides: Strides, aligned: bool, axis: int, extent: int, count: int) -> bool:
     """Whether an array falls into vectors of ``count`` neighbours along an axis."""
     others = (step for i, step in enumerate(strides) if i != axis)
     return (
@@ -195,18 +197,20 @@ def _of_whole(call: PoolCall) -> Launch | None:
         return None
     last, vector, step = channels_last(call), vector_of(call.dtype), steps[2]
     if last:
-        lanes = vector if _in_vectors(call.first, 1, call.c, vector, call.aligned[0]) else 1
+        lanes = vector if in_vectors(call.first, call.aligned[0], 1, call.c, vector) else 1
         across = min(1 << (call.c // lanes - 1).bit_length(), LANES)
+        while across > 2 and call.n * ceil_div(call.c // lanes, across) * THREADS < ENOUGH:
+            across //= 2
         blocks = ceil_div(call.c // lanes, across)
         units, group, cut, grid = places, THREADS // across, blocks, call.n * blocks
     else:
-        planes = (*call.first[:2], 0, 0, 1)
-        lanes = (
-            vector if step == 1 and _in_vectors(planes, 4, places, vector, call.aligned[0]) else 1
-        )
-        units, across = places // lanes, 1
-        group = next((group for most, group in GROUPS if units <= most), LARGEST_GROUP)
-        cut, grid = call.c, ceil_div(call.n * call.c, THREADS // group)
+        planes = (*call.first[:2], 0, 0, step)
+        lanes = vector if in_vectors(planes, call.aligned[0], 4, places, vector) else 1
+        units, across, cut = places // lanes, 1, call.c
+        group = next((group for most, group in GROUPS if units <= most), THREADS)
+        while 2 * group <= min(units, THREADS) and call.n * call.c * group < ENOUGH:
+            group *= 2
+        grid = ceil_div(call.n * call.c, THREADS // group)
         step *= lanes
     whole = Whole(group, lanes, last, across)
     mean = call.reduction == "mean"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..problem import ConvProblem
-from . import device, direct, tensor, tiled
+from . import device, direct, direct_wgrad, im2col, tensor, tensor_wgrad, tiled, wgmma
 from . import pool_grad as pool_gradients
 from . import pooling as poolings
 from . import wgrad as weight_gradients
@@ -90,11 +90,12 @@ def _deliver(target: Array, out: Array) -> None:
         out[...] = target
 
 
-tiled_fprop = conv(tiled.fprop)
-tiled_wgrad = conv(weight_gradients.wgrad)
-tensor_fprop = conv(tensor.fprop)
-tensor_dgrad = conv(tensor.dgrad)
-direct_fprop = conv(direct.fprop)
-direct_dgrad = conv(direct.dgrad)
-direct_pool = pool(poolings.pool)
-direct_pool_grad = pool_grad(pool_gradients.pool_grad)
+# By family and algorithm, as the table's rows name them.
+fprop_wgmma, dgrad_wgmma = conv(wgmma.fprop), conv(wgmma.dgrad)
+fprop_tensor, dgrad_tensor = conv(tensor.fprop), conv(tensor.dgrad)
+fprop_tiled, dgrad_tiled = conv(tiled.fprop), conv(tiled.dgrad)
+fprop_im2col, dgrad_im2col = conv(im2col.fprop), conv(im2col.dgrad)
+fprop_direct, dgrad_direct = conv(direct.fprop), conv(direct.dgrad)
+wgrad_tensor, wgrad_tiled = conv(tensor_wgrad.wgrad), conv(weight_gradients.wgrad)
+wgrad_direct = conv(direct_wgrad.wgrad)
+pool_direct, pool_grad_direct = pool(poolings.pool), pool_grad(pool_gradients.pool_grad)

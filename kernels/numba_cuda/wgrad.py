@@ -56,8 +56,6 @@ TILES = {
 }
 #: Threads of a multiprocessor that the compiler leaves registers for: 128 each, of float64 168.
 RESIDENT = {"float32": 512, "float64": 384}
-#: Positions under this are checked two at a time.
-SHORT = (1 << 15) - 1
 #: Cycles of a block outside its loop, of a second launch, and elements that it adds in a cycle.
 BLOCK_CYCLES, LAUNCH_CYCLES, ADDED_PER_CYCLE = 4000, 4000, 500
 #: Products that a multiprocessor makes in a cycle.
@@ -132,20 +130,6 @@ class _Pixels(NamedTuple):
     grad: tuple[int, ...]
     x: tuple[int, ...]
 
-    @property
-    def digits(self) -> int:
-        """How many digits a pixel has: n and q at least."""
-        return 4 if self.extents[1] > 1 else 3 if self.extents[2] > 1 else 2
-
-    @property
-    def step(self) -> tuple[int, ...]:
-        """The digits of ``DEPTH``; the first takes what is left."""
-        left, found = DEPTH, []
-        for extent in self.extents[:0:-1]:
-            found.append(left % extent)
-            left //= extent
-        return left, *reversed(found)
-
 
 def _pixels(call: ConvCall, checked: tuple[bool, ...]) -> _Pixels:
     """Axes one behind the other in both arrays, whose positions nobody asks for, become one."""
@@ -177,17 +161,21 @@ def _checked(problem: ConvProblem) -> tuple[bool, bool, bool]:
     return first, second, third
 
 
-def _packed(problem: ConvProblem) -> bool:
-    """Whether positions (h, w) are checked together: in 16 bits each, with a bit to spare."""
-    ends = (
-        max((outputs - 1) * stride + (kernel - 1) * dilation, size, before)
-        for outputs, stride, kernel, dilation, size, before in zip(
-            problem.output, problem.stride, problem.kernel, problem.dilation, problem.size,
-            problem.pad, strict=True,
-        )
+def _packed(problem: ConvProblem) -> int:
+    """How many positions are checked together, each with a bit to spare: the last three or two."""
+    axes = zip(
+        problem.output, problem.stride, problem.kernel, problem.dilation, problem.size,
+        problem.pad, strict=True,
     )  # fmt: skip
-    _, check_h, check_w = _checked(problem)
-    return check_h and check_w and max(list(ends)[1:]) < SHORT
+    ends = [
+        max((outputs - 1) * stride + (kernel - 1) * dilation, size, before)
+        for outputs, stride, kernel, dilation, size, before in axes
+    ]
+    checked = _checked(problem)
+    for count, bits in ((3, 9), (2, 15)):
+        if all(checked[-count:]) and max(ends[-count:]) < (1 << bits) - 1:
+            return count
+    return 0
 
 
 def _variant(call: ConvCall, tile: Tile, pixels: _Pixels, partial: bool) -> Variant:
@@ -197,7 +185,7 @@ def _variant(call: ConvCall, tile: Tile, pixels: _Pixels, partial: bool) -> Vari
     x = last and call.aligned[0] and problem.c % QUAD == 0
     x = x and _quads((*pixels.x, *call.first[2:]))
     checked, ragged = _checked(problem), problem.k % tile.rows > 0
-    return Variant(last, (grad, x), checked, _packed(problem), pixels.digits, ragged, partial)
+    return Variant(last, (grad, x), checked, _packed(problem), ragged, partial)
 
 
 def _quads(steps: tuple[int, ...]) -> bool:
@@ -218,15 +206,24 @@ def wgrad(call: ConvCall, chosen: Cut | None = None) -> Program:
     return Program((products, _finish(call, made, plane, row)), scratch_bytes(problem, dtype, made))
 
 
+#: What a step of d, h and w adds to positions, by how many of them are in one number.
+UNITS = {3: (1 << 20, 1 << 10, 1), 2: (1, 1 << 16, 1), 0: (1, 1, 1)}
+
+
 def _positions(problem: ConvProblem) -> tuple[tuple[int, ...], ...]:
     """Steps of a window's position per output and per tap, the first position, and the sizes; for
-    (h, w) in one number those of h are in its upper half."""
-    unit = 1 << 16 if _packed(problem) else 1
-    (d, h, w), whole = problem.size, []
-    for first, second, third in (problem.stride, problem.dilation, problem.pad):
-        whole.append((first, second * unit, third))
-    sizes = (d, (h - 1) * unit + w - 1, 0) if unit > 1 else (d, h, w)
-    return whole[0], whole[1], tuple(-before for before in whole[2]), sizes
+    positions in one number their greatest stand at h."""
+    packed = _packed(problem)
+    units = UNITS[packed]
+    sizes = list(problem.size)
+    if packed:
+        ends = [(size - 1) * unit for size, unit in zip(sizes, units, strict=True)]
+        sizes[1] = sum(ends[-packed:])
+    steps, taps, pads = (
+        tuple(number * unit for number, unit in zip(numbers, units, strict=True))
+        for numbers in (problem.stride, problem.dilation, problem.pad)
+    )
+    return steps, taps, tuple(-before for before in pads), tuple(sizes)
 
 
 def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) -> Launch:
@@ -239,7 +236,7 @@ def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) 
     entry = Entry(
         build_products,
         (call.dtype, tile, variant),
-        (f"{stored}*", f"{stored}*", f"{result}*", "int32[4]", "int32[4]", "int32[5]", "int32[4]",
+        (f"{stored}*", f"{stored}*", f"{result}*", "int32[4]", "int32[5]", "int32[4]",
          "int32[5]", "int32[5]", "int32[3]", "int32[3]", "int32[3]", "int32[3]", "int32[3]",
          "int32[2]", "int32[5]"),
         tile.threads,
@@ -250,7 +247,7 @@ def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) 
     origin = -sum(step * before for step, before in zip(spatial, problem.pad, strict=True))
     args: tuple[Any, ...] = (
         At("first"), At("second"), At(target),
-        pixels.extents, pixels.step, (*pixels.grad, call.second[1]), pixels.x,
+        pixels.extents, (*pixels.grad, call.second[1]), pixels.x,
         (problem.k, problem.c, *problem.kernel), (call.first[1], *steps, origin),
         *_positions(problem),
         (problem.g, problem.n * problem.o * problem.p * problem.q, made.pixels),

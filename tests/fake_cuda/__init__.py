@@ -30,7 +30,7 @@ def compiler() -> str | None:
 
 def build() -> Path:
     """The folder of the library, compiled once for each version of its source."""
-    source = HERE / "libcuda.c"
+    source = HERE / "libcuda.h"
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"fake_cuda-{os.getuid()}-{digest}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -43,7 +43,7 @@ def build() -> Path:
             raise FileNotFoundError("no C compiler (cc, gcc, or CC) to build the fake libcuda with")
         unfinished = folder / f"unfinished-{os.getpid()}"
         options = ["-O2", "-Wall", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
-        subprocess.run([found, *options, "-o", unfinished, source, "-ldl"], check=True)
+        subprocess.run([found, *options, "-o", unfinished, "-x", "c", source, "-ldl"], check=True)
         unfinished.rename(library)
     return folder
 

@@ -10,12 +10,22 @@ import numpy as np
 from .copies import Copies
 from .counts import Observer
 from .errors import Fault, MachineError
-from .kinds import DTYPES, LOCAL_BASE, SHARED_BASE, SIZES
+from .kinds import DTYPES, LOCAL_BASE, SHARED_BASE
 from .memory import Window
 from .operands import Imm, Pair, Reg, Sym
 from .phases import Phases
 from .races import Races
 from .readings import Readings
+
+
+def param_layout(program):
+    """({parameter: (offset, size)}, total size): every parameter naturally aligned."""
+    places, at = {}, 0
+    for v in program.params:
+        at = -(-at // v.align) * v.align
+        places[v.name] = (at, v.size)
+        at += v.size
+    return places, at
 
 
 class Batch:
@@ -25,8 +35,8 @@ class Batch:
     ----------
     program : Program
         The entry.
-    machine : Machine
-        Owner of global memory and of the switches.
+    symbols : dict
+        Addresses of the module's global and const variables.
     blocks : int
         How many blocks.
     block : tuple of int
@@ -35,15 +45,12 @@ class Batch:
         Bytes of dynamic shared memory.
     """
 
-    def __init__(self, program, machine, blocks, block, dynamic):
+    def __init__(self, program, symbols, blocks, block, dynamic):
         self.program = program
-        self.machine = machine
-        self.arena = machine.arena
-        self.initcheck = machine.initcheck
         self.blocks = blocks
         self.block = block
         self.dynamic = dynamic
-        self.symbols = dict(program.loaded.symbols)
+        self.symbols = dict(symbols)
         self.threads = block[0] * block[1] * block[2]
         self.warps = -(-self.threads // 32)
         self.padded = self.warps * 32
@@ -53,13 +60,16 @@ class Batch:
         self.block_of = self.every // self.padded
         self.warp_of = self.every >> 5
         self.alive = np.zeros(self.lanes, bool)
+        rows = {}
         self.registers = {}
-        for name, kind in program.registers.items():
-            dtype = bool if kind == "pred" else f"u{SIZES[kind]}"
-            self.registers[name] = np.zeros(self.lanes, dtype)
+        for name, (size, number) in program.rows.items():
+            if (size, number) not in rows:
+                rows[size, number] = np.zeros(self.lanes, f"u{size}" if size else bool)
+            self.registers[name] = rows[size, number]
         self.carry = np.zeros(self.lanes, bool)
         self.scratch = [np.zeros(self.lanes) for _ in range(2)]
-        self.params = np.zeros(max(machine.param_layout(program)[1], 1), np.uint8)
+        self.layout, size = param_layout(program)
+        self.params = np.zeros(max(size, 1), np.uint8)
         self.param_rows = {}
         self.special = self.special_registers()
         self.variables()
@@ -96,7 +106,7 @@ class Batch:
 
     def variables(self):
         """Lay out shared and local variables and parameters of calls."""
-        module = self.program.loaded.module.variables.values()
+        module = self.program.module.variables.values()
         shared = SHARED_BASE
         local = LOCAL_BASE
         dynamic = []
@@ -119,16 +129,23 @@ class Batch:
             shared = -(-shared // max((v.align for v in dynamic), default=16))
             shared *= max((v.align for v in dynamic), default=16)
         self.shared = Window(
-            "shared", SHARED_BASE, shared - SHARED_BASE + self.dynamic, self.blocks
+            "shared", SHARED_BASE, shared - SHARED_BASE + self.dynamic, self.block_of
         )
-        local_lanes = self.lanes if local > LOCAL_BASE else 0
-        self.local = Window("local", LOCAL_BASE, local - LOCAL_BASE, local_lanes)
+        self.local = Window("local", LOCAL_BASE, local - LOCAL_BASE, self.every)
         self.races = Races(self)
         self.copies = Copies(self)
         self.phases = Phases(self)
         self.readings = Readings(self)
         self.observer = Observer(self)
         self.observe = self.observer.note
+
+    def attach(self, machine):
+        """Run for a machine: with its memory, switches and tensor maps."""
+        self.machine = machine
+        self.arena = machine.arena
+        self.initcheck = machine.initcheck
+        self.races.on = machine.racecheck
+        self.observer.counts.clear()
 
     def start(self, first, grid, params):
         """Make ready to run the blocks from number `first` on of a grid."""

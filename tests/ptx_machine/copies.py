@@ -166,8 +166,7 @@ def _copy(batch, instruction):
     def run(lanes):
         try:
             where = into[lanes].astype(np.int64) + to.offset
-            blocks = batch.block_of[lanes]
-            offsets = batch.shared.offsets(where.view(np.uint64), blocks, size)
+            offsets = batch.shared.offsets(where.view(np.uint64), lanes, size)
             addresses = come_from[lanes] + np.uint64(source.offset & (2**64 - 1))
             check_alignment(addresses.view(np.int64), size, "global")
             data = gather(batch, instruction, lanes, addresses, sizes[lanes].astype(int), size)

@@ -93,11 +93,9 @@ class Bytes:
 
 def check_alignment(offsets, total, name):
     """Accesses must be aligned to their whole size."""
-    if total > 1:
-        bad = offsets & (total - 1)
-        if bad.any():
-            lane = int((bad != 0).argmax())
-            raise Fault(f"misaligned access of {total} bytes to {name} memory", lane)
+    if np.bitwise_or.reduce(offsets) & (total - 1):
+        lane = int((offsets & (total - 1) != 0).argmax())
+        raise Fault(f"misaligned access of {total} bytes to {name} memory", lane)
 
 
 class Arena(Bytes):
@@ -161,14 +159,18 @@ class Arena(Bytes):
 
 
 class Window(Bytes):
-    """Memory of which every block (shared) or thread (local) has its own piece of `each` bytes."""
+    """Memory of which every block (shared) or thread (local) has its own piece of `each` bytes.
 
-    def __init__(self, name, base, each, pieces):
+    `piece_of` gives each lane's piece.
+    """
+
+    def __init__(self, name, base, each, piece_of):
         self.name = name
         self.base = base
         self.each = each
         self.stride = -(-each // 64) * 64
-        super().__init__(max(self.stride * pieces, 64))
+        super().__init__(max(self.stride * (int(piece_of.max()) + 1), 64))
+        self.starts = piece_of * self.stride
 
     def clear(self):
         """Fresh memory: everything allocated, nothing written."""
@@ -176,18 +178,18 @@ class Window(Bytes):
         if self.stride:
             self.state.reshape(-1, self.stride)[:, : self.each] = ALLOCATED
 
-    def offsets(self, addresses, pieces, total):
-        """Offsets of window addresses (any unsigned integers) in the given pieces."""
-        inside = addresses.astype(np.int64) - self.base
-        if inside.size and (
-            inside.view(np.uint64).max() > np.uint64(max(self.each - total, 0)) or self.each < total
-        ):
-            bad = (inside < 0) | (inside > self.each - total)
-            lane = int(bad.argmax())
+    def offsets(self, addresses, lanes, total):
+        """Offsets of window addresses (any unsigned integers) in the pieces of lanes."""
+        inside = addresses.astype(np.int64)
+        inside -= self.base
+        room = self.each - total
+        if room < 0 or inside.view(np.uint64).max(initial=0) > room:
+            lane = int(((inside < 0) | (inside > room)).argmax())
             raise Fault(
                 f"address {int(addresses[lane]):#x} is outside the {self.each} bytes of "
                 f"{self.name} memory that begin at {self.base:#x}",
                 lane,
             )
         check_alignment(inside, total, self.name)
-        return inside + pieces * self.stride
+        inside += self.starts if len(lanes) == len(self.starts) else self.starts[lanes]
+        return inside

@@ -112,28 +112,25 @@ def _resolve(batch, access, lanes, addresses):
     if space in ("global", "const"):
         return [(None, batch.arena, batch.arena.offsets(addresses, total), "global")]
     if space == "shared":
-        blocks = batch.block_of[lanes]
-        return [(None, batch.shared, batch.shared.offsets(addresses, blocks, total), "shared")]
+        return [(None, batch.shared, batch.shared.offsets(addresses, lanes, total), "shared")]
     if space == "local":
         return [(None, batch.local, batch.local.offsets(addresses, lanes, total), "local")]
     found = []
     shared = (addresses >= np.uint64(GENERIC_SHARED)) & (addresses < np.uint64(GENERIC_LOCAL))
     local = (addresses >= np.uint64(GENERIC_LOCAL)) & (addresses < np.uint64(Arena.BASE))
     groups = (
-        (~(shared | local), batch.arena, None, 0),
-        (shared, batch.shared, batch.block_of, GENERIC_SHARED),
-        (local, batch.local, batch.every, GENERIC_LOCAL),
+        (~(shared | local), batch.arena, 0),
+        (shared, batch.shared, GENERIC_SHARED),
+        (local, batch.local, GENERIC_LOCAL),
     )
-    for which, store, pieces, base in groups:
+    for which, store, base in groups:
         at = np.flatnonzero(which)
         if not len(at):
             continue
         some = addresses[at] - np.uint64(base)
         try:
-            if pieces is None:
-                offsets = store.offsets(some, total)
-            else:
-                offsets = store.offsets(some, pieces[lanes[at]], total)
+            pieces = (lanes[at],) if base else ()
+            offsets = store.offsets(some, *pieces, total)
         except Fault as fault:
             fault.lane = int(at[fault.lane])
             raise
@@ -212,7 +209,7 @@ def _param_view(batch, access, k):
     if access.name in batch.param_rows:
         part = batch.param_rows[access.name][:, start : start + access.size]
         return part.view(DTYPES[access.kind])[:, 0]
-    offset, size = batch.machine.param_layout(batch.program)[0][access.name]
+    offset, size = batch.layout[access.name]
     if start + access.size > size:
         raise Fault(f"parameter {access.name} has {size} bytes")
     start += offset

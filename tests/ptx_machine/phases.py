@@ -145,7 +145,7 @@ class Place:
         """The places of some lanes."""
         addresses = self.access.addresses(lanes)
         try:
-            return self.batch.shared.offsets(addresses, self.batch.block_of[lanes], self.size)
+            return self.batch.shared.offsets(addresses, lanes, self.size)
         except Fault as fault:
             fault.lane = int(lanes[fault.lane])
             raise

@@ -13,9 +13,9 @@ MN-major, of element (mn, k):
 
 Then, in a swizzled layout, address bits 4 and up are exchanged with those from bit 7 on.
 
-Results are in the registers at once, as ptxas makes it look to a program that reads them early (with
-waits of its own and a warning). Operands in shared memory, however, count as being read until the
-group was waited for: writing there earlier is a race.
+Results are in the registers at once, as ptxas makes it look to a program that reads them early
+(with waits of its own and a warning). Operands in shared memory, however, count as being read until
+the group was waited for: writing there earlier is a race.
 """
 
 import re

@@ -1,4 +1,6 @@
-/* Stands in for NVIDIA's libcuda.so.1: each function hands its name and arguments to one handler,
+/* Compiled as C; named as all C that is written by hand here, for *.c is what Cython makes.
+
+   Stands in for NVIDIA's libcuda.so.1: each function hands its name and arguments to one handler,
    which Python sets (fake_cuda/device.py), and returns the code that it answers.
 
    Arguments are taken as 64-bit words, as integers and pointers are passed on x86-64 and AArch64;
