@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import os
 import shutil
 import sys
 import tempfile
@@ -63,7 +62,9 @@ def main(words: list[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The script's options."""
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="in all, about (%(default)g)")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="in all, about (%(default)g)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
     parser.add_argument(
@@ -72,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sanitize", action="store_true", help=f"also a small sweep under {SANITIZER}"
     )
-    parser.add_argument("--dry", action="store_true", help="tiny, without a GPU; times mean nothing")
+    parser.add_argument(
+        "--dry", action="store_true", help="tiny, without a GPU; times mean nothing"
+    )
     parser.add_argument("--section", choices=list(RUNS), help=argparse.SUPPRESS)
     parser.add_argument("--journal", type=Path, help=argparse.SUPPRESS)
 
@@ -122,7 +125,9 @@ def sections(args: argparse.Namespace) -> list[Any]:
     from cnnfast.benchmarks.on_gpu.conductor import Section
 
     tool = shutil.which(SANITIZER) or f"/usr/local/cuda/bin/{SANITIZER}"
-    under = [(tool, "--tool", name, "--error-exitcode", str(FOUND)) for name in RUNS if "check" in name]
+    under = [
+        (tool, "--tool", name, "--error-exitcode", str(FOUND)) for name in RUNS if "check" in name
+    ]
     every = [
         Section("machine", 3, "the card, and every entry compiled and loaded"),
         Section("conformance", 4, "every row on the tests' cases"),
@@ -171,10 +176,11 @@ def start(args: argparse.Namespace, paths: list[Path], folder: Path) -> Any:
     """How the sections' processes are started; in a dry run on the tests' driver."""
     from cnnfast.benchmarks.on_gpu import conductor
 
-    cache = os.environ.get("CNNFAST_CACHE_DIR", str(folder / "cache"))
-    environment = conductor.environment(paths, CNNFAST_CACHE_DIR=cache, PYTHONUNBUFFERED="1")
+    environment = conductor.environment(paths, PYTHONUNBUFFERED="1")
     script = str(Path(__file__).resolve())
     if not args.dry:
+        # Compiled for the first time, whatever was compiled before: that is timed, too.
+        environment["CNNFAST_CACHE_DIR"] = str(folder / "cache")
         return conductor.Start(conductor.python(script), environment, folder)
     sys.path.extend(map(str, paths))
     fake = importlib.import_module("fake_cuda")

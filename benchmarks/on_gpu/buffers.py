@@ -39,8 +39,8 @@ class Buffer:
         self.base = driver.allocate(size + 2 * GUARD + shift, STREAM)
         whole = np.full(size + 2 * GUARD + shift, POISON, np.uint8)
         if written and size:
-            memory = (ctypes.c_ubyte * size).from_address(low)
-            whole[self._before : self._before + size] = np.frombuffer(memory, np.uint8)
+            data = np.frombuffer(ctypes.string_at(low, size), np.uint8)
+            whole[self._before : self._before + size] = data
         driver.to_device(self.base, whole, STREAM)
         driver.synchronize(STREAM)
         self.pointer = self.base + self._before + self._first

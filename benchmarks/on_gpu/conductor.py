@@ -1,4 +1,4 @@
-"""Sections one after the other, each in a process of its own that is started again after a crash."""
+"""Sections one after the other, each in a process that is started again after a crash."""
 
 from __future__ import annotations
 
@@ -106,10 +106,8 @@ def _section(section: Section, start: Start, budget: float) -> dict[str, Any]:
     }
 
 
-def _process(
-    section: Section, start: Start, path: Path, seconds: float
-) -> tuple[int | None, str]:
-    """Run the section's process to its end; its exit status, None if it hung, and its last words."""
+def _process(section: Section, start: Start, path: Path, seconds: float) -> tuple[int | None, str]:
+    """Run the section's process; its exit status, None if it hung, and its last words."""
     words = [
         *section.tool, *start.command, "--section", section.name, "--journal", str(path),
         "--seconds", f"{seconds:.1f}",
@@ -147,7 +145,7 @@ def _watched(child: subprocess.Popen[bytes], path: Path, stall: float) -> int | 
 
 
 def environment(paths: Sequence[Path], **more: str) -> dict[str, str]:
-    """This process's environment with folders in front of Python's path."""
+    """The environment of this process with folders in front of Python's path."""
     found = [str(path) for path in paths]
     found += filter(None, [os.environ.get("PYTHONPATH")])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(found), **more}

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import cnnfast
 from cnnfast import ConvGeometry
+from cnnfast._core.config import allow_tf32
 from cnnfast.benchmarks import workloads
 from cnnfast.benchmarks.workloads import Array, ConvWorkload, PoolWorkload, Shape, Workload
-from cnnfast.kernels.registry import KERNELS, Kernel, load_row
+from cnnfast.kernels.registry import KERNELS, Kernel, load_row, row_missing
 
 BATCH = 32
 #: Layers of one image, of one filter, and calls that are all overhead: not timed in batches.
@@ -24,6 +24,8 @@ LEFT_OUT = {"image", "tiny"}
 ORDER = ("dense", "depthwise", "pool", "few-channel", "grouped", "1d", "3d")
 #: Extents of a dry run: batch, channels, groups, and pixels along an axis.
 DRY_BATCH, DRY_CHANNELS, DRY_GROUPS, DRY_SIZE = 2, 4, 2, 9
+#: Family and reduction of what isn't rounded.
+MAXIMUM = ("pool", "max")
 
 
 class Mode(NamedTuple):
@@ -46,7 +48,7 @@ class Mode(NamedTuple):
 
     def allowed(self) -> AbstractContextManager[None]:
         """Inside, tf32 is allowed if the mode says so."""
-        return cnnfast.allow_tf32() if self.tf32 else nullcontext()
+        return allow_tf32() if self.tf32 else nullcontext()
 
 
 FP32, TF32 = Mode("fp32", "float32"), Mode("tf32", "float32", tf32=True)
@@ -107,6 +109,7 @@ class Task:
             if (row.engine, row.family) == ("numba_cuda", self.workload.family)
             and mode.dtype in (*row.dtypes, *row.stored)
             and (mode.dtype in row.rounded) == mode.tf32
+            and row_missing(row) is None
         ]
 
     def order(self) -> tuple[int, ...]:
@@ -118,7 +121,7 @@ class Task:
         """A channels-first shape in that order."""
         return tuple(shape[axis] for axis in self.order())
 
-    def layout(self) -> dict[str, str]:
+    def layout(self) -> dict[str, Any]:
         """What our functions are told of it."""
         if not self.last:
             return {}
@@ -141,7 +144,7 @@ class Task:
             return bound
 
         def allowed() -> Any:
-            with cnnfast.allow_tf32():
+            with allow_tf32():
                 return bound()
 
         return allowed
@@ -158,13 +161,12 @@ def dtype_of(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(name)
 
 
-def program_of(
-    row: Kernel, workload: Workload, arrays: list[Array], layout: dict[str, str]
-) -> Any:
+def program_of(row: Kernel, workload: Workload, arrays: list[Array], layout: dict[str, Any]) -> Any:
     """The launches of a row on arrays (inputs, result), whose strides and dtype alone count."""
     from cnnfast.kernels.numba_cuda import device
 
@@ -220,7 +222,7 @@ def tasks(
 ) -> Iterator[Task]:
     """Tasks by group, then layer by layer; pools don't multiply, so that tf32 is nothing to them.
 
-    A dry run has one layer of each group and family.
+    A dry run has one layer of each family.
     """
     chosen = [
         workload
@@ -232,25 +234,20 @@ def tasks(
     found = [Task(w, mode) for mode in modes for w in chosen
              if not (mode.tf32 and isinstance(w, PoolWorkload))]  # fmt: skip
     found.sort(key=lambda task: ORDER.index(task.group) if task.group in ORDER else len(ORDER))
-    kept: set[tuple[Any, ...]] = set()
+    if dry:
+        found = list({(task.workload.family, task.mode): task for task in found[::-1]}.values())
     for task in found:
-        if dry:
-            kind = task.group, task.workload.family, task.mode, task.workload.rank
-            if kind in kept:
-                continue
-            kept.add(kind)
         yield replace(task, workload=(shrunk if dry else in_batches)(task.workload))
 
 
 def tolerance(task: Task, exact: Any, absolute: Any) -> Any:
-    """How far a result may lie from float64's, elementwise: ``eps |ref| + (L + 2) eps32 |x| * |w|``,
+    """How far a result may lie from float64's: ``eps |ref| + (L + 2) eps32 |x| * |w|`` elementwise,
     L the products of a sum; with factors of tf32, 2**-9 |x| * |w| besides (``allow_tf32``). A
     maximum is exact."""
     workload = task.workload
-    if isinstance(workload, PoolWorkload) and workload.family == "pool":
-        if workload.reduction == "max":
-            return 0.0 * absolute
-    length, eps32 = task.workload.reduction_length, FP32.eps
+    if isinstance(workload, PoolWorkload) and (workload.family, workload.reduction) == MAXIMUM:
+        return 0.0 * absolute
+    length, eps32 = workload.reduction_length, FP32.eps
     more = 2.0**-9 if task.mode.tf32 else 0.0
     return task.mode.eps * abs(exact) + ((length + 2) * eps32 + more) * absolute
 

@@ -1,4 +1,4 @@
-"""The card, what is installed, and every entry: compiled, loaded, and what the driver says of it."""
+"""The card, what is installed, and every entry compiled and loaded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from importlib import metadata
 from multiprocessing import get_context
 from typing import Any
@@ -60,7 +61,7 @@ def describe() -> Facts:
     from cnnfast.kernels.numba_cuda import driver
 
     free, total = driver.memory()
-    attributes = {}
+    attributes: Facts = {}
     for name, number in DEVICE.items():
         try:
             attributes[name] = driver_attribute("cuDeviceGetAttribute", number, driver.device())
@@ -108,7 +109,11 @@ def _version(name: str) -> str:
 def _driver_versions() -> Facts:
     number = ctypes.c_int()
     ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))
-    words = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.mem", "--format=csv,noheader"]
+    words = [
+        "nvidia-smi",
+        "--query-gpu=driver_version,clocks.sm,clocks.mem",
+        "--format=csv,noheader",
+    ]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
         said = done.stdout.strip()
@@ -132,7 +137,7 @@ def programs(dry: bool) -> Iterator[tuple[str, Any]]:
     """A name and what makes the program: all tasks first, then the tests' cases."""
     for task in tasks(FAMILIES, tuple(MODES.values()), dry):
         for row in task.rows():
-            yield f"{task.name} {row.name}", lambda t=task, r=row: t.program(r)
+            yield f"{task.name} {row.name}", partial(task.program, row)
     if not dry:
         yield from _programs_of_cases()
 
@@ -155,7 +160,8 @@ def _programs_of_cases() -> Iterator[tuple[str, Any]]:
                     stored, family = dtype_of(dtype), row.family
                     geometry = ConvGeometry.of(case.input, case.weight, **case.arguments)
                     shapes = [operand.shape for operand in geometry.operands(family)]
-                    views = geometry.canonical(*(np.empty(s, stored) for s in shapes), family)
+                    first, second, out = (np.empty(shape, stored) for shape in shapes)
+                    views = geometry.canonical(first, second, out, family)
                     code = ACTIVATION_CODES[case.activation if family != "wgrad" else None]
                     biased = case.bias and family != "wgrad"
                     function = load_row(row)
@@ -172,7 +178,7 @@ def compile_all(journal: Journal, entries: list[Any], dry: bool) -> None:
     capability = 10 * major + minor
     if dry:
         for entry in entries:
-            journal.run(entry_name(entry), lambda e=entry: compiled(e, capability))
+            journal.run(entry_name(entry), partial(compiled, entry, capability))
         return
     start = time.perf_counter()
     todo = [entry for entry in entries if entry_name(entry) not in journal.seen]

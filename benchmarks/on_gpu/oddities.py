@@ -10,12 +10,20 @@ import numpy as np
 
 import cnnfast
 from cnnfast import grad
+from cnnfast._core.config import allow_tf32
 from cnnfast.benchmarks.on_gpu import torches
 from cnnfast.benchmarks.on_gpu.buffers import Buffer
 from cnnfast.benchmarks.on_gpu.conformity import rows
 from cnnfast.benchmarks.on_gpu.journal import Facts, Journal, Skip
 from cnnfast.benchmarks.workloads import Array
 from cnnfast.kernels.registry import Kernel
+
+# Of arrays of any library, which the types of the public functions don't say.
+conv2d: Any = cnnfast.conv2d
+max_pool2d: Any = cnnfast.max_pool2d
+conv2d_input: Any = grad.conv2d_input
+conv2d_weight: Any = grad.conv2d_weight
+max_pool2d_backward: Any = grad.max_pool2d_backward
 
 #: Input and weight of a convolution padded by 1; a dry run's.
 SHAPES, DRY_SHAPES = ((5, 32, 29, 30), (48, 32, 3, 3)), ((1, 4, 5, 6), (6, 4, 3, 3))
@@ -77,13 +85,14 @@ def function_of(family: str, x: Array, w: Array) -> tuple[Callable[..., Any], tu
     """A public function of a family, and arrays for it."""
     gradient = integers((x.shape[0], w.shape[0], *x.shape[2:]))
     pooled = integers((*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2))
-    return {
-        "fprop": (partial(cnnfast.conv2d, padding=1), (x, w)),
-        "dgrad": (partial(grad.conv2d_input, x.shape, padding=1), (w, gradient)),
-        "wgrad": (lambda a, g, **k: grad.conv2d_weight(a, w.shape, g, padding=1, **k), (x, gradient)),
-        "pool": (partial(cnnfast.max_pool2d, kernel_size=2), (x,)),
-        "pool_grad": (partial(grad.max_pool2d_backward, kernel_size=2), (pooled, x)),
-    }[family]  # fmt: skip
+    choices: dict[str, tuple[Callable[..., Any], tuple[Array, ...]]] = {
+        "fprop": (partial(conv2d, padding=1), (x, w)),
+        "dgrad": (partial(conv2d_input, x.shape, padding=1), (w, gradient)),
+        "wgrad": (lambda a, g, **k: conv2d_weight(a, w.shape, g, padding=1, **k), (x, gradient)),
+        "pool": (partial(max_pool2d, kernel_size=2), (x,)),
+        "pool_grad": (partial(max_pool2d_backward, kernel_size=2), (pooled, x)),
+    }  # fmt: skip
+    return choices[family]
 
 
 def odd(row: Kernel, view: Callable[[Array], Array], shift: int, x: Array, w: Array) -> Facts:
@@ -95,7 +104,7 @@ def odd(row: Kernel, view: Callable[[Array], Array], shift: int, x: Array, w: Ar
     # A result of zero strides is none.
     like = expected if view is _repeated else view(expected)
     out = Buffer(like, written=False, shift=shift)
-    with cnnfast.allow_tf32(bool(row.rounded)):
+    with allow_tf32(bool(row.rounded)):
         function(*buffers, backend=row.name, out=out)
     np.testing.assert_array_equal(out.numpy(), expected)
     for buffer, array in zip(buffers, arrays, strict=True):
@@ -104,15 +113,15 @@ def odd(row: Kernel, view: Callable[[Array], Array], shift: int, x: Array, w: Ar
 
 
 def _no_images(x: Array, w: Array) -> Facts:
-    result = cnnfast.conv2d(Buffer(x[:0]), Buffer(w), padding=1)
+    result = conv2d(Buffer(x[:0]), Buffer(w), padding=1)
     assert result.shape == (0, w.shape[0], *x.shape[2:]), result.shape
-    weights = grad.conv2d_weight(Buffer(x[:0]), w.shape, Buffer(integers(result.shape)), padding=1)
+    weights = conv2d_weight(Buffer(x[:0]), w.shape, Buffer(integers(result.shape)), padding=1)
     np.testing.assert_array_equal(weights.numpy(), np.zeros(w.shape))
     return {}
 
 
 def _host_arrays(x: Array, w: Array) -> Facts:
-    result = cnnfast.conv2d(x, w, padding=1, backend="cuda")
+    result = conv2d(x, w, padding=1, backend="cuda")
     assert isinstance(result, np.ndarray)
     np.testing.assert_array_equal(result, expected_of(x, w))
     return {}
@@ -120,7 +129,7 @@ def _host_arrays(x: Array, w: Array) -> Facts:
 
 def expected_of(x: Array, w: Array) -> Array:
     """The convolution, padded by 1, on the host."""
-    return np.asarray(cnnfast.conv2d(x, w, padding=1))
+    return np.asarray(conv2d(x, w, padding=1))
 
 
 # ---- Everybody's arrays --------------------------------------------------------------------------
@@ -139,15 +148,15 @@ def cupy_module() -> Any:
 def _torch_arrays(x: Array, w: Array) -> Facts:
     module = torches.torch()
     one, two = (module.from_numpy(a).to(torches.DEVICE) for a in (x, w))
-    result = cnnfast.conv2d(one, two, padding=1)
+    result = conv2d(one, two, padding=1)
     assert isinstance(result, module.Tensor)
     assert result.is_cuda
     np.testing.assert_array_equal(result.cpu().numpy(), expected_of(x, w))
     out = module.full_like(result, float("nan"))
-    assert cnnfast.conv2d(one, two, padding=1, out=out) is out
+    assert conv2d(one, two, padding=1, out=out) is out
     assert bool((out == result).all())
     for dtype in (module.float16, module.bfloat16):
-        narrow = cnnfast.conv2d(one.to(dtype), two.to(dtype), padding=1)
+        narrow = conv2d(one.to(dtype), two.to(dtype), padding=1)
         assert narrow.dtype == dtype
         assert bool((narrow == result.to(dtype)).all()), str(dtype)
     return {}
@@ -156,14 +165,14 @@ def _torch_arrays(x: Array, w: Array) -> Facts:
 def _cupy_arrays(x: Array, w: Array) -> Facts:
     cupy = cupy_module()
     one, two = cupy.asarray(x), cupy.asarray(w)
-    result = cnnfast.conv2d(one, two, padding=1)
+    result = conv2d(one, two, padding=1)
     assert isinstance(result, cupy.ndarray)
     np.testing.assert_array_equal(cupy.asnumpy(result), expected_of(x, w))
-    backwards = cnnfast.conv2d(one[:, ::-1, ::-1], two[:, ::-1], padding=1)
+    backwards = conv2d(one[:, ::-1, ::-1], two[:, ::-1], padding=1)
     wanted = expected_of(x[:, ::-1, ::-1], w[:, ::-1])
     np.testing.assert_array_equal(cupy.asnumpy(backwards), wanted)
     out = cupy.full_like(result, cupy.nan)
-    assert cnnfast.conv2d(one, two, padding=1, out=out) is out
+    assert conv2d(one, two, padding=1, out=out) is out
     np.testing.assert_array_equal(cupy.asnumpy(out), expected_of(x, w))
     return {}
 
@@ -175,7 +184,7 @@ def _numba_arrays(x: Array, w: Array) -> Facts:
         one, two = cuda.to_device(x), cuda.to_device(w)
     except Exception as error:
         raise Skip(f"numba.cuda makes no arrays here: {error}") from None
-    result = cnnfast.conv2d(one, two, padding=1)
+    result = conv2d(one, two, padding=1)
     np.testing.assert_array_equal(result.copy_to_host(), expected_of(x, w))
     return {}
 
@@ -195,10 +204,12 @@ class _Exported:
 
 def _dlpack(x: Array, w: Array) -> Facts:
     module = torches.torch()
-    tensors = [module.from_numpy(a).to(torches.DEVICE) for a in (x, w, np.zeros_like(expected_of(x, w)))]
+    tensors = [
+        module.from_numpy(a).to(torches.DEVICE) for a in (x, w, np.zeros_like(expected_of(x, w)))
+    ]
     module.cuda.synchronize()
     one, two, out = map(_Exported, tensors)
-    cnnfast.conv2d(one, two, padding=1, out=out)
+    conv2d(one, two, padding=1, out=out)
     module.cuda.synchronize()
     np.testing.assert_array_equal(tensors[2].cpu().numpy(), expected_of(x, w))
     return {}
@@ -210,7 +221,7 @@ def _dlpack(x: Array, w: Array) -> Facts:
 def _torch_stream(x: Array, w: Array) -> Facts:
     module = torches.torch()
     one, two = (module.from_numpy(a).to(torches.DEVICE) for a in (x, w))
-    cnnfast.conv2d(one, two, padding=1)
+    conv2d(one, two, padding=1)
     module.cuda.synchronize()
     stream = module.cuda.Stream()
     with module.cuda.stream(stream):
@@ -218,7 +229,7 @@ def _torch_stream(x: Array, w: Array) -> Facts:
         late = module.zeros_like(one)
         module.cuda._sleep(BUSY)
         late.copy_(one)
-        result = cnnfast.conv2d(late, two, padding=1)
+        result = conv2d(late, two, padding=1)
         copied = result.clone()
     stream.synchronize()
     np.testing.assert_array_equal(copied.cpu().numpy(), expected_of(x, w))
@@ -228,14 +239,14 @@ def _torch_stream(x: Array, w: Array) -> Facts:
 def _cupy_stream(x: Array, w: Array) -> Facts:
     cupy = cupy_module()
     one, two = cupy.asarray(x), cupy.asarray(w)
-    cnnfast.conv2d(one, two, padding=1)
+    conv2d(one, two, padding=1)
     cupy.cuda.Device().synchronize()
     with cupy.cuda.Stream(non_blocking=True) as stream:
         late = cupy.zeros_like(one)
         for _ in range(200):
             late += 0
         late[...] = one
-        result = cnnfast.conv2d(late, two, padding=1)
+        result = conv2d(late, two, padding=1)
         copied = result.copy()
         stream.synchronize()
     np.testing.assert_array_equal(cupy.asnumpy(copied), expected_of(x, w))
@@ -249,10 +260,10 @@ def _torch_graph(x: Array, w: Array) -> Facts:
 
     def work() -> tuple[Any, ...]:
         return (
-            cnnfast.conv2d(one, two, padding=1),
-            grad.conv2d_input(tuple(one.shape), two, grads, padding=1),
-            grad.conv2d_weight(one, tuple(two.shape), grads, padding=1),
-            cnnfast.max_pool2d(one, 2),
+            conv2d(one, two, padding=1),
+            conv2d_input(tuple(one.shape), two, grads, padding=1),
+            conv2d_weight(one, tuple(two.shape), grads, padding=1),
+            max_pool2d(one, 2),
         )
 
     side = module.cuda.Stream()
@@ -277,13 +288,13 @@ def _torch_graph(x: Array, w: Array) -> Facts:
 def _cupy_graph(x: Array, w: Array) -> Facts:
     cupy = cupy_module()
     one, two = cupy.asarray(x), cupy.asarray(w)
-    out = cnnfast.conv2d(one, two, padding=1)
+    out = conv2d(one, two, padding=1)
     cupy.cuda.Device().synchronize()
     with cupy.cuda.Stream(non_blocking=True) as stream:
-        cnnfast.conv2d(one, two, padding=1, out=out)
+        conv2d(one, two, padding=1, out=out)
         stream.synchronize()
         stream.begin_capture()
-        cnnfast.conv2d(one, two, padding=1, out=out)
+        conv2d(one, two, padding=1, out=out)
         graph = stream.end_capture()
         one *= -1
         out.fill(cupy.nan)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-import cnnfast
 from cnnfast.benchmarks.on_gpu import buffers, oddities, torches
 from cnnfast.benchmarks.on_gpu.journal import Facts, Journal
 from cnnfast.benchmarks.on_gpu.layers import FP32, Task, tasks
@@ -30,13 +29,18 @@ def run(journal: Journal, dry: bool) -> None:
     batches = 1 if dry else BATCHES
     calls = 2 if dry else CALLS
     for name, make in CONTENDERS.items():
-        journal.run(name, lambda m=make: queued(m(), calls, batches))
+        journal.run(name, partial(queued_by, make, calls, batches))
     for task in tasks(FAMILIES, (FP32,), dry, () if dry else _named()):
         journal.run(f"memory {task.name}", partial(_memory, task))
 
 
 def _named() -> tuple[str, ...]:
     return tuple(f"{name}{end}" for name in LAYERS for end in ("", "-dgrad", "-wgrad"))
+
+
+def queued_by(make: Callable[[], Callable[[], Any]], calls: int, batches: int) -> Facts:
+    """Seconds until a call that ``make`` makes is queued."""
+    return queued(make(), calls, batches)
 
 
 def queued(call: Callable[[], Any], calls: int, batches: int) -> Facts:
@@ -69,7 +73,8 @@ def _bound_alone() -> Callable[[], Any]:
 
     arrays = [buffers.Buffer(array) for array in _arrays()]
     geometry = ConvGeometry.of(*SHAPES, padding=1)
-    views = geometry.canonical(*_arrays(), np.empty(geometry.out_shape, "f4"))
+    x, w = _arrays()
+    views = geometry.canonical(x, w, np.empty(geometry.out_shape, "f4"))
     row = plan("fprop", geometry, on_device=True).row
     program = device.conv_program(load_row(row), geometry.problem, views, False, None)
     out = buffers.empty(geometry.out_shape, dtype=np.float32)
@@ -86,29 +91,27 @@ def _bound_alone() -> Callable[[], Any]:
 def _plain() -> Callable[[], Any]:
     arrays = [buffers.Buffer(array) for array in _arrays()]
     out = buffers.empty(SHAPES[0], dtype=np.float32)
-    return partial(cnnfast.conv2d, *arrays, padding=1, out=out)
+    return partial(oddities.conv2d, *arrays, padding=1, out=out)
 
 
 def _torch_out() -> Callable[[], Any]:
     x, w = _tensors()
-    return partial(cnnfast.conv2d, x, w, padding=1, out=torches.torch().empty_like(x))
+    return partial(oddities.conv2d, x, w, padding=1, out=torches.torch().empty_like(x))
 
 
 def _cupy() -> Callable[[], Any]:
     cupy = oddities.cupy_module()
-    return partial(cnnfast.conv2d, *map(cupy.asarray, _arrays()), padding=1)
+    return partial(oddities.conv2d, *map(cupy.asarray, _arrays()), padding=1)
 
 
 CONTENDERS: dict[str, Callable[[], Callable[[], Any]]] = {
     "launches alone (Bound.run)": _bound_alone,
-    "conv2d, torch tensors": lambda: partial(cnnfast.conv2d, *_tensors(), padding=1),
+    "conv2d, torch tensors": lambda: partial(oddities.conv2d, *_tensors(), padding=1),
     "conv2d, torch tensors, out": _torch_out,
     "conv2d, CuPy arrays": _cupy,
     "conv2d, __cuda_array_interface__, out": _plain,
-    "max_pool2d, torch tensors": lambda: partial(cnnfast.max_pool2d, _tensors()[0], 2),
-    "torch's conv2d": lambda: partial(
-        torches.torch().nn.functional.conv2d, *_tensors(), padding=1
-    ),
+    "max_pool2d, torch tensors": lambda: partial(oddities.max_pool2d, _tensors()[0], 2),
+    "torch's conv2d": lambda: partial(torches.torch().nn.functional.conv2d, *_tensors(), padding=1),
     "torch's max_pool2d": lambda: partial(
         torches.torch().nn.functional.max_pool2d, _tensors()[0], 2
     ),

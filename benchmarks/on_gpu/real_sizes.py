@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def run(journal: Journal, dry: bool) -> None:
     for task in tasks(FAMILIES, (FP32,) if dry else modes, dry):
         check = _with_numpy if plain else _with_torch
         for row in task.rows():
-            journal.run(f"{task.name} {row.name}", lambda t=task, r=row, c=check: c(t, r))
+            journal.run(f"{task.name} {row.name}", partial(check, task, row))
 
 
 @lru_cache(maxsize=1)

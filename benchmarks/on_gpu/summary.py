@@ -79,11 +79,11 @@ def markdown(found: dict[str, Any]) -> str:
 
 def headline(found: dict[str, Any], limits: dict[str, float]) -> str:
     """The card, when, with what, and what it reaches."""
-    about: Item = next(
-        (item for item in _items(found, "machine") if item["item"] == "machine"), {}
-    )
+    about: Item = next((item for item in _items(found, "machine") if item["item"] == "machine"), {})
     packages = about.get("packages", {})
-    versions = [f"{name} {packages[name]}" for name in ("torch", "numba-cuda") if packages.get(name)]
+    versions = [
+        f"{name} {packages[name]}" for name in ("torch", "numba-cuda") if packages.get(name)
+    ]
     cuda = about.get("driver", {})
     reached = [
         f"{name} {rate / 1e12:.1f} {'TB/s' if name == 'copy' else 'TFLOP/s'}"
@@ -145,10 +145,8 @@ def _figures(asked: Asked, times: Iterable[Item], limits: dict[str, float]) -> l
     return figures
 
 
-def figure(
-    item: Item, what: str, limits: dict[str, float], which: str = "median"
-) -> float | None:
-    """torch's time over ours ("torch"), our share of the arithmetic's ("peak") or the copy's
+def figure(item: Item, what: str, limits: dict[str, float], which: str = "median") -> float | None:
+    """Time of torch over ours ("torch"), our share of the arithmetic's ("peak") or the copy's
     ceiling; None where something is missing."""
     ours = item["times"].get(OURS)
     if ours is None or not ours[which]:

@@ -79,7 +79,7 @@ def channels_first(task: Task, tensor: Any) -> Any:
 
 
 def peer(task: Task, arrays: Sequence[Any]) -> Call:
-    """torch's call."""
+    """The call of torch."""
     return torch_peers.operation(task.workload, [channels_first(task, a) for a in arrays])
 
 
