@@ -118,12 +118,7 @@ def build_tile(
     read, write, activate = reader(dtype), writer(result), activation_of(activation)
     whole = result == "float32"
     out_chunk = 4 if whole else 8
-
-    @cuda.jit(device=True)
-    def finish(y, values, k):  # type: ignore[no-untyped-def]
-        if bias:
-            y = float32(y + read(values, k))
-        return activate(y)
+    across_out = channels // out_chunk
 
     def conv_tile(x, weight, values, out, problem, x_at, out_at, reduction, blocks):  # type: ignore[no-untyped-def]
         shared = cuda.shared.array(0, complex128)
@@ -263,29 +258,42 @@ def build_tile(
         start = int32(group * out_at[5] + part * out_at[6])
         channel0 = int32(group * problem.k)
         if turned:
-            for e in range(tid, pixels * channels, threads):
-                row, column = int32(e % pixels), int32(e // pixels)
+            # A thread has one pixel, and neighbours the next.
+            target = targets[tid % pixels]
+            for column in range(tid // pixels, channels, threads // pixels):
                 k = int32(k0 + column)
-                if targets[row] != NONE and k < problem.k:
-                    y = finish(finished[column * pitch + row], values, int32(channel0 + k))
-                    write(out, int32(start + targets[row] + k * out_at[1]), y)
+                if target != NONE and k < problem.k:
+                    y = finished[uint32(column * pitch + tid % pixels)]
+                    if bias:
+                        y = float32(y + read(values, int32(channel0 + k)))
+                    write(out, int32(start + target + k * out_at[1]), activate(y))
         else:
-            for e in range(tid, pixels * (channels // out_chunk), threads):
-                row = int32(e // (channels // out_chunk))
-                column = int32(e % (channels // out_chunk) * out_chunk)
-                k = int32(k0 + column)
-                if targets[row] != NONE and k < problem.k:
-                    at = int32(start + targets[row] + k)
-                    k = int32(channel0 + k)
+            # A thread has one chunk of channels, and neighbours the next.
+            column = int32(tid % across_out * out_chunk)
+            k = int32(channel0 + k0 + column)
+            first = int32(start + k0 + column)
+            b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = float32(0)
+            if bias and k0 + column < problem.k:
+                b0, b1, b2, b3 = (
+                    read(values, k), read(values, k + 1), read(values, k + 2), read(values, k + 3),
+                )  # fmt: skip
+                if not whole:
+                    b4, b5, b6, b7 = (
+                        read(values, k + 4), read(values, k + 5), read(values, k + 6),
+                        read(values, k + 7),
+                    )  # fmt: skip
+            for row in range(tid // across_out, pixels, threads // across_out):
+                if targets[row] != NONE and k0 + column < problem.k:
+                    at = int32(first + targets[row])
                     a = load_shared(finished, int32(row * pitch + column))
-                    y0, y1 = finish(a[0], values, k), finish(a[1], values, k + 1)
-                    y2, y3 = finish(a[2], values, k + 2), finish(a[3], values, k + 3)
+                    y0, y1 = activate(a[0] + b0), activate(a[1] + b1)
+                    y2, y3 = activate(a[2] + b2), activate(a[3] + b3)
                     if whole:
                         store_floats(out, at, (y0, y1, y2, y3))
                     else:
                         a = load_shared(finished, int32(row * pitch + column + 4))
-                        y4, y5 = finish(a[0], values, k + 4), finish(a[1], values, k + 5)
-                        y6, y7 = finish(a[2], values, k + 6), finish(a[3], values, k + 7)
+                        y4, y5 = activate(a[0] + b4), activate(a[1] + b5)
+                        y6, y7 = activate(a[2] + b6), activate(a[3] + b7)
                         words = (
                             pair(narrow(y0), narrow(y1)), pair(narrow(y2), narrow(y3)),
                             pair(narrow(y4), narrow(y5)), pair(narrow(y6), narrow(y7)),

@@ -34,7 +34,7 @@ FINISH_SIGNATURE = ("problem", "int32[5]", "int32", "int32", "int32")
 
 def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
     """``tile``: its pixels are out-channels here, its channels those of taps; a step has
-    ``8 chunks`` pixels."""
+    ``8 chunks`` pixels. Multiplied by warpgroups, rows of 64 channels lie pixel after pixel."""
     warps_n, rows, columns, _, stages = tile[1:6]
     threads, depth = tile.threads, 8 * tile.chunks
     pitch = tile.channels + 8
@@ -45,12 +45,20 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
     # Rows that share a line of the banks, and after how many the exchange repeats.
     line_a, line_b = max(8 // chunks_a, 1), max(8 // chunks_b, 1)
     turns_a, turns_b = min(chunks_a, 8), min(chunks_b, 8)
+    # Chunks from pixel to pixel, and from 8 of a pixel's chunks to the next 8.
+    wide = tile.wide
+    pitch_a, pitch_b = (8, 8) if wide else (chunks_a, chunks_b)
+    panel = 8 * depth if wide else 8
     begin_b = depth * chunks_a
     stage = depth * (chunks_a + chunks_b)
     places_size, tile_k, tile_columns = 2 * depth, tile.pixels, tile.channels
     zeros = ops.zeros(4 * rows * columns)
-    wait, keep = ops.wait(stages - 2), ops.keep(rows, columns, pitch)
-    step = ops.turned_step(dtype, rows, columns, (chunks_a, chunks_b), depth)
+    ahead = stages - 2 if wide else stages - 1
+    wait, keep = ops.wait(ahead - 1), ops.keep(rows, columns, pitch)
+    step = None if wide else ops.turned_step(dtype, rows, columns, (chunks_a, chunks_b), depth)
+    wide_step = ops.wide_step(dtype, columns, depth) if wide else None
+    publish, until_swizzle = ops.publish, ops.until_swizzle
+    wide_wait, finish_steps = ops.wide_wait(1), ops.wide_wait(0)
     copy_async, commit = ops.copy_async, ops.commit
     load_integers, store_integers = ops.load_shared_integers, ops.store_shared_integers
     load_shared, store_floats = ops.load_shared, ops.store_floats
@@ -108,8 +116,10 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
         dd, dh = int32(t * problem.dilation_d), int32(r * problem.dilation_h)
         dw = int32(s * problem.dilation_w)
         further = int32(dd * x_at[1] + dh * x_at[2] + dw * x_at[3] + c)
-        to_a = int32(row_a * chunks_a + (own_a ^ (row_a // line_a % turns_a)))
-        to_b = int32(begin_b + row_b * chunks_b + (own_b ^ (row_b // line_b % turns_b)))
+        turned_a = int32((own_a % 8) ^ (row_a // line_a % turns_a))
+        turned_b = int32((own_b % 8) ^ (row_b // line_b % turns_b))
+        to_a = int32(row_a * pitch_a + own_a // 8 * panel + turned_a)
+        to_b = int32(begin_b + row_b * pitch_b + own_b // 8 * panel + turned_b)
         # What lanes read: pixels (rows) and chunks of them.
         lane, warp = int32(tid % 32), int32(tid // 32)
         at_a = int32(lane % 8 + lane // 16 * 8)
@@ -118,19 +128,26 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
         turn_b = int32((warp % warps_n * columns + lane // 16) ^ (at_b // line_b % turns_b))
         at_a, at_b = int32(at_a * chunks_a), int32(begin_b + at_b * chunks_b)
         sums = zeros()
-        filled, used = int32(0), int32(0)
+        base = until_swizzle(shared, int32(0)) if wide else int32(0)
+        filled, used = base, base
         find_places(places, grads, int32(0), tid, m0, problem, x_at, grad_at, group)
-        for i in range(many + stages - 1):
-            if i >= stages - 1:
+        for i in range(many + ahead):
+            if i >= ahead:
                 wait()
+                if wide:
+                    publish()
             cuda.syncthreads()
+            if wide and i >= ahead:
+                from_a, from_b = int32(used + warp // 4 * panel), int32(used + begin_b)
+                sums = wide_step(shared, from_a, from_b, sums)
+                wide_wait()
             if i < many:
                 buffer = int32(i % 2 * depth)
                 for e in range(many_a):
-                    at = grads[int32(buffer + row_a + e * step_a)]
+                    at = grads[uint32(buffer + row_a + e * step_a)]
                     inside = at != NONE and k < problem.k
                     source = int32(at + k) if inside else int32(0)
-                    to = int32(filled + to_a + e * step_a * chunks_a)
+                    to = int32(filled + to_a + e * step_a * pitch_a)
                     copy_async(shared, to, grad, source, int32(CHUNK if inside else 0))
                 for e in range(many_b):
                     begin, d, h, w = load_integers(places, int32(buffer + row_b + e * step_b))
@@ -138,19 +155,23 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
                     inside = 0 <= d < problem.d and 0 <= h < problem.h
                     inside = inside and 0 <= w < problem.w and t < problem.t
                     source = int32(begin + further) if inside else int32(0)
-                    to = int32(filled + to_b + e * step_b * chunks_b)
+                    to = int32(filled + to_b + e * step_b * pitch_b)
                     copy_async(shared, to, x, source, int32(CHUNK if inside else 0))
                 filled = int32(filled + stage)
-                if filled == stages * stage:
-                    filled = int32(0)
+                if filled == base + stages * stage:
+                    filled = base
                 if i + 1 < many:
                     find_places(places, grads, int32(i + 1), tid, m0, problem, x_at, grad_at, group)
             commit()
-            if i >= stages - 1:
-                sums = step(shared, int32(used + at_a), turn_a, int32(used + at_b), turn_b, sums)
+            if i >= ahead:
+                if not wide:
+                    from_a, from_b = int32(used + at_a), int32(used + at_b)
+                    sums = step(shared, from_a, turn_a, from_b, turn_b, sums)
                 used = int32(used + stage)
-                if used == stages * stage:
-                    used = int32(0)
+                if used == base + stages * stage:
+                    used = base
+        if wide:
+            finish_steps()
         cuda.syncthreads()
         finished = cuda.shared.array(0, float32)
         row = int32(warp // warps_n * (16 * rows) + lane // 4)

@@ -144,8 +144,10 @@ def _launches(call: ConvCall, skips_padding: bool) -> Iterator[Launch]:
         pixels = part.n * prod(part.output)
         strides = prod(part.output), pixels, part.p * part.q, part.q, 1
         columns = tiled.View("scratch", 0, strides, True)
-        whole = tiled.Whole(part, x)
-        pack, *rest = tiled.launches_of(call, product, columns, out, behind, skips_padding, whole)
+        pack, *rest = tiled.launches_of(
+            call, product, tiled.cut(product, call.dtype), columns, out, behind, skips_padding,
+            tiled.Whole(part, x),
+        )  # fmt: skip
         if pack != packed:
             yield pack
         packed = pack

@@ -31,7 +31,7 @@ from ._tensor_wgrad_tile import (
     build_wgrad_tile,
 )
 from .program import STORED, At, ConvCall, Entry, Launch, Program
-from .tensor import ALIGNMENT, TINY, Cut, cycles
+from .tensor import ALIGNMENT, TINY, TINY_WIDE, Cut, cycles
 
 #: Tiles of out-channels x channels of taps.
 TILES = (
@@ -55,18 +55,18 @@ def _part_bytes(problem: ConvProblem) -> int:
 
 
 @lru_cache(maxsize=256)
-def cut(problem: ConvProblem) -> Cut:
+def cut(problem: ConvProblem, tiles: tuple[Tile, ...] = TILES) -> Cut:
     """The tile and split that take the least time by ``tensor``'s model."""
     pixels = problem.n * math.prod(problem.output)
     columns = _chunks(problem)[1] * ELEMENTS
     if config.ENABLE_CUDASIM:
-        tile = TINY._replace(chunks=2)
+        tile = TINY_WIDE if tiles[0].wide else TINY._replace(chunks=2)
         steps = ceil_div(pixels, 8 * tile.chunks)
         each = ceil_div(steps, 2)
         return Cut(tile, each, ceil_div(steps, each))
     found = []
     most = max(1, min(MOST_SPLITS, SCRATCH_BYTES // _part_bytes(problem)))
-    for tile in TILES:
+    for tile in tiles:
         steps = ceil_div(pixels, 8 * tile.chunks)
         for splits in range(1, min(most, steps) + 1):
             each = ceil_div(steps, splits)
@@ -86,7 +86,7 @@ def _operands(call: ConvCall) -> tuple[Operand, Operand]:
     )
 
 
-def scratch_bound(problem: ConvProblem, dtype: str) -> int:
+def scratch_bound(problem: ConvProblem, dtype: str, tiles: tuple[Tile, ...] = TILES) -> int:
     """The most that a wgrad takes, whatever its strides."""
     if not _computes(problem):
         return _part_bytes(problem)
@@ -94,7 +94,7 @@ def scratch_bound(problem: ConvProblem, dtype: str) -> int:
     sizes = [
         operand.packed_bytes for operand in _operands(ConvCall(problem, dtype, none, none, none))
     ]
-    sizes.append(cut(problem).splits * _part_bytes(problem))
+    sizes.append(cut(problem, tiles).splits * _part_bytes(problem))
     return sum(round_up(size, ALIGNMENT) for size in sizes)
 
 
@@ -103,7 +103,7 @@ def _computes(problem: ConvProblem) -> bool:
     return problem.n * math.prod(problem.output) * math.prod(problem.size) > 0
 
 
-def wgrad(call: ConvCall) -> Program:
+def wgrad(call: ConvCall, tiles: tuple[Tile, ...] = TILES) -> Program:
     """Pack, multiply, add up."""
     problem = call.problem
     if not problem.g * problem.k * problem.c * math.prod(problem.kernel):
@@ -111,22 +111,25 @@ def wgrad(call: ConvCall) -> Program:
     launches, sources, end = [], [], 0
     splits = 0
     if _computes(problem):
-        splits = cut(problem).splits
+        chosen = cut(problem, tiles)
+        splits = chosen.splits
         for operand in _operands(call):
             packed = None if operand.lies_in_chunks else end
             sources.append(operand.source(packed))
             if packed is not None:
                 launches.append(operand.pack(packed))
                 end = round_up(end + operand.packed_bytes, ALIGNMENT)
-        launches.append(_multiply(call, sources, end))
+        launches.append(_multiply(call, chosen, sources, end))
     launches.append(_finish(call, end, splits))
     end += splits * _part_bytes(problem)
     return Program(tuple(launches), round_up(max(end, ALIGNMENT), ALIGNMENT))
 
 
-def _multiply(call: ConvCall, sources: list[tuple[At, tuple[int, ...]]], parts: int) -> Launch:
+def _multiply(
+    call: ConvCall, chosen: Cut, sources: list[tuple[At, tuple[int, ...]]], parts: int
+) -> Launch:
     problem = call.problem
-    tile, steps, splits = cut(problem)
+    tile, steps, splits = chosen
     of_tap, every = _chunks(problem)
     pointer = f"{STORED[call.dtype]}*"
     entry = Entry(
@@ -136,6 +139,7 @@ def _multiply(call: ConvCall, sources: list[tuple[At, tuple[int, ...]]], parts: 
         tile.threads,
         tile.blocks,
         tile.shared,
+        "90a" if tile.wide else "80",
     )
     tiles = ceil_div(problem.k, tile.pixels), ceil_div(every, tile.channels // ELEMENTS)
     (x, x_at), (grad, grad_at) = sources

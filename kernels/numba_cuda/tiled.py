@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..drivers import reads_padding
 from ..problem import ConvProblem
@@ -113,6 +113,18 @@ def itemsize_of(dtype: str) -> int:
     return {"float64": 8, "float32": 4}.get(dtype, 2)
 
 
+def cut_into(problem: ConvProblem, tile: Tile, slices: int = 1) -> Cut:
+    """The cut into tiles of a shape, and into so many slices if there are steps enough."""
+    taps, filled = prod(problem.kernel), round_up(problem.c, STEP)
+    least = round_up(taps * problem.c, STEP)
+    flat = max(problem.kernel) <= FLAT_TAPS and least * (FILLED + 1) < taps * filled * FILLED
+    channels = problem.c if flat else filled
+    steps = ceil_div(taps * channels, STEP)
+    of_slice = ceil_div(steps, slices)
+    tiles_k, tiles_p = ceil_div(problem.k, tile.rows), ceil_div(_pixels(problem), tile.columns)
+    return Cut(tile, tiles_k, tiles_p, ceil_div(steps, of_slice), of_slice, steps, flat, channels)
+
+
 @lru_cache(maxsize=256)
 def cut(problem: ConvProblem, dtype: str) -> Cut:
     """The tile and the slices that should take least time, by a model of the instructions.
@@ -124,20 +136,12 @@ def cut(problem: ConvProblem, dtype: str) -> Cut:
     >>> found.tile.rows, found.tile.columns, found.slices
     (128, 128, 1)
     """
-    taps, filled = prod(problem.kernel), round_up(problem.c, STEP)
-    least = round_up(taps * problem.c, STEP)
-    flat = max(problem.kernel) <= FLAT_TAPS and least * (FILLED + 1) < taps * filled * FILLED
-    channels = problem.c if flat else filled
-    steps = ceil_div(taps * channels, STEP)
     found = []
     for number, (tile, share) in enumerate(TILES[ACCUMULATED[dtype]]):
-        tiles_k, tiles_p = ceil_div(problem.k, tile.rows), ceil_div(_pixels(problem), tile.columns)
         for slices in SLICES:
-            of_slice = ceil_div(steps, slices)
-            if slices > 1 and of_slice < LEAST_STEPS:
+            made = cut_into(problem, tile, slices)
+            if slices > 1 and made.slice_steps < LEAST_STEPS:
                 break
-            slices = ceil_div(steps, of_slice)
-            made = Cut(tile, tiles_k, tiles_p, slices, of_slice, steps, flat, channels)
             found.append((_cycles(problem, dtype, made, share), number, slices, made))
     return min(found)[-1]
 
@@ -157,81 +161,105 @@ def _cycles(problem: ConvProblem, dtype: str, cut: Cut, share: float) -> float:
     return cycles
 
 
-def _packed_bytes(problem: ConvProblem, dtype: str) -> int:
-    made = cut(problem, dtype)
+def _packed_bytes(problem: ConvProblem, dtype: str, made: Cut) -> int:
     size = problem.g * made.steps * STEP * made.pitch * itemsize_of(ACCUMULATED[dtype])
     return round_up(size, ALIGNMENT)
 
 
-def scratch_bytes(problem: ConvProblem, dtype: str) -> int:
+def scratch_bytes(problem: ConvProblem, dtype: str, made: Cut | None = None) -> int:
     """Packed weights, and the sums of slices."""
     outputs = outputs_of(problem)
     if not outputs:
         return 0
-    slices = cut(problem, dtype).slices
-    sums = slices * outputs * itemsize_of(ACCUMULATED[dtype]) if slices > 1 else 0
-    return _packed_bytes(problem, dtype) + sums
+    made = made or cut(problem, dtype)
+    sums = made.slices * outputs * itemsize_of(ACCUMULATED[dtype]) if made.slices > 1 else 0
+    return _packed_bytes(problem, dtype, made) + sums
 
 
-def fprop(call: ConvCall, skips_padding: bool = False) -> Program:
+def fprop(call: ConvCall, skips_padding: bool = False, made: Cut | None = None) -> Program:
     """Pack, sum tiles, and add up slices. ``skips_padding``: an infinite weight isn't multiplied
-    by zeros beyond the input."""
+    by zeros beyond the input. ``made``: another cut than the problem's own."""
+    if not outputs_of(call.problem):
+        return Program(())
+    made = made or cut(call.problem, call.dtype)
     x = View("first", 0, call.first, call.aligned[0])
     out = View("out", 0, call.out, call.aligned[2])
-    launches = tuple(launches_of(call, call.problem, x, out, 0, skips_padding))
-    return Program(launches, scratch_bytes(call.problem, call.dtype))
+    launches = tuple(launches_of(call, call.problem, made, x, out, 0, skips_padding))
+    return Program(launches, scratch_bytes(call.problem, call.dtype, made))
 
 
 dgrad = dgrad_of(partial(fprop, skips_padding=True))
 
 
 def launches_of(
-    call: ConvCall, problem: ConvProblem, x: View, out: View, scratch: int, skips_padding: bool,
-    whole: Whole | None = None,
+    call: ConvCall, problem: ConvProblem, made: Cut, x: View, out: View, scratch: int,
+    skips_padding: bool, whole: Whole | None = None,
 ) -> Iterator[Launch]:  # fmt: skip
-    """A problem's launches, that of the packing first: with the call's weights, bias and
-    activation, and scratch that begins ``scratch`` bytes further on. ``skips_padding`` as ``fprop``
-    has it. ``whole``: the convolution, where ``problem`` is the product over its columns."""
-    outputs = outputs_of(problem)
-    if not outputs:
-        return
-    made, total = cut(problem, call.dtype), ACCUMULATED[call.dtype]
+    """The launches of a problem that has outputs, that of the packing first.
+
+    They have the call's weights, bias and activation, and scratch that begins ``scratch`` bytes
+    further on. ``skips_padding`` as ``fprop`` has it. ``whole``: the convolution, where ``problem``
+    is the product over its columns.
+    """
+    outputs, itemsize = outputs_of(problem), itemsize_of(ACCUMULATED[call.dtype])
     window, source = whole or Whole(problem, x)
     channels = window.c if whole else made.channels
-    packed = At("scratch", scratch // itemsize_of(total))
+    packed = At("scratch", scratch // itemsize)
     yield _packing(call, window, made, channels, packed)
-    numbers = (*made[1:6], channels, made.pitch, outputs if made.slices > 1 else 0)
+    sliced = made.slices > 1
     by_channels = abs(out.strides[1]) < abs(out.strides[4])
+    sums = out
+    if sliced:
+        behind = scratch + _packed_bytes(problem, call.dtype, made)
+        sums = _partial(problem, by_channels)._replace(offset=behind // itemsize)
+    # What it takes to sum an output again.
+    given = At("bias" if call.bias else "second")
+    again = At(source.operand, source.offset), packed, given, window, source.strides
+    numbers = (*made[1:6], channels, made.pitch, outputs if sliced else 0)
     skips = skips_padding and reads_padding(window)
-    sums, result, target = out, call.dtype, At(out.operand, out.offset)
-    last: tuple[bool, object] = call.bias, call.activation
-    if made.slices > 1:
-        sums, result, last = _partial(problem, by_channels), total, (False, None)
-        target = At("scratch", (scratch + _packed_bytes(problem, call.dtype)) // itemsize_of(total))
-    pointer, given = f"{STORED[call.dtype]}*", At("bias" if call.bias else "second")
-    again = At(source.operand, source.offset), packed, given
+    yield _tiles(call, problem, made, x, sums, (*again, sums.strides, numbers), skips)
+    if sliced:
+        yield _finish(call, outputs, sums, out, (*again, out.strides, numbers), skips, by_channels)
+
+
+#: Types of what the tiles and the sum of slices both take: the input, weights and bias with which
+#: a sum is made again, problem and strides of those, strides of the result, numbers of the cut.
+_AGAIN = "problem", "int32[5]", "int32[5]", "int32[8]"
+
+
+def _tiles(
+    call: ConvCall, problem: ConvProblem, made: Cut, x: View, sums: View, again: tuple[Any, ...],
+    skips: bool,
+) -> Launch:  # fmt: skip
+    total, pointer = ACCUMULATED[call.dtype], f"{STORED[call.dtype]}*"
+    sliced = made.slices > 1
+    result = total if sliced else call.dtype
+    last = (False, False, None) if sliced else (skips, call.bias, call.activation)
     constants = (
         made.tile, call.dtype, result, made.flat, _reads_channels(problem, x, made),
-        _store(problem, sums, made), skips and made.slices == 1, *last,
+        _store(problem, sums, made), *last,
     )  # fmt: skip
     signature = (
-        pointer, f"{STORED[result]}*", "problem", "int32[5]", pointer, f"{total}*", pointer,
-        "problem", *("int32[5]",) * 2, "int32[8]",
+        pointer, f"{STORED[result]}*", "problem", "int32[5]",
+        pointer, f"{total}*", pointer, *_AGAIN,
     )  # fmt: skip
     entry = Entry(build_conv, constants, signature, made.tile.threads, made.tile.blocks)
-    args = At(x.operand, x.offset), target, problem, x.strides, *again, window, source.strides
     blocks = made.tiles_k * made.tiles_p * made.slices * problem.g
-    yield Launch(entry, (blocks, 1, 1), (*args, sums.strides, numbers))
-    if made.slices > 1:
-        constants = call.dtype, by_channels, skips, call.bias, call.activation
-        signature = (
-            f"{total}*", pointer, pointer, f"{total}*", pointer,
-            "problem", *("int32[5]",) * 2, "int32[8]",
-        )  # fmt: skip
-        entry = Entry(build_finish, constants, signature, FINISH_THREADS)
-        args = target, At(out.operand, out.offset), *again, window, source.strides
-        blocks = ceil_div(outputs, FINISH_THREADS)
-        yield Launch(entry, (blocks, 1, 1), (*args, out.strides, numbers))
+    target = At(sums.operand, sums.offset)
+    args = At(x.operand, x.offset), target, problem, x.strides, *again
+    return Launch(entry, (blocks, 1, 1), args)
+
+
+def _finish(
+    call: ConvCall, outputs: int, sums: View, out: View, again: tuple[Any, ...], skips: bool,
+    by_channels: bool,
+) -> Launch:  # fmt: skip
+    total, pointer = f"{ACCUMULATED[call.dtype]}*", f"{STORED[call.dtype]}*"
+    constants = call.dtype, by_channels, skips, call.bias, call.activation
+    signature = total, pointer, pointer, total, pointer, *_AGAIN
+    entry = Entry(build_finish, constants, signature, FINISH_THREADS)
+    args = At(sums.operand, sums.offset), At(out.operand, out.offset), *again
+    return Launch(entry, (ceil_div(outputs, FINISH_THREADS), 1, 1), args)
 
 
 def _packing(call: ConvCall, problem: ConvProblem, made: Cut, channels: int, packed: At) -> Launch:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from . import tensor
+from . import tensor, tensor_wgrad
 from ._tensor_tile import Tile
 from .phases import dgrad_of
 
@@ -30,3 +30,5 @@ TILES = (
 fprop = partial(tensor.fprop, tiles=TILES)
 scratch_bound = partial(tensor.scratch_bound, tiles=TILES)
 dgrad = dgrad_of(partial(tensor.fprop, tiles=TILES, skips_padding=True))
+wgrad = partial(tensor_wgrad.wgrad, tiles=TILES)
+wgrad_scratch_bound = partial(tensor_wgrad.scratch_bound, tiles=TILES)

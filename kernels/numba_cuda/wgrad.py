@@ -33,29 +33,29 @@ SLICES = 512
 #: Slices begin at a multiple of a memory sector's pixels (32 bytes) and of several steps.
 SLICE_PIXELS = 32
 
-#: Tiles, with the share of their instructions that multiplies (counted in the code for sm_90a), by
-#: the type that sums are made in.
+#: Tiles by the type that sums are made in: blocks of a multiprocessor, which leave the compiler the
+#: registers it needs, and the share of its peak that the loop can reach: of float32 the multiplying
+#: instructions among all (sm_90a, pixels across the lanes, which has more others), of float64, whose
+#: units take two cycles each, an estimate.
 TILES = {
     "float32": (
-        (Tile(128, 128, 8, 8), 0.78),
-        (Tile(128, 64, 8, 8), 0.72),
-        (Tile(64, 128, 8, 8), 0.72),
-        (Tile(64, 64, 8, 4), 0.63),
-        (Tile(64, 32, 8, 4), 0.55),
-        (Tile(32, 64, 4, 8), 0.55),
-        (Tile(32, 32, 4, 4), 0.45),
-        (Tile(16, 16, 4, 2), 0.25),
+        (Tile(128, 128, 8, 8), 2, 0.81),
+        (Tile(128, 64, 8, 8), 3, 0.78),
+        (Tile(64, 128, 8, 8), 3, 0.77),
+        (Tile(64, 64, 8, 4), 4, 0.71),
+        (Tile(64, 32, 8, 4), 7, 0.66),
+        (Tile(32, 64, 4, 8), 7, 0.64),
+        (Tile(32, 32, 4, 4), 8, 0.57),
+        (Tile(16, 16, 4, 2), 16, 0.40),
     ),
     "float64": (
-        (Tile(64, 64, 8, 4), 0.63),
-        (Tile(32, 64, 4, 8), 0.55),
-        (Tile(64, 32, 8, 4), 0.55),
-        (Tile(32, 32, 4, 4), 0.45),
-        (Tile(16, 16, 4, 2), 0.25),
+        (Tile(64, 64, 8, 4), 3, 0.90),
+        (Tile(64, 32, 8, 4), 5, 0.85),
+        (Tile(32, 64, 4, 8), 5, 0.85),
+        (Tile(32, 32, 4, 4), 8, 0.75),
+        (Tile(16, 16, 4, 2), 16, 0.50),
     ),
 }
-#: Threads of a multiprocessor that the compiler leaves registers for: 128 each, of float64 168.
-RESIDENT = {"float32": 512, "float64": 384}
 #: Cycles of a block outside its loop, of a second launch, and elements that it adds in a cycle.
 BLOCK_CYCLES, LAUNCH_CYCLES, ADDED_PER_CYCLE = 4000, 4000, 500
 #: Products that a multiprocessor makes in a cycle.
@@ -74,18 +74,15 @@ class Cut(NamedTuple):
 def cut(problem: ConvProblem, dtype: str) -> Cut:
     """The cut that should take the fewest cycles: whole rounds of blocks, of which each has its
     steps and a fixed cost, and the sum of the slices."""
-    tiles = TILES[ACCUMULATED[dtype]]
-    costs = {
-        candidate: cost
-        for tile, share in tiles
-        for candidate, cost in _costs(problem, ACCUMULATED[dtype], tile, share)
-    }
+    real = ACCUMULATED[dtype]
+    costs = dict(pair for kind in TILES[real] for pair in _costs(problem, real, *kind))
     return min(costs, key=costs.__getitem__)
 
 
-def _costs(problem: ConvProblem, real: str, tile: Tile, share: float) -> list[tuple[Cut, float]]:
+def _costs(
+    problem: ConvProblem, real: str, tile: Tile, resident: int, share: float
+) -> list[tuple[Cut, float]]:
     blocks = _blocks(problem, tile)
-    resident = RESIDENT[real] // tile.threads
     elements = blocks * tile.rows * tile.columns
     cap = min(SLICES, SCRATCH_BYTES // (elements * np.dtype(real).itemsize))
     wanted = (rounds * PROCESSORS * resident // blocks for rounds in range(1, 9))
@@ -240,7 +237,7 @@ def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) 
          "int32[5]", "int32[5]", "int32[3]", "int32[3]", "int32[3]", "int32[3]", "int32[3]",
          "int32[2]", "int32[5]"),
         tile.threads,
-        max(RESIDENT[ACCUMULATED[call.dtype]] // tile.threads, 1),
+        next(blocks for kind, blocks, _ in TILES[ACCUMULATED[call.dtype]] if kind == tile),
     )  # fmt: skip
     spatial = call.first[2:]
     steps = (step * dilation for step, dilation in zip(spatial, problem.dilation, strict=True))

@@ -75,11 +75,14 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
     write, quads = writer(dtype), wide_column == QUAD
 
     @cuda.jit(device=True)
-    def fetch(x, grad, table, entry, left, rows_left, row, row_step, of_columns, low, sizes, a, b):
+    def fetch(x, grad, table, entry, left, kept, lane, row, row_step, of_columns, low, sizes, a, b):
         """Load what the next step multiplies: zeros behind the slice's end and in the padding."""
         live = left > 0
         offset = int32(row + table[entry, 0])
         x_offset = table[entry, 1]
+        rows_left = int32(0)
+        if ragged:
+            rows_left = int32(kept[4] - int32(lane) * each_row)
         for i in range(row_loads):
             wanted = live
             if ragged:
@@ -138,7 +141,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
     ):  # fmt: skip
         shared_rows = cuda.shared.array(shape_rows, real)
         shared_columns = cuda.shared.array(shape_columns, real)
-        kept = cuda.shared.array(4, int32)
+        kept = cuda.shared.array(8, int32)
         sums = cuda.local.array(shape_sums, real)
         a = cuda.local.array(own_rows, real)
         b = cuda.local.array(own_columns, real)
@@ -163,6 +166,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             kept[1] = first_column
             kept[2] = group
             kept[3] = part
+            kept[4] = int32(columns_of[0] - first_row)
 
         # The thread's pixel of the eight, and the rows and columns that it loads.
         if last:
@@ -172,7 +176,6 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             pixel = uint32(thread % uint32(DEPTH))
             lane = uint32(thread // uint32(DEPTH))
         load_from = int32(first_row + int32(lane) * each_row)
-        rows_left = int32(columns_of[0] - load_from)
         load_from = int32((group * columns_of[0] + load_from) * grads[4])
         all_columns = int32(columns_of[1] * columns_of[2] * columns_of[3] * columns_of[4])
         for j in range(column_loads):
@@ -211,7 +214,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             for j in range(own_columns):
                 sums[i, j] = real(0)
         fetch(
-            x, grad, table, entry, left, rows_left, load_from, grads[4], of_columns, low, sizes,
+            x, grad, table, entry, left, kept, lane, load_from, grads[4], of_columns, low, sizes,
             next_a, next_b,
         )  # fmt: skip
         half = uint32(0)
@@ -230,7 +233,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
                 left = int32(left - DEPTH)
                 entry = uint32(uint32(entry + uint32(DEPTH)) & uint32(last_entry))
                 fetch(
-                    x, grad, table, entry, left, rows_left, load_from, grads[4], of_columns, low,
+                    x, grad, table, entry, left, kept, lane, load_from, grads[4], of_columns, low,
                     sizes, next_a, next_b,
                 )  # fmt: skip
                 multiply(shared_rows, shared_columns, half, 0, row, column, a, b, sums)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import Fault, MachineError
+from .steps import condition
 
 
 @dataclass(slots=True)
@@ -69,11 +70,11 @@ class Barriers:
         batch = self.batch
         name = next(part for part in instruction.op if part in ("popc", "and", "or"))
         out = batch.target(target, "u32" if name == "popc" else "pred")
-        row = batch.source(source, "pred")
+        row, negated = condition(batch, source)
 
         def finish(lanes):
             blocks = batch.block_of[lanes]
-            yes = np.bincount(blocks, row[lanes], minlength=batch.blocks)
+            yes = np.bincount(blocks, row[lanes] ^ negated, minlength=batch.blocks)
             all_ = np.bincount(blocks, minlength=batch.blocks)
             value = {"popc": yes, "and": yes == all_, "or": yes > 0}[name]
             out[lanes] = value[blocks]

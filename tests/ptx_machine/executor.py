@@ -123,12 +123,15 @@ class Executor:
         lanes = np.flatnonzero(batch.alive)
         self.alive = len(lanes)
         self.barriers.clear()
-        ready, phases = {0: lanes}, batch.phases
+        ready, phases, left = {0: lanes}, batch.phases, batch.machine.patience
         while True:
             while ready:
                 rank = min(ready) if len(ready) > 1 else next(iter(ready))
                 lanes = ready.pop(rank)
                 onwards = self.execute(rank, lanes)
+                left -= 1
+                if left < 0:
+                    raise MachineError(f"the kernel seems endless: {batch.thread_name(lanes[0])}")
                 if phases.woken:
                     onwards = (*onwards, *phases.take_woken())
                 for target, some in onwards:

@@ -11,6 +11,7 @@ from .executor import Executor
 from .flow import build
 from .liveness import share, symbols
 from .memory import ALLOCATED, WRITTEN, Arena
+from .ownership import Owners
 from .parse import parse
 
 #: Parsed texts, programs of (text, entry) and executors, shared by all machines: they take longer
@@ -46,11 +47,13 @@ class Machine:
     initcheck : bool, optional
         Whether reading memory never written is an error.
     racecheck : bool, optional
-        Whether data races in shared memory are.
+        Whether data races in shared memory are, and blocks that touch what another one wrote.
     profile : bool, optional
         Whether `counts` gets sectors and bank conflicts (which costs time).
     lanes : int, optional
         About how many threads run together.
+    patience : int, optional
+        How many basic blocks they may run until the kernel counts as endless.
 
     Attributes
     ----------
@@ -59,12 +62,22 @@ class Machine:
         "global sectors", "global load sectors", "global store sectors" and "bank conflicts".
     """
 
-    def __init__(self, bytes=64 << 20, initcheck=True, racecheck=True, profile=False, lanes=4096):
+    def __init__(
+        self,
+        bytes=64 << 20,
+        initcheck=True,
+        racecheck=True,
+        profile=False,
+        lanes=4096,
+        patience=5_000_000,
+    ):
         self.arena = Arena(bytes)
+        self.owners = Owners(self.arena.size)
         self.initcheck = initcheck
         self.racecheck = racecheck
         self.profile = profile
         self.lanes = lanes
+        self.patience = patience
         self.counts = Counter()
         self.tensor_maps = {}
         self._symbols = {}
@@ -158,6 +171,7 @@ class Machine:
         executor = self.bind(ptx, program, blocks, block, shared_bytes)
         batch = executor.batch
         executor.executions[:] = 0
+        self.owners.clear()
         with np.errstate(all="ignore"):
             for first in range(0, total, blocks):
                 batch.start(first, grid, params)

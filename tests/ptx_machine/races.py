@@ -10,6 +10,9 @@ import numpy as np
 
 from .errors import MachineError
 
+#: Accesses in the log before it is thinned out.
+LIMIT = 2048
+
 
 class Races:
     """The log of one batch; `on` switches it."""
@@ -24,6 +27,7 @@ class Races:
     def clear(self):
         """Forget everything: a new batch begins."""
         self.log = []
+        self.limit = LIMIT
         self.warp_time = None
 
     def note(self, instruction, lanes, offsets, size, write):
@@ -33,6 +37,20 @@ class Races:
             if self.warp_time is not None:
                 tokens = lanes | self.warp_time[self.batch.warp_of[lanes]] << 32
             self.log.append((tokens, offsets, size, write, instruction))
+            if len(self.log) >= self.limit:
+                self.thin()
+
+    def thin(self):
+        """Drop what the log of a long interval holds twice, as loops make it."""
+        groups = {}
+        for tokens, offsets, size, write, instruction in self.log:
+            key = (id(instruction), size, write)
+            groups.setdefault(key, (instruction, []))[1].append(np.stack((tokens, offsets)))
+        self.log = []
+        for (_, size, write), (instruction, pairs) in groups.items():
+            tokens, offsets = np.unique(np.concatenate(pairs, axis=1), axis=1)
+            self.log.append((tokens, offsets, size, write, instruction))
+        self.limit = LIMIT + 2 * len(self.log)
 
     def warp_barrier(self, lanes):
         """`bar.warp.sync` or the like: accesses of these warps before and after it are ordered."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import MachineError
+from .operands import Not
 
 
 class Step(NamedTuple):
@@ -73,6 +74,13 @@ def by_lanes(batch, run, pure=False):
     """The step of an instruction written for a set of lanes only."""
     every = batch.every
     return Step(lambda: run(every), run, pure)
+
+
+def condition(batch, operand):
+    """A predicate operand, which may be negated: its row and whether to negate."""
+    if isinstance(operand, Not):
+        return batch.source(operand.operand, "pred"), True
+    return batch.source(operand, "pred"), False
 
 
 def guarded(step, predicate, negated):
