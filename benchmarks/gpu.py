@@ -7,6 +7,7 @@ installed names (``cnnfast/kernels`` is ``kernels/``) and put on Python's path; 
 left out. Needed are NumPy, numba, numba-cuda and a CUDA toolkit that it finds; torch is what times
 and large layers are compared with, CuPy and pytest (for the tests' cases) are used where they are.
 
+What is compiled is kept until the end, or in CNNFAST_CACHE_DIR for another call if that is set.
 Each section runs in a process of its own, which is started again behind an item that hangs or loses
 the device, and each has a share of --seconds. The exit status is 1 if anything failed. --dry tries
 all of it on tiny layers without a GPU, on the tests' stand-in for the driver.
@@ -58,6 +59,12 @@ def main(words: list[str] | None = None) -> int:
         return work(args)
     with importable() as paths:
         return conduct(args, paths)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """``cnnfast bench --gpu``: the script with the options that both have."""
+    words = ["--seconds", str(args.seconds or SECONDS)]
+    return main(words + (["--json", str(args.json)] if args.json else []))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +136,7 @@ def sections(args: argparse.Namespace) -> list[Any]:
         (tool, "--tool", name, "--error-exitcode", str(FOUND)) for name in RUNS if "check" in name
     ]
     every = [
-        Section("machine", 3, "the card, and every entry compiled and loaded"),
+        Section("machine", 5, "the card, and every entry compiled and loaded"),
         Section("conformance", 4, "every row on the tests' cases"),
         Section("libraries", 1, "odd inputs, arrays of libraries, streams, graphs"),
         Section("sizes", 4, "every row on layers of real sizes, against float64"),
@@ -180,7 +187,7 @@ def start(args: argparse.Namespace, paths: list[Path], folder: Path) -> Any:
     script = str(Path(__file__).resolve())
     if not args.dry:
         # Compiled for the first time, whatever was compiled before: that is timed, too.
-        environment["CNNFAST_CACHE_DIR"] = str(folder / "cache")
+        environment.setdefault("CNNFAST_CACHE_DIR", str(folder / "cache"))
         return conductor.Start(conductor.python(script), environment, folder)
     sys.path.extend(map(str, paths))
     fake = importlib.import_module("fake_cuda")

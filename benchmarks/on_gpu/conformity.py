@@ -75,7 +75,8 @@ def every(journal: Journal, names: tuple[str, ...], dtypes: tuple[str, ...]) -> 
                 continue
             for name, case, reduction in cases_of(row, names):
                 item = f"{row.family} {row.name} {dtype}: {name}"
-                journal.run(item, partial(check, row, case, reduction, dtype))
+                work = partial(check, row, case, reduction, dtype)
+                journal.run(item, work, f"{row.family} {row.name} {dtype}")
 
 
 def check(row: Kernel, case: Any, reduction: str, dtype: str) -> Facts:

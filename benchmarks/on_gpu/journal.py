@@ -28,12 +28,14 @@ class Skip(Exception):
 
 
 class Journal:
-    """The log of one section; items that are in it already aren't run again."""
+    """The log of one section; items that are in it already aren't run again, nor are those of a
+    kind that cost a process its life twice."""
 
     def __init__(self, path: Path, seconds: float, alive: Callable[[], object]) -> None:
         self.path, self.alive = path, alive
         self.stop = time.monotonic() + seconds
         self.seen = {line["item"] for line in read(path) if "item" in line}
+        self._deadly = deadly(path)
 
     @property
     def left(self) -> float:
@@ -44,7 +46,7 @@ class Journal:
         """Write facts that belong to no item."""
         append(self.path, {"note": facts})
 
-    def run(self, item: str, work: Callable[[], Facts | None]) -> None:
+    def run(self, item: str, work: Callable[[], Facts | None], kind: str = "") -> None:
         """Do a piece of work and log the facts it returns, or what it raised.
 
         SystemExit with ``LOST`` if the device doesn't answer after a failure.
@@ -55,7 +57,11 @@ class Journal:
         if self.left <= 0:
             append(self.path, {"item": item, "status": LATE})
             return
-        append(self.path, {"begin": item})
+        if kind and self._deadly.count(kind) > 1:
+            why = f"{kind} ended two processes before"
+            append(self.path, {"item": item, "status": SKIPPED, "why": why})
+            return
+        append(self.path, {"begin": item, "kind": kind})
         start, status = time.perf_counter(), OK
         facts: Facts = {}
         try:
@@ -67,13 +73,18 @@ class Journal:
         except Exception:
             status, facts = FAILED, {"error": traceback.format_exc()}
         seconds = round(time.perf_counter() - start, 3)
+        lost = status == FAILED and self._lost()
+        facts = {**facts, "lost": True} if lost else facts
         append(self.path, {"item": item, "status": status, "seconds": seconds, **facts})
-        if status == FAILED:
-            try:
-                self.alive()
-            except Exception as error:
-                self.note(lost=f"after {item}: {error}")
-                raise SystemExit(LOST) from error
+        if lost:
+            raise SystemExit(LOST)
+
+    def _lost(self) -> bool:
+        try:
+            self.alive()
+        except Exception:
+            return True
+        return False
 
 
 def append(path: Path, line: Facts) -> None:
@@ -96,6 +107,22 @@ def read(path: Path) -> list[Facts]:
 def items(path: Path) -> list[Facts]:
     """The items that are over."""
     return [line for line in read(path) if "item" in line]
+
+
+def failed_items(path: Path) -> set[str]:
+    """The items that failed, hung or crashed."""
+    bad = (FAILED, HUNG, CRASHED)
+    return {line["item"] for line in items(path) if line["status"] in bad}
+
+
+def deadly(path: Path) -> list[str]:
+    """The kinds of the items that ended a process, each as often as it did."""
+    lines = read(path)
+    kinds = {line["begin"]: line.get("kind", "") for line in lines if "begin" in line}
+    ended = [
+        line["item"] for line in lines if line.get("status") in (HUNG, CRASHED) or line.get("lost")
+    ]
+    return [kinds.get(item, "") for item in ended]
 
 
 def unfinished(path: Path) -> str | None:

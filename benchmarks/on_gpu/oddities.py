@@ -69,7 +69,7 @@ def run(journal: Journal, dry: bool) -> None:
     for row in rows():
         for name, (view, shift) in list(VIEWS.items())[: 2 if dry else None]:
             item = f"{row.family} {row.name}, {name}"
-            journal.run(item, partial(odd, row, view, shift, x, w))
+            journal.run(item, partial(odd, row, view, shift, x, w), row.name)
     journal.run("no images", partial(_no_images, x, w))
     journal.run("arrays of the host", partial(_host_arrays, x, w))
     for name, check in CHECKS.items():

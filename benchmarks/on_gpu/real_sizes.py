@@ -36,7 +36,8 @@ def run(journal: Journal, dry: bool) -> None:
     for task in tasks(FAMILIES, (FP32,) if dry else modes, dry):
         check = _with_numpy if plain else _with_torch
         for row in task.rows():
-            journal.run(f"{task.name} {row.name}", partial(check, task, row))
+            kind = f"{row.family} {row.name} {task.mode.name}"
+            journal.run(f"{task.name} {row.name}", partial(check, task, row), kind)
 
 
 @lru_cache(maxsize=1)

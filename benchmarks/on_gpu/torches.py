@@ -22,7 +22,7 @@ DEVICE = "cuda"
 #: A sample has so many calls at most, and lasts about so long.
 MOST_CALLS, SAMPLE_SECONDS = 20, 2e-3
 #: Clock cycles per second, at most: how long the GPU is held busy while calls are queued.
-CYCLES = 2.0e9
+CYCLES, MOST_HELD = 2.0e9, 0.02
 #: Elements of poison before and behind a result.
 GUARD = 4096
 
@@ -147,7 +147,8 @@ class Clock:
     def sample(self, calls: Sequence[Call], host_seconds: float) -> float:
         """Seconds per call."""
         if self._hold is not None:
-            self._hold(int((1.5 * host_seconds * len(calls) + 20e-6) * CYCLES))
+            held = min(1.5 * host_seconds * len(calls) + 20e-6, MOST_HELD)
+            self._hold(int(held * CYCLES))
         self.start.record()
         for call in calls:
             call()
