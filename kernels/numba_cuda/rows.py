@@ -91,7 +91,7 @@ def _deliver(target: Array, out: Array) -> None:
 
 
 # By family and algorithm, as the table's rows name them.
-fprop_wgmma, dgrad_wgmma = conv(wgmma.fprop), conv(wgmma.dgrad)
+fprop_wgmma, dgrad_wgmma, wgrad_wgmma = map(conv, (wgmma.fprop, wgmma.dgrad, wgmma.wgrad))
 fprop_tensor, dgrad_tensor = conv(tensor.fprop), conv(tensor.dgrad)
 fprop_tiled, dgrad_tiled = conv(tiled.fprop), conv(tiled.dgrad)
 fprop_im2col, dgrad_im2col = conv(im2col.fprop), conv(im2col.dgrad)
