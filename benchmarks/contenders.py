@@ -16,7 +16,7 @@ from cnnfast.benchmarks import peers
 from cnnfast.benchmarks.contender import Contender, Prepared
 from cnnfast.benchmarks.machine import pin_blas
 from cnnfast.benchmarks.workloads import Array, Workload
-from cnnfast.kernels.registry import ENGINES, KERNELS, Kernel, engine_missing
+from cnnfast.kernels.registry import ENGINES, KERNELS, Kernel, engine_missing, row_missing
 
 #: What runs or compiles an engine's kernels, besides cnnfast.
 ENGINE_LIBRARIES = {"numba_cpu": "numba", "numba_cuda": "numba-cuda", "numpy_cpu": "numpy"}
@@ -49,7 +49,7 @@ class Own(Contender):
         if self.row is None:
             return engine_missing(self.engine) if self.engine else None
         module = f"cnnfast.kernels.{self.row.load.partition(':')[0]}"
-        reason = engine_missing(self.row.engine)
+        reason = row_missing(self.row)
         if reason is None and importlib.util.find_spec(module) is None:
             reason = f"{module} is not built"
         return reason

@@ -17,7 +17,7 @@ from typing import Any
 import cnnfast
 from cnnfast.inspection import operations
 from cnnfast.kernels import KERNELS
-from cnnfast.kernels.registry import engine_missing
+from cnnfast.kernels.registry import row_missing
 
 #: Module that isn't there -> the extra that brings it.
 EXTRAS = {
@@ -195,5 +195,5 @@ def _info(arguments: argparse.Namespace) -> int:
     width = max(len(row.name) for row in KERNELS)
     for row in KERNELS:
         dtypes = ", ".join(row.dtypes)
-        print(f"{row.family:<6} {row.name:<{width}} {engine_missing(row.engine) or dtypes}")
+        print(f"{row.family:<6} {row.name:<{width}} {row_missing(row) or dtypes}")
     return 0

@@ -82,6 +82,11 @@ def tensor(geometry: Any, problem: ConvProblem) -> float:
     return 3 * LAUNCH + copied / BANDWIDTH + max(computing, _moved(geometry))
 
 
+def wgmma(geometry: Any, problem: ConvProblem) -> float:
+    """The same by warpgroups. Behind ``tensor`` until a card has shown where it is ahead."""
+    return LAUNCH + tensor(geometry, problem)
+
+
 def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
     """Implicit GEMM over pixels, and the sum of its slices."""
     rate = _rate(geometry, TILED_RATE)

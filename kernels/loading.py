@@ -9,7 +9,7 @@ import numpy as np
 
 from .drivers import ALIGNMENT, has_element_strides
 from .problem import ACTIVATION_CODES
-from .registry import ENGINES, KERNELS, Kernel, engine_missing, load_row
+from .registry import ENGINES, KERNELS, Kernel, load_row, row_missing
 from .storage import computing_dtype, result_dtype
 
 Array = np.ndarray[Any, Any]
@@ -191,7 +191,7 @@ def load(family: str, algorithm: str, engine: str) -> ConvKernel | PoolKernel:
     """
     for row in KERNELS:
         if (row.family, row.algorithm, ENGINES[row.engine].name) == (family, algorithm, engine):
-            missing = engine_missing(row.engine)
+            missing = row_missing(row)
             if missing is not None:
                 raise RuntimeError(f"{row.name}: {missing}")
             kind = ConvKernel if KINDS[family] == "conv" else PoolKernel

@@ -92,6 +92,7 @@ class Kernel(NamedTuple):
     with the number of threads (``same_bits``), last the reference. ``stored`` are dtypes that the
     row converts by itself (``storage``); for other rows whole arrays are, to the geometry's dtype.
     ``rounded`` are dtypes whose factors it rounds to fewer bits (tf32), which must be allowed.
+    ``check`` is an engine's, for what this row alone needs.
     """
 
     family: str
@@ -103,6 +104,7 @@ class Kernel(NamedTuple):
     fallback: int = 0
     stored: tuple[str, ...] = ()
     rounded: tuple[str, ...] = ()
+    check: str | None = None
 
     @property
     def algorithm(self) -> str:
@@ -217,22 +219,27 @@ WGRAD_TILED = Algorithm("tiled", costs.wgrad_tiled, blocking_gradients.wgrad_til
 WGRAD_DIRECT = Algorithm("direct", costs.wgrad_direct, blocking_gradients.wgrad_direct_cut)
 CUDA_TILED = Algorithm("tiled", costs_cuda.tiled)
 CUDA_TENSOR = Algorithm("tensor", costs_cuda.tensor)
+CUDA_WGMMA = Algorithm("wgmma", costs_cuda.wgmma)
+CUDA_IM2COL = Algorithm("im2col", costs_cuda.im2col)
 CUDA_WGRAD_TILED = Algorithm("tiled", costs_cuda.wgrad_tiled)
+CUDA_WGRAD_DIRECT = Algorithm("direct", costs_cuda.wgrad_direct)
 CUDA_DIRECT = Algorithm("direct", costs_cuda.direct)
 CUDA_POOL = Algorithm("direct", costs_cuda.pool)
 POOL = Algorithm("direct", costs.pool)
 POOL_TAPS = Algorithm("direct", costs.pool_numpy)
 
 
+#: float32 on tensor cores; what rows of wgmma ask of a device.
+TF32 = ("float32",)
+HOPPER = "numba_cuda.presence:without_wgmma"
+
+
 def _on_gpu(
-    family: str,
-    method: Algorithm,
-    dtypes: tuple[str, ...] = WITH_INT64,
-    rounded: tuple[str, ...] = (),
+    family: str, method: Algorithm, dtypes: tuple[str, ...] = WITH_INT64, **more: Any
 ) -> Kernel:
     """A row of ``numba_cuda.rows``, which reads 16-bit floats as they are stored."""
-    load = f"numba_cuda.rows:{method.name}_{family}"
-    return Kernel(family, method, "numba_cuda", load, dtypes, stored=HALVES, rounded=rounded)
+    load = f"numba_cuda.rows:{family}_{method.name}"
+    return Kernel(family, method, "numba_cuda", load, dtypes, stored=HALVES, **more)
 
 
 #: Where two rows cost the same the earlier one runs.
@@ -311,14 +318,22 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("pool_grad", POOL, "numba_cpu", "numba_cpu.pool_grad:pool_grad"),
     Kernel("pool_grad", POOL_TAPS, "numpy_cpu", "numpy_cpu.pooling:pool_grad"),
     Kernel("pool_grad", REFERENCE, "numpy_cpu", "reference:pool_grad", fallback=2),
-    _on_gpu("fprop", CUDA_TENSOR, ("float32",), rounded=("float32",)),
+    _on_gpu("fprop", CUDA_TENSOR, TF32, rounded=TF32),
+    _on_gpu("fprop", CUDA_WGMMA, TF32, rounded=TF32, check=HOPPER),
     _on_gpu("fprop", CUDA_TILED, F32_F64),
+    _on_gpu("fprop", CUDA_IM2COL, F32_F64),
     _on_gpu("fprop", CUDA_DIRECT),
-    _on_gpu("dgrad", CUDA_TENSOR, ("float32",), rounded=("float32",)),
+    _on_gpu("dgrad", CUDA_TENSOR, TF32, rounded=TF32),
+    _on_gpu("dgrad", CUDA_WGMMA, TF32, rounded=TF32, check=HOPPER),
+    _on_gpu("dgrad", CUDA_TILED, F32_F64),
+    _on_gpu("dgrad", CUDA_IM2COL, F32_F64),
     _on_gpu("dgrad", CUDA_DIRECT),
+    _on_gpu("wgrad", CUDA_TENSOR, ()),
+    _on_gpu("wgrad", CUDA_WGMMA, (), check=HOPPER),
     _on_gpu("wgrad", CUDA_WGRAD_TILED, F32_F64),
+    _on_gpu("wgrad", CUDA_WGRAD_DIRECT),
     _on_gpu("pool", CUDA_POOL),
-    _on_gpu("pool_grad", CUDA_POOL),
+    _on_gpu("pool_grad", CUDA_POOL, F32_F64),
 )
 
 
@@ -330,6 +345,15 @@ def engine_missing(engine: str) -> str | None:
         return f"{needs} is not installed: {ENGINES[engine].install}"
     check = ENGINES[engine].check
     missing: str | None = _attribute(check)() if check is not None else None
+    return missing
+
+
+@cache
+def row_missing(row: Kernel) -> str | None:
+    """Why a row can't run here; None if it can."""
+    missing = engine_missing(row.engine)
+    if missing is None and row.check is not None:
+        missing = _attribute(row.check)()
     return missing
 
 

@@ -9,6 +9,7 @@ reduction length; never a flat tolerance.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,20 +21,34 @@ import pytest
 from cnnfast import ConvGeometry, PoolGeometry
 from cnnfast.kernels import KERNELS, Kernel, reference
 from cnnfast.kernels.problem import ACTIVATION_CODES
-from cnnfast.kernels.registry import engine_missing
+from cnnfast.kernels.registry import row_missing
 
 from cases import ConvCase, PoolCase
 
 Array = np.ndarray[Any, Any]
 
-CANARY = -12345.0
+#: In every dtype exactly that.
+CANARY = -12288.0
+#: Distance from 1 to the next number.
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+#: What rounding both factors to tf32 may change of a product.
+TF32_ERROR = 2.0**-9
 TIERS = ("exact", "bound")
+#: Whether every row of GPUs takes every case, which a machine without one needs an hour for.
+GPU_TOO = os.environ.get("CNNFAST_GPU_CASES") == "all"
 CONV_FAMILIES = ("fprop", "dgrad", "wgrad")
 
 
 def rows_of(*families: str) -> list[Kernel]:
-    """The table's rows of some families, the reference (its own specification) left out."""
-    return [row for row in KERNELS if row.family in families and row.algorithm != "reference"]
+    """The table's rows of some families, the reference (its own specification) left out, and those
+    of GPUs where there is none: ``test_cuda_rows`` has these."""
+    return [
+        row
+        for row in KERNELS
+        if row.family in families
+        and row.algorithm != "reference"
+        and (row.engine != "numba_cuda" or GPU_TOO)
+    ]
 
 
 def row_name(row: Kernel) -> str:
@@ -43,7 +58,7 @@ def row_name(row: Kernel) -> str:
 
 def skip_if_missing(row: Kernel) -> pytest.MarkDecorator:
     """A mark that skips a row whose engine isn't here, with the reason."""
-    reason = engine_missing(row.engine)
+    reason = row_missing(row)
     return pytest.mark.skipif(reason is not None, reason=f"{row.name}: {reason}")
 
 
@@ -102,6 +117,7 @@ class ConvData:
     geometry: ConvGeometry
     activation: int
     expected: Array
+    absolute: Array
     tolerance: Array
 
     @property
@@ -125,11 +141,11 @@ def conv_data(family: str, case: ConvCase, dtype: str, tier: str, last: bool) ->
     bias = _values((channels,) if biased else (0,), dtype, tier, 3)
     code = ACTIVATION_CODES[case.activation if family != "wgrad" else None]
     expected = reference_conv(family, first, second, bias, geometry, code)
-    tolerance = np.zeros(expected.shape)
+    absolute = tolerance = np.zeros(expected.shape)
     if tier == "bound":
         absolute = reference_conv(family, abs(first), abs(second), abs(bias), geometry, 0)
-        tolerance = error_bound(expected, absolute, length(family, geometry), np.finfo(dtype).eps)
-    return ConvData(family, first, second, bias, geometry, code, expected, tolerance)
+        tolerance = error_bound(expected, absolute, length(family, geometry), first.dtype)
+    return ConvData(family, first, second, bias, geometry, code, expected, absolute, tolerance)
 
 
 def reference_conv(
@@ -152,16 +168,19 @@ def length(family: str, geometry: ConvGeometry) -> int:
     return {"fprop": problem.c * taps, "dgrad": problem.k * taps, "wgrad": outputs}[family]
 
 
-def error_bound(expected: Array, absolute: Array, length: int, eps: float) -> Array:
-    """``eps |ref| + (L + 2) eps ref(|x|, |w|)`` elementwise."""
-    return np.asarray(eps * abs(expected) + (length + 2) * eps * absolute)
+def error_bound(expected: Array, absolute: Array, length: int, dtype: np.dtype[Any]) -> Array:
+    """``eps_out |ref| + (L + 2) eps_acc ref(|x|, |w|)`` elementwise; 16-bit floats are summed in
+    float32."""
+    eps = EPS[dtype.name]
+    summed = min(eps, EPS["float32"])
+    return np.asarray(eps * abs(expected) + (length + 2) * summed * absolute)
 
 
 def guarded(shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     """An array full of NaN (or -7 for integers) and the buffer of canaries around it."""
     buffer = np.full(int(np.prod(shape)) + 128, CANARY, dtype)
     inner = buffer[64:-64].reshape(shape)
-    inner[...] = np.nan if np.dtype(dtype).kind == "f" else -7
+    inner[...] = -7 if np.dtype(dtype).kind == "i" else np.nan
     return inner, buffer
 
 
@@ -204,7 +223,10 @@ def check_conv(
     data = conv_data(row.family, case, dtype, tier, last)
     inputs = data.first.copy(), data.second.copy(), data.bias.copy()
     result = run_conv(function, row, data)
-    assert_within(result, data.expected, data.tolerance)
+    tolerance = data.tolerance
+    if dtype in row.rounded:
+        tolerance = tolerance + TF32_ERROR * data.absolute
+    assert_within(result, data.expected, tolerance)
     for before, after in zip(inputs, (data.first, data.second, data.bias), strict=True):
         np.testing.assert_array_equal(before, after, "the kernel changed an input")
 
@@ -212,7 +234,8 @@ def check_conv(
 def assert_within(result: Array, expected: Array, tolerance: Array) -> None:
     """Elementwise ``|result - expected| <= tolerance``; NaN only where NaN is expected."""
     wrong = result != expected
-    if result.dtype.kind == "f":
+    if result.dtype.kind != "i":
+        result = result.astype(np.float64)
         error = abs(result.astype(np.float64) - expected)
         wrong &= ~((error <= tolerance) | (np.isnan(result) & np.isnan(expected)))
     assert not wrong.any(), (
@@ -255,13 +278,15 @@ def pool_data(case: PoolCase, reduction: str, dtype: str, tier: str, last: bool)
     grad = _values(geometry.out_shape, dtype, tier, 7)
     adjoint = _reference_pool_grad(grad, indices, geometry)
     tolerance, adjoint_tolerance = np.zeros(expected.shape), np.zeros(adjoint.shape)
-    taps, eps = int(np.prod(geometry.kernel)), 0.0 if dtype == "int64" else np.finfo(dtype).eps
-    if reduction == "mean" and eps:
-        tolerance = error_bound(expected, abs(_reference_pool(abs(x), None, geometry)), taps, eps)
-    if eps and (reduction == "mean" or tier == "bound"):
+    taps, real = int(np.prod(geometry.kernel)), dtype != "int64"
+    if reduction == "mean" and real:
+        tolerance = error_bound(
+            expected, abs(_reference_pool(abs(x), None, geometry)), taps, x.dtype
+        )
+    if real and (reduction == "mean" or tier == "bound"):
         # At most as many windows as taps have a place in common.
         absolute = abs(_reference_pool_grad(abs(grad), indices, geometry))
-        adjoint_tolerance = error_bound(adjoint, absolute, taps, eps)
+        adjoint_tolerance = error_bound(adjoint, absolute, taps, x.dtype)
     return PoolData(x, grad, geometry, expected, indices, tolerance, adjoint, adjoint_tolerance)
 
 

@@ -4,6 +4,7 @@ or, as the PTX that they are compiled to, in the PTX machine."""
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -99,17 +100,29 @@ def _run_ptx(program: Program, spans: dict[str, tuple[Array, int]]) -> list[Any]
     return counts
 
 
+def tool(name: str) -> str | None:
+    """A program of CUDA's: on the path, or of a wheel (nvidia-cuda-nvcc, triton)."""
+    found = shutil.which(name)
+    for package, folders in (("nvidia", "*/bin"), ("triton", "backends/nvidia/bin")):
+        spec = importlib.util.find_spec(package)
+        for place in spec.submodule_search_locations or () if spec is not None else ():
+            programs = [path for path in Path(place).glob(f"{folders}/{name}") if path.is_file()]
+            found = found or next(map(str, programs), None)
+    return found
+
+
 @cache
 def report(entry: Entry, target: tuple[Any, ...] = (9, 0, "a")) -> dict[str, Any]:
     """What ptxas says of an entry: registers, spills (bytes), stack, shared (static bytes), and,
-    where a disassembler is found, the instructions of its SASS as a Counter ("sass")."""
+    where a disassembler is found, the instructions of its SASS as Counters: of all of it ("sass"),
+    and of the loop that multiplies most ("loop")."""
     text, _ = ptx_of(entry, target)
     arch = re.search(r"\.target\s+(sm_\w+)", text)
     assert arch is not None
     with TemporaryDirectory() as folder:
         source, binary = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         source.write_text(text)
-        command = ["ptxas", "-v", "-O3", f"-arch={arch[1]}", str(source), "-o", str(binary)]
+        command = [tool("ptxas"), "-v", "-O3", f"-arch={arch[1]}", str(source), "-o", str(binary)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr[:4000])
@@ -125,12 +138,33 @@ def report(entry: Entry, target: tuple[Any, ...] = (9, 0, "a")) -> dict[str, Any
         name: int(match[1]) if (match := re.search(pattern, done.stderr)) else 0
         for name, pattern in found.items()
     }
-    return {**numbers, "sass": sass, "warnings": re.findall(r".*warning.*", done.stderr)}
+    loop = None if sass is None else _loop(sass)
+    counted = {
+        "sass": None if sass is None else Counter(name for name, _ in sass if name != ":"),
+        "loop": loop,
+    }
+    return {**numbers, **counted, "warnings": re.findall(r".*warning.*", done.stderr)}
 
 
-def _sass(binary: Path) -> Counter[str] | None:
-    tool = shutil.which("nvdisasm")
-    if tool is None:
+def _sass(binary: Path) -> list[tuple[str, str]] | None:
+    """Instructions and their operands; labels as (":", label)."""
+    program = tool("nvdisasm")
+    if program is None:
         return None
-    text = subprocess.run([tool, "-c", str(binary)], capture_output=True, text=True).stdout
-    return Counter(re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", text))
+    text = subprocess.run([program, "-c", str(binary)], capture_output=True, text=True).stdout
+    pattern = r"^\s*(?:\.(L_x_\d+):|/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*))"
+    found = re.findall(pattern, text, re.MULTILINE)
+    return [(":", label) if label else (name, rest) for label, name, rest in found]
+
+
+def _loop(sass: list[tuple[str, str]]) -> Counter[str] | None:
+    """The instructions of the innermost loop that has most multiplications; LDS.128 as such."""
+    begins = {rest: at for at, (name, rest) in enumerate(sass) if name == ":"}
+    loops = []
+    for at, (name, rest) in enumerate(sass):
+        label = re.search(r"(L_x_\d+)", rest)
+        if name.startswith("BRA") and label and begins.get(label[1], at) < at:
+            body = Counter(each for each, _ in sass[begins[label[1]] : at + 1] if each != ":")
+            products = sum(body[each] for each in body if re.match("[DFH]FMA|HMMA|HGMMA", each))
+            loops.append((products, -body.total(), body))
+    return max(loops, key=lambda found: found[:2])[2] if loops else None

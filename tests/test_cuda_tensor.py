@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import math
+import shutil
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-numba_cuda = pytest.importorskip("numba_cuda")
+pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed")
 
 from cnnfast import ConvGeometry
 from cnnfast.kernels import reference
-from cnnfast.kernels.numba_cuda import tensor
-from cnnfast.kernels.problem import ACTIVATION_CODES
+from cnnfast.kernels.numba_cuda import tensor, tensor_wgrad, wgmma
+from cnnfast.kernels.numba_cuda._tensor_tile import SIGNATURE, Tile, build_tile
+from cnnfast.kernels.numba_cuda._tensor_wgrad_tile import SIGNATURE as WGRAD_SIGNATURE
+from cnnfast.kernels.numba_cuda._tensor_wgrad_tile import build_wgrad_tile
+from cnnfast.kernels.numba_cuda.compiler import AMPERE, HOPPER
+from cnnfast.kernels.numba_cuda.program import STORED, ConvCall, Entry
+from cnnfast.kernels.problem import ACTIVATION_CODES, ConvProblem
 
 from cases import CONV_CASES, ConvCase
 from conformance import channels_last, layout_names
-from gpu_rows import conv_call, run, simulated
+from conformance import length as length_of
+from gpu_rows import conv_call, report, run, simulated
 
 Array = np.ndarray[Any, Any]
+
+SIMULATED = simulated()
 
 #: Bits that an operand and a result have.
 OPERAND_BITS = {"float16": 11, "bfloat16": 8, "float32": 11}
@@ -56,6 +68,7 @@ def check(
     last: bool,
     family: str = "fprop",
     infinite: bool = False,
+    rows: Any = tensor,
 ) -> Any:
     """Assert that the row computes a case: exactly, or as well as float32 sums can."""
     x = stored(random(case.input, exact, 1), dtype)
@@ -67,27 +80,26 @@ def check(
     layout = layout_names(len(case.weight) - 2, last)
     like = np.lib.stride_tricks.as_strided(np.float32(0), x.shape, (0,) * x.ndim)
     flat = np.lib.stride_tricks.as_strided(np.float32(0), case.weight, (0,) * weight.ndim)
-    shape = [0, 1, *range(2, weight.ndim)]
     if last:
         weight, flat = np.moveaxis(weight, (0, 1), (-1, -2)), np.moveaxis(flat, (0, 1), (-1, -2))
     geometry = ConvGeometry.of(like, flat, layout=layout, **case.arguments)
-    if family == "dgrad":
-        first = stored(random(geometry.out_shape, exact, 6), dtype)
-        made, channels = x.shape, geometry.in_channels
-    else:
-        first, made, channels = x, geometry.out_shape, geometry.out_channels
+    grad = stored(random(geometry.out_shape, exact, 6), dtype)
+    first, second = {"fprop": (x, weight), "dgrad": (grad, weight), "wgrad": (x, grad)}[family]
+    channels = geometry.in_channels if family == "dgrad" else geometry.out_channels
+    if family == "wgrad":
+        case = replace(case, bias=False, activation=None)
     bias = stored(random((channels,), exact, 3), dtype)
-    out = stored(np.full(made, np.nan), dtype)
-    views = geometry.canonical(first, weight, out, family)
-    call = conv_call(
-        geometry.problem, *views, bias=case.bias, activation=case.activation
-    )._replace(dtype=dtype)
-    program = getattr(tensor, family)(call)
-    assert program.scratch_bytes <= tensor.scratch_bound(geometry.problem, dtype) or (
-        family == "dgrad"
+    out = stored(np.full(geometry.operands(family)[2].shape, np.nan), dtype)
+    views = geometry.canonical(first, second, out, family)
+    call = conv_call(geometry.problem, *views, bias=case.bias, activation=case.activation)._replace(
+        dtype=dtype
     )
+    program = getattr(rows, family)(call)
+    if family != "dgrad":
+        bound = getattr(rows, f"{family}_scratch_bound", rows.scratch_bound)
+        assert program.scratch_bytes <= bound(geometry.problem, dtype)
     counts = run(program, first=views[0], second=views[1], bias=bias, out=views[2])
-    expected, tolerance = _expected(geometry, first, weight, bias, case, dtype, exact, family)
+    expected, tolerance = _expected(geometry, first, second, bias, case, dtype, exact, family)
     result = numbers(out, dtype)
     with np.errstate(invalid="ignore"):
         wrong = ~(abs(result - expected) <= tolerance) & (result != expected)
@@ -122,24 +134,255 @@ def _expected(
         rounded = numbers(stored(expected, dtype), dtype)
         return rounded, np.zeros(expected.shape)
     absolute = of(abs(values), abs(filters), abs(added), 0)
-    problem = geometry.problem
-    length = (problem.k if family == "dgrad" else problem.c) * math.prod(problem.kernel)
+    length = length_of(family, geometry)
     operands = 2.0**-11 + 2.0**-10 if dtype == "float32" else 0.0
     return expected, (
         2.0 ** -RESULT_BITS[dtype] * abs(expected) + (operands + (length + 2) * 2.0**-23) * absolute
     )
 
 
-#: Cases that the simulator is quick enough for.
-SMALL = [
-    case
-    for case in CONV_CASES
-    if math.prod(case.input) * case.weight[0] <= 4000 and math.prod(case.weight) < 2000
-]
+runs = pytest.mark.skipif(
+    not SIMULATED and find_spec("ptx_machine") is None,
+    reason="neither NUMBA_ENABLE_CUDASIM=1 nor the PTX machine",
+)
+as_ptx = pytest.mark.skipif(
+    SIMULATED or find_spec("ptx_machine") is None, reason="needs the PTX machine"
+)
+compiles = pytest.mark.skipif(
+    SIMULATED or shutil.which("ptxas") is None, reason="the simulator compiles nothing, or no ptxas"
+)
+BY_NAME = {case.name: case for case in CONV_CASES}
+#: What the simulator is quick enough for: everything that there is in the kernels.
+SIMULATED_CASES = ("relu", "no bias", "size 1", "stride per axis", "asymmetric padding", "1x1")
+named = pytest.mark.parametrize(
+    "case", [BY_NAME[name] for name in SIMULATED_CASES], ids=lambda case: case.name
+)
+every_case = pytest.mark.parametrize("case", CONV_CASES, ids=lambda case: case.name)
+both_layouts = pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+ROWS = pytest.mark.parametrize("rows", [tensor, wgmma], ids=["mma", "wgmma"])
 
 
-@pytest.mark.skipif(not simulated(), reason="needs Numba's simulator")
-@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
-@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
-def test_fprop_in_the_simulator(case: ConvCase, last: bool) -> None:
+@runs
+@both_layouts
+@named
+def test_fprop_is_exact(case: ConvCase, last: bool) -> None:
     check(case, "float16", True, last)
+
+
+@runs
+def test_fprop_by_warpgroups_is_exact() -> None:
+    check(BY_NAME["size 1"], "float16", True, last=True, rows=wgmma)
+
+
+@runs
+@pytest.mark.parametrize("name", ["no bias", "stride > kernel"])
+def test_dgrad_is_exact(name: str) -> None:
+    check(BY_NAME[name], "float16", True, True, "dgrad")
+
+
+@runs
+@pytest.mark.parametrize("name", ["no bias", "stride per axis"])
+def test_wgrad_is_exact(name: str) -> None:
+    check(BY_NAME[name], "float16", True, True, "wgrad", rows=tensor_wgrad)
+
+
+@runs
+def test_parts_of_the_reduction_add_up() -> None:
+    case = ConvCase("split", (1, 70, 3, 3), (9, 70, 3, 3))
+    check(case, "float16", True, last=False)
+
+
+@as_ptx
+@both_layouts
+@every_case
+def test_fprop_as_ptx_at_the_tiles_it_runs_with(case: ConvCase, last: bool) -> None:
+    check(case, "float16", True, last)
+
+
+def _in_turn(case: ConvCase) -> bool:
+    """A layout for a case, each of them for half of all."""
+    return CONV_CASES.index(case) % 2 == 0
+
+
+@as_ptx
+@every_case
+def test_fprop_by_warpgroups_as_ptx(case: ConvCase) -> None:
+    check(case, "float16", True, _in_turn(case), rows=wgmma)
+
+
+@as_ptx
+@every_case
+def test_dgrad_as_ptx(case: ConvCase) -> None:
+    check(case, "float16", True, _in_turn(case), "dgrad")
+
+
+@as_ptx
+@every_case
+def test_wgrad_as_ptx(case: ConvCase) -> None:
+    check(case, "float16", True, _in_turn(case), "wgrad", rows=tensor_wgrad)
+
+
+@as_ptx
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["primes", "3d, everything"])
+def test_wgrad_of_random_numbers_is_within_the_bound(name: str, dtype: str) -> None:
+    check(BY_NAME[name], dtype, False, True, "wgrad", rows=tensor_wgrad)
+
+
+@as_ptx
+@ROWS
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("name", ["plain", "groups", "7x7/2", "1x1", "3d, everything"])
+def test_other_dtypes_as_ptx(name: str, dtype: str, rows: Any) -> None:
+    check(BY_NAME[name], dtype, True, last=True, rows=rows)
+    check(BY_NAME[name], dtype, True, last=False, family="dgrad", rows=rows)
+
+
+@as_ptx
+@ROWS
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("name", ["long reduction", "many of both"])
+def test_random_numbers_are_within_the_bound(name: str, dtype: str, rows: Any) -> None:
+    check(BY_NAME[name], dtype, False, last=True, rows=rows)
+
+
+@as_ptx
+@pytest.mark.parametrize("family", ["fprop", "wgrad"])
+@pytest.mark.parametrize(
+    "tile", [*tensor.TILES, *wgmma.TILES], ids=lambda t: f"{t.pixels}x{t.channels}x{t.wide}"
+)
+def test_each_tile_as_ptx(tile: Tile, family: str) -> None:
+    """More than one along every axis, and steps of the reduction more than are in flight."""
+    tiles = (tile,)
+    rows = SimpleNamespace(
+        fprop=partial(tensor.fprop, tiles=tiles),
+        scratch_bound=partial(tensor.scratch_bound, tiles=tiles),
+        wgrad=partial(tensor_wgrad.wgrad, tiles=tiles),
+        wgrad_scratch_bound=partial(tensor_wgrad.scratch_bound, tiles=tiles),
+    )
+    case = ConvCase("each tile", (2, 40, 12, 13), (264, 40, 3, 3), {"padding": 1})
+    check(case, "float16", True, last=True, family=family, rows=rows)
+
+
+@as_ptx
+@ROWS
+@pytest.mark.parametrize("channels", [(16, 24), (64, 64), (72, 136), (8, 264)])
+def test_wide_channels_as_they_lie(channels: tuple[int, int], rows: Any) -> None:
+    """Read without packing and stored in chunks; more out-channels than a tile has."""
+    c, k = channels
+    case = ConvCase("wide channels", (2, c, 9, 10), (k, c, 3, 3), {"padding": 1})
+    check(case, "float16", True, last=True, rows=rows)
+    check(case, "float16", True, last=True, family="dgrad", rows=rows)
+
+
+@as_ptx
+@both_layouts
+@pytest.mark.parametrize("name", ["padded", "stride per axis", "padding > kernel"])
+def test_infinite_weights_of_a_dgrad_meet_no_padding(name: str, last: bool) -> None:
+    check(BY_NAME[name], "float16", True, last, "dgrad", infinite=True)
+
+
+@as_ptx
+def test_views_are_read_and_written_where_they_are() -> None:
+    """Negative and great strides, and channels that don't begin at a multiple of 16 bytes."""
+    rng = np.random.default_rng(8)
+    everything = rng.integers(-4, 5, (3, 20, 9, 17)).astype(np.float16)
+    x = everything[::-2, 1:17, ::-1, ::2]
+    weight = rng.integers(-4, 5, (5, 16, 3, 3)).astype(np.float16)[::-1]
+    kept = np.full((2, 7, 7, 9), np.float16(-7))
+    out = kept[:, 1:6, :, 7::-1][..., :7]
+    lifted = [np.expand_dims(each, 2) for each in (x, weight, out)]
+    problem = ConvProblem(2, 1, 16, 5, 1, 9, 9, 1, 3, 3, 1, 7, 7, 1, 1, 1, 1, 1, 1, 0, 0, 0)
+    call = conv_call(problem, *lifted)
+    run(tensor.fprop(call), first=lifted[0], second=lifted[1], out=lifted[2])
+    expected = np.zeros(lifted[2].shape)
+    wide = [each.astype(np.float64) for each in lifted[:2]]
+    reference.fprop(*wide, np.empty(0), expected, problem, np.empty(0, np.uint8), 0, 1)
+    np.testing.assert_array_equal(lifted[2], expected.astype(np.float16))
+    out[...] = -7
+    assert (kept == -7).all(), "written beside out"
+
+
+#: Instructions of SASS that a tile must be made of.
+PRODUCTS = {
+    "float16": ("HMMA.16816.F32", "HGMMA"),
+    "bfloat16": ("HMMA.16816.F32.BF16", "HGMMA"),
+    "float32": ("HMMA.1688.F32.TF32", "HGMMA"),
+}
+
+
+def _tile_entry(dtype: str, tile: Tile, order: str) -> Entry:
+    pointer = f"{STORED[dtype]}*"
+    return Entry(
+        build_tile, (dtype, tile, dtype, order, True, "relu"), (*[pointer] * 4, *SIGNATURE),
+        tile.threads, tile.blocks, tile.shared,
+    )  # fmt: skip
+
+
+def _check_compiled(entry: Entry, wanted: tuple[str, ...], target: tuple[Any, ...]) -> None:
+    found = report(entry, target)
+    assert found["spills"] == found["reloads"] == found["stack"] == 0
+    assert found["shared"] + entry.shared <= 227 * 1024
+    assert (found["registers"] + 7) // 8 * 8 * entry.threads * entry.blocks <= 65536
+    # That wgmma is made to wait is a warning.
+    assert not found["warnings"]
+    if found["sass"] is not None:
+        for name in wanted:
+            assert any(each.startswith(name) for each in found["sass"]), name
+
+
+@compiles
+@pytest.mark.parametrize("order", ["channels", "pixels"])
+@pytest.mark.parametrize("tile", tensor.TILES, ids=lambda tile: f"{tile.pixels}x{tile.channels}")
+def test_tiles_compile_for_tensor_cores(tile: Tile, order: str) -> None:
+    wanted = PRODUCTS["float16"][0], "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128"
+    for target in (AMPERE, HOPPER):
+        _check_compiled(_tile_entry("float16", tile, order), wanted, target)
+
+
+@compiles
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_other_dtypes_compile_for_tensor_cores(dtype: str) -> None:
+    wanted = PRODUCTS[dtype][0], "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128"
+    _check_compiled(_tile_entry(dtype, tensor.TILES[0], "channels"), wanted, HOPPER)
+
+
+@compiles
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("tile", wgmma.TILES, ids=lambda tile: f"{tile.pixels}x{tile.channels}")
+def test_tiles_compile_for_warpgroups(tile: Tile, dtype: str) -> None:
+    wanted = PRODUCTS[dtype][1], "LDGSTS.E.BYPASS.128"
+    _check_compiled(_tile_entry(dtype, tile, "channels"), wanted, HOPPER)
+
+
+@compiles
+@pytest.mark.parametrize(
+    "tile",
+    [*tensor_wgrad.TILES, *wgmma.TILES],
+    ids=lambda t: f"{t.pixels}x{t.channels}x{t.wide}",
+)
+def test_tiles_of_wgrad_compile(tile: Tile) -> None:
+    constants = "float16", tile
+    pointers = "uint16*", "uint16*", "float32*"
+    entry = Entry(
+        build_wgrad_tile, constants, (*pointers, *WGRAD_SIGNATURE),
+        tile.threads, tile.blocks, tile.shared,
+    )  # fmt: skip
+    products = ("HGMMA",) if tile.wide else ("HMMA.16816.F32", "LDSM.16.MT88.4")
+    for target in (HOPPER,) if tile.wide else (AMPERE, HOPPER):
+        _check_compiled(entry, (*products, "LDGSTS.E.BYPASS.128"), target)
+
+
+@compiles
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_launches_around_the_tiles_compile(dtype: str) -> None:
+    """Packing, adding up, and computing again."""
+    problem = ConvProblem(1, 1, 70, 9, 1, 9, 9, 1, 3, 3, 1, 9, 9, 1, 1, 1, 1, 1, 1, 0, 1, 1)
+    strides = ((5670, 81, 0, 9, 1), (630, 9, 0, 3, 1), (729, 81, 0, 9, 1))
+    call = ConvCall(problem, dtype, *strides, bias=True)
+    programs = tensor.fprop(call), tensor.dgrad(call)
+    entries = {launch.entry for program in programs for launch in program.launches}
+    assert len(entries) >= 5
+    for entry in entries:
+        for target in (AMPERE, HOPPER):
+            _check_compiled(entry, (), target)

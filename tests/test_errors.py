@@ -132,7 +132,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("padding_value", conv(padding=1, padding_value="0"), TypeError, "padding_value must be a real number for float32 inputs, got '0'"),
     ("complex padding_value", conv(padding=1, padding_value=1j), TypeError, "padding_value must be a real number for float32 inputs, got 1j"),
     ("array padding_value", conv(padding=1, padding_value=np.ones(2)), TypeError, "must be a real number for float32 inputs, got array"),
-    ("backend", conv(backend="winograd"), ValueError, "an algorithm (tiled, im2col, direct, loop, reference)"),
+    ("backend", conv(backend="winograd"), ValueError, "an algorithm (tiled, im2col, direct, loop, reference, tensor, wgmma)"),
     ("backend type", conv(backend=3), TypeError, "backend must be a string or None, got 3"),
     ("out type", conv(out=[1]), TypeError, "out must be a plain numpy.ndarray, got list"),
     ("out shape", conv(out=np.empty((1, 6, 4, 5), np.float32)), ValueError, "result's shape (1, 6, 4, 4), got (1, 6, 4, 5)"),

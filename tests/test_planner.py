@@ -100,8 +100,8 @@ def test_a_missing_engine_fails_by_name_and_gives_way_without(
 ) -> None:
     monkeypatch.setattr(
         planner,
-        "engine_missing",
-        lambda engine: None if engine == "numpy_cpu" else f"{engine} is not here: pip install it",
+        "row_missing",
+        lambda row: None if row.engine == "numpy_cpu" else f"{row.engine} is not here: pip install",
     )
     planner._plans.clear()
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_a_missing_engine_fails_by_name_and_gives_way_without(
         explain(backend="tiled/numba")
     chosen = explain()
     assert (chosen.algorithm, chosen.engine) == ("im2col", "numpy")
-    assert ("tiled/cython", "cython_cpu is not here: pip install it") in chosen.others
+    assert ("tiled/cython", "cython_cpu is not here: pip install") in chosen.others
     planner._plans.clear()
 
 
@@ -121,7 +121,7 @@ def test_an_engine_that_does_not_import_gives_way(monkeypatch: pytest.MonkeyPatc
             raise ImportError("built for another machine")
         return registry.load_row(row)
 
-    monkeypatch.setattr(planner, "engine_missing", lambda engine: None)
+    monkeypatch.setattr(planner, "row_missing", lambda row: None)
     monkeypatch.setattr(planner, "load_row", broken)
     planner._plans.clear()
     chosen = explain()
@@ -135,7 +135,7 @@ def test_an_engine_that_does_not_import_gives_way(monkeypatch: pytest.MonkeyPatc
 def test_landing_on_the_reference_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     cnnfast.set_workspace_limit(0)
     monkeypatch.setattr(
-        planner, "engine_missing", lambda engine: None if engine == "numpy_cpu" else "gone"
+        planner, "row_missing", lambda row: None if row.engine == "numpy_cpu" else "gone"
     )
     planner._plans.clear()
     monkeypatch.setattr(recall, "_calls", {})

@@ -343,6 +343,11 @@ def test_partial_warps():
         ("unknown instruction: frobnicate.u32", "frobnicate.u32 %r1, %r2;"),
         ("calls a function not in the text", "call.uni vprintf, ();"),
         ("trap", "trap;"),
+        ("unknown instruction: barrier.cluster", "barrier.cluster.arrive;"),
+        ("is too small for", "ld.global.u64 %r1, [%rd30];"),
+        ("unknown name nowhere", "mov.u64 %rd1, nowhere;"),
+        ("no label nowhere", "bra nowhere;"),
+        ("cannot read", "add.u32 %r1 %r2;"),
     ],
 )
 def test_faults(match, body):
@@ -367,54 +372,3 @@ def test_message():
         MachineError, match=rf"^line {line}: block \(1, 0, 0\) thread \(37, 0, 0\): "
     ):
         machine.launch(ptx, "k", 3, 64, 0, pointers([p, p]))
-
-
-def test_memory():
-    machine = Machine(1 << 16)
-    p = machine.allocate(10)
-    assert p % 256 == 0
-    with pytest.raises(MachineError, match="byte 0 of the 10"):
-        machine.read(p, 10)
-    machine.write(p, b"0123456789")
-    assert machine.read(p, 10) == b"0123456789"
-    with pytest.raises(MachineError, match="aren't allocated"):
-        machine.write(p, b"0123456789+")
-    machine.free(p)
-    with pytest.raises(MachineError, match="aren't allocated"):
-        machine.read(p, 10)
-    with pytest.raises(MachineError, match="isn't the start"):
-        machine.free(p)
-    with pytest.raises(MachineError, match="out of memory"):
-        machine.allocate(1 << 16)
-    for _ in range(3):
-        machine.free(machine.allocate(60000))
-
-
-def test_parameters():
-    ptx = (
-        text("")
-        .replace(".param .u64 p1", ".param .u8 p1")
-        .replace(".param .u64 p2", ".param .f32 p2")
-    )
-    machine = Machine(1 << 16)
-    with pytest.raises(MachineError, match="takes 56 bytes"):
-        machine.launch(ptx, "k", 1, 1, 0, b"")
-    machine.launch(ptx, "k", 1, 1, 0, bytes(56))
-
-
-def test_counts():
-    body = """
-        ld.global.u32 %r1, [%rd30];
-        mad.lo.u32 %r2, %r31, 8, %r29;
-        st.shared.u32 [%r2], %r1;
-        mad.wide.u32 %rd1, %r31, 28, %rd31;
-        st.global.u32 [%rd1], %r1;
-    """
-    machine = Machine(1 << 20, profile=True)
-    p, q = machine.allocate(256), machine.allocate(4096)
-    machine.write(p, NUMBERS)
-    machine.launch(text(START + body, before=TILE), "k", 1, 64, 0, pointers([p, q]))
-    assert machine.counts["ld.global.u32"] == 2
-    assert machine.counts["global load sectors"] == 8
-    assert machine.counts["global store sectors"] == 64
-    assert machine.counts["bank conflicts"] == 2

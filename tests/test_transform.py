@@ -109,9 +109,8 @@ def test_a_matrix_agrees_within_the_bound_for_random_data(name: str) -> None:
     result = getattr(cnnfast, f"conv{len(shape) - 1}d")(x, weight, **arguments).reshape(2, -1)
     flat = x.reshape(2, -1)
     length = int(np.prod(extents[1:]))
-    eps = float(np.finfo(np.float64).eps)
     # Both sums are rounded.
-    bound = 2 * suite.error_bound(result, abs(flat) @ abs(matrix).T, length, eps)
+    bound = 2 * suite.error_bound(result, abs(flat) @ abs(matrix).T, length, result.dtype)
     suite.assert_within(result, flat @ matrix.T, bound)
 
 

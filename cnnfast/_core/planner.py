@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from cnnfast.kernels.registry import KERNELS, Kernel, engine_missing, load_row
+from cnnfast.kernels.registry import KERNELS, Kernel, load_row, row_missing
 
 from . import config
 from .conv_geometry import ConvGeometry
@@ -183,7 +183,7 @@ def _why_not(row: Kernel, geometry: AnyGeometry, around: Circumstances) -> str |
         return _NOT_ASKED
     if on_device and not on_gpu:
         return "the arrays are on a GPU"
-    reason = engine_missing(row.engine) or row.unsupported(geometry)
+    reason = row_missing(row) or row.unsupported(geometry)
     if reason is None and not tf32 and row.rounds(geometry):
         reason = "rounds float32 to tf32, which cnnfast.allow_tf32() would allow"
     if reason is None and (needs := row.scratch_bytes(geometry)) > limit:

@@ -318,6 +318,34 @@ def step(dtype: str, rows: int, columns: int, chunks: int) -> Any:
 
 
 @cache
+def turned_step(dtype: str, rows: int, columns: int, chunks: tuple[int, int], depth: int) -> Any:
+    """As ``step``, of operands that lie the other way: rows are places of the reduction, ``depth``
+    of them, with ``chunks`` elements each of a and of b, 8 channels of 16 bits an element. Lanes
+    name the row and element of the first four matrices, of a with lanes 8 to 15 a chunk further
+    and the second half 8 rows further, of b the other way round."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = signature.args[0]
+        array, row_a, chunk_a, row_b, chunk_b, packed = values
+        sums = cgutils.unpack_tuple(builder, packed)
+
+        def load(row: Any, chunk: Any, first: int, count: int) -> list[Any]:
+            begin = builder.add(row, _I32(first))
+            turned = [builder.xor(chunk, _I32(2 * i)) for i in range(count)]
+            places = [builder.add(begin, each) for each in turned]
+            return _load_matrices(context, builder, kind, array, places, ".trans")
+
+        for at in range(0, depth, 16):
+            b = load(row_b, chunk_b, at * chunks[1], columns // 2)
+            a = load(row_a, chunk_a, at * chunks[0], rows)
+            _multiply(builder, dtype, sums, a, b)
+        return cgutils.pack_array(builder, sums)
+
+    sums = types.UniTuple(types.float32, 4 * rows * columns)
+    return _typed(generate, sums, [types.int32] * 3 + [sums], places=1)
+
+
+@cache
 def keep(rows: int, columns: int, pitch: int, turned: bool = False) -> Any:
     """``keep(rows, columns, pitch)(array, i, sums)``: what ``multiply`` made to a shared float32
     array with ``pitch`` elements a row. ``i`` is where the lane's first element goes: row

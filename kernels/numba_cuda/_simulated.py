@@ -164,7 +164,7 @@ def wait(groups: int) -> Callable[[], None]:
 
 def _copies() -> list[Any]:
     """What the running thread hasn't waited for."""
-    return vars(threading.current_thread()).setdefault("cnnfast_copies", [])  # type: ignore[no-any-return]
+    return vars(threading.current_thread()).setdefault("cnnfast_copies", [])
 
 
 # Tensor cores: what the lanes of a warp hold of tiles. --------------------------------------------
@@ -272,6 +272,24 @@ def step(dtype: str, rows: int, columns: int, chunks: int) -> Callable[..., Any]
             a = load_a(array, row_a + (chunk_a ^ 2 * at))
             b = load_b(array, row_b + (chunk_b ^ 2 * at))
             sums = add(sums, a, b)
+        return sums
+
+    return run
+
+
+@cache
+def turned_step(
+    dtype: str, rows: int, columns: int, chunks: tuple[int, int], depth: int
+) -> Callable[..., Any]:
+    """Sums + a b over ``depth`` rows of both."""
+    load, add = matrices(1, 0, transposed=True), multiply(dtype, rows, columns)
+
+    def run(array: Any, row_a: Any, chunk_a: Any, row_b: Any, chunk_b: Any, sums: Any) -> Any:
+        for at in range(0, depth, 16):
+            first_a, first_b = row_a + at * chunks[0], row_b + at * chunks[1]
+            a = [load(array, first_a + (chunk_a ^ 2 * i)) for i in range(rows)]
+            b = [load(array, first_b + (chunk_b ^ 2 * i)) for i in range(columns // 2)]
+            sums = add(sums, sum(a, ()), sum(b, ()))
         return sums
 
     return run

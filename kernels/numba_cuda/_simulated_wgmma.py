@@ -42,37 +42,45 @@ def wide_wait(groups: int) -> Callable[[], None]:
     return wait_for
 
 
-@cache
-def wide_step(dtype: str, columns: int) -> Callable[..., Any]:
-    """Sums + a b over rows of 128 bytes."""
+def _rows(array: Array, row: Any, first: int, count: int) -> Array:
+    """Elements of ``array`` (16 bytes) that rows of 8 chunks lie in: ``[row][chunk]``."""
+    if (array.ctypes.data + int(row) * 16) % 1024:
+        raise ValueError("a tile doesn't begin at a multiple of 1024 bytes")
+    rows = first + np.arange(count)[:, None]
+    return np.asarray(int(row) + 8 * rows + (np.arange(8) ^ rows % 8))
 
-    def rows_of(array: Array, row: Any, first: int, count: int) -> Array:
-        if (array.ctypes.data + int(row) * 16) % 1024:
-            raise ValueError("a tile doesn't begin at a multiple of 1024 bytes")
-        return (
-            int(row)
-            + 8 * (first + np.arange(count))[:, None]
-            + (np.arange(8) ^ (first + np.arange(count))[:, None] % 8)
-        )
+
+@cache
+def wide_step(dtype: str, columns: int, depth: int = 0) -> Callable[..., Any]:
+    """Sums + a b over rows of 128 bytes, or over ``depth`` rows of 64 channels."""
+
+    def taken(array: Array, row: Any, first: int, count: int) -> tuple[Array, Array]:
+        """Elements of ``array``, and the operand [channel][reduction] that they make."""
+        chunks = array.view(np.uint32).reshape(-1, 4)
+        if depth:
+            panels = [_rows(array, row, depth * i, depth) for i in range(-(-(first + count) // 64))]
+            at = np.stack(panels, 1)
+            values = chunks[at].reshape(depth, -1).view(np.uint32)
+            turned = _ELEMENTS[dtype](np.ascontiguousarray(values)).reshape(depth, -1).T
+            return at, turned[first : first + count]
+        at = _rows(array, row, first, count)
+        return at, _ELEMENTS[dtype](np.ascontiguousarray(chunks[at].reshape(count, -1)))
 
     def run(array: Array, row_a: Any, row_b: Any, sums: Any) -> Any:
         thread: Any = threading.current_thread()
         if not vars(thread).pop("cnnfast_published", False):
             raise RuntimeError("a step before what was copied is published")
         lane, _ = _of_warp(("wide", dtype, columns), (int(row_a), int(row_b)))
-        chunks = array.view(np.uint32).reshape(-1, 4)
         warp = thread.thread_id // LANES % 4
-        places = rows_of(array, row_a, 16 * warp, 16), rows_of(array, row_b, 0, 8 * columns)
-        both = [
-            _ELEMENTS[dtype](np.ascontiguousarray(chunks[at].reshape(len(at), -1))) for at in places
-        ]
-        a, b = (each.reshape(len(each), -1) for each in both)
+        at_a, a = taken(array, row_a, 16 * warp, 16)
+        at_b, b = taken(array, row_b, 0, 8 * columns)
         with np.errstate(invalid="ignore", over="ignore"):
-            products = (a @ b.T).reshape(2, 8, columns, 8)
-        mine = products[:, lane // 4, :, lane % 4 * 2 : lane % 4 * 2 + 2].swapaxes(0, 1).reshape(-1)
-        read = np.concatenate([at.ravel() for at in places])
+            products = a.reshape(16, -1) @ b.reshape(8 * columns, -1).T
+        tiles = products.reshape(2, 8, columns, 8)
+        mine = tiles[:, lane // 4, :, lane % 4 * 2 : lane % 4 * 2 + 2].swapaxes(0, 1).reshape(-1)
+        read = np.concatenate([at_a.ravel(), at_b.ravel()])
         pending = vars(thread).setdefault("cnnfast_steps", [])
-        pending.append((array, read, chunks[read].copy()))
+        pending.append((array, read, array.view(np.uint32).reshape(-1, 4)[read].copy()))
         return tuple(np.asarray(sums, np.float32) + mine)
 
     return run

@@ -102,8 +102,8 @@ def build_tile(
     wide = tile.wide
     ahead = stages - 2 if wide else stages - 1
     wait = ops.wait(ahead - 1)
-    step = None if wide else ops.step(dtype, rows, columns, chunks)
-    wide_step = ops.wide_step(dtype, columns) if wide else None
+    step: Any = None if wide else ops.step(dtype, rows, columns, chunks)
+    wide_step: Any = ops.wide_step(dtype, columns) if wide else None
     publish, until_swizzle = ops.publish, ops.until_swizzle
     wide_wait, finish_steps = ops.wide_wait(1), ops.wide_wait(0)
     keep = ops.keep(rows, columns, pitch, turned)
@@ -118,14 +118,9 @@ def build_tile(
     read, write, activate = reader(dtype), writer(result), activation_of(activation)
     whole = result == "float32"
     out_chunk = 4 if whole else 8
+    across_out = channels // out_chunk
 
-    @cuda.jit(device=True)
-    def finish(y, values, k):  # type: ignore[no-untyped-def]
-        if bias:
-            y = float32(y + read(values, k))
-        return activate(y)
-
-    def conv_tile(x, weight, values, out, problem, x_at, out_at, reduction, blocks):  # type: ignore[no-untyped-def]
+    def conv_tile(x, weight, values, out, problem, x_at, out_at, reduction, blocks):
         shared = cuda.shared.array(0, complex128)
         places = cuda.shared.array(pixels, complex128)
         targets = cuda.shared.array(pixels, int32)
@@ -215,8 +210,8 @@ def build_tile(
                     for e in range(x_rows):
                         begin, d, h, w = load_shared_integers(places, int32(own + e * x_step))
                         d, h, w = int32(d + dd), int32(h + dh), int32(w + dw)
-                        inside = 0 <= d < problem.d and 0 <= h < problem.h
-                        inside = inside and 0 <= w < problem.w and t < problem.t
+                        inside = uint32(d) < uint32(problem.d) and uint32(h) < uint32(problem.h)
+                        inside = inside and uint32(w) < uint32(problem.w) and t < problem.t
                         where[e] = int32(begin + tap) if inside else int32(NONE)
                 for e in range(x_rows):
                     inside = where[e] != NONE
@@ -263,29 +258,42 @@ def build_tile(
         start = int32(group * out_at[5] + part * out_at[6])
         channel0 = int32(group * problem.k)
         if turned:
-            for e in range(tid, pixels * channels, threads):
-                row, column = int32(e % pixels), int32(e // pixels)
+            # A thread has one pixel, and neighbours the next.
+            target = targets[tid % pixels]
+            for column in range(tid // pixels, channels, threads // pixels):
                 k = int32(k0 + column)
-                if targets[row] != NONE and k < problem.k:
-                    y = finish(finished[column * pitch + row], values, int32(channel0 + k))
-                    write(out, int32(start + targets[row] + k * out_at[1]), y)
+                if target != NONE and k < problem.k:
+                    y = finished[uint32(column * pitch + tid % pixels)]
+                    if bias:
+                        y = float32(y + read(values, int32(channel0 + k)))
+                    write(out, int32(start + target + k * out_at[1]), activate(y))
         else:
-            for e in range(tid, pixels * (channels // out_chunk), threads):
-                row = int32(e // (channels // out_chunk))
-                column = int32(e % (channels // out_chunk) * out_chunk)
-                k = int32(k0 + column)
-                if targets[row] != NONE and k < problem.k:
-                    at = int32(start + targets[row] + k)
-                    k = int32(channel0 + k)
+            # A thread has one chunk of channels, and neighbours the next.
+            column = int32(tid % across_out * out_chunk)
+            k = int32(channel0 + k0 + column)
+            first = int32(start + k0 + column)
+            b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = float32(0)
+            if bias and k0 + column < problem.k:
+                b0, b1, b2, b3 = (
+                    read(values, k), read(values, k + 1), read(values, k + 2), read(values, k + 3),
+                )  # fmt: skip
+                if not whole:
+                    b4, b5, b6, b7 = (
+                        read(values, k + 4), read(values, k + 5), read(values, k + 6),
+                        read(values, k + 7),
+                    )  # fmt: skip
+            for row in range(tid // across_out, pixels, threads // across_out):
+                if targets[row] != NONE and k0 + column < problem.k:
+                    at = int32(first + targets[row])
                     a = load_shared(finished, int32(row * pitch + column))
-                    y0, y1 = finish(a[0], values, k), finish(a[1], values, k + 1)
-                    y2, y3 = finish(a[2], values, k + 2), finish(a[3], values, k + 3)
+                    y0, y1 = activate(a[0] + b0), activate(a[1] + b1)
+                    y2, y3 = activate(a[2] + b2), activate(a[3] + b3)
                     if whole:
                         store_floats(out, at, (y0, y1, y2, y3))
                     else:
                         a = load_shared(finished, int32(row * pitch + column + 4))
-                        y4, y5 = finish(a[0], values, k + 4), finish(a[1], values, k + 5)
-                        y6, y7 = finish(a[2], values, k + 6), finish(a[3], values, k + 7)
+                        y4, y5 = activate(a[0] + b4), activate(a[1] + b5)
+                        y6, y7 = activate(a[2] + b6), activate(a[3] + b7)
                         words = (
                             pair(narrow(y0), narrow(y1)), pair(narrow(y2), narrow(y3)),
                             pair(narrow(y4), narrow(y5)), pair(narrow(y6), narrow(y7)),

@@ -9,13 +9,14 @@ import numba
 from numba import cuda, int32, uint32
 
 from . import ops
-from ._tile import STEP, TABLE, Tile, divided, inside, tile_functions
+from ._tile_fetch import divided, inside
 from .activations import activation_of
 from .elements import reader, writer
 from .program import ACCUMULATED
+from .tiles import STEP, TABLE, Tile, tile_functions
 
-#: Blocks that pack weights: 32 out-channels by 32 rows.
-PACKED = 32
+#: Blocks that pack weights: 32 out-channels by 32 rows, between them a bank to spare.
+PACKED, PACKED_PITCH = 32, 33
 PACK_THREADS = 256
 FINISH_THREADS = 256
 
@@ -35,7 +36,7 @@ def build_pack(dtype: str, order: str) -> Kernel:
     by_k, by_tap = order == "k", order == "t"
 
     def pack(weight, packed, problem, sizes, strides):
-        block = cuda.shared.array((PACKED, PACKED + 1), total)
+        block = cuda.shared.array((PACKED, PACKED_PITCH), total)
         lane = int32(cuda.threadIdx.x) % PACKED
         line = int32(cuda.threadIdx.x) // PACKED
         tiles_k = divided(sizes[2] + PACKED - 1, PACKED)
@@ -206,7 +207,9 @@ def build_conv(
                 found = found or sums[i, j] != sums[i, j]
         return found
 
-    def conv(x, weights, values, out, problem, strides, out_strides, cut):
+    def conv(
+        x, out, problem, strides, input, weights, values, window, input_strides, out_strides, cut
+    ):  # fmt: skip
         a = cuda.shared.array(weights_size, total)
         b = cuda.shared.array(input_size, total)
         table = cuda.shared.array(TABLE, int32)
@@ -241,19 +244,20 @@ def build_conv(
         begin = int32(group * cut[4] * STEP * pitch)
         pixels = int32(problem.n * problem.o * problem.p * problem.q - pixel)
         base, step = int32(slice_ * cut[7]), out_strides[1]
+        again = skipping and any_nan(sums)
         if by_pixels:
             store_pixels(out, values, problem, step, group, first, base, pixels, where, sums)
         elif by_channels:
             store_channels(out, values, problem, step, group, first, base, pixels, where, sums)
         else:
             store_single(out, values, problem, step, group, first, base, pixels, where, sums)
-        if skipping and any_nan(sums):
+        if skipping and again:
             for i in range(own_k):
                 k = int32(first + row(i))
                 for j in range(own_p):
                     if k < problem.k and column(j) < pixels:
                         value = resum(
-                            x, weights, problem, strides, group, int32(pixel + column(j)),
+                            input, weights, window, input_strides, group, int32(pixel + column(j)),
                             cut[5], pitch, int32(begin + k),
                         )  # fmt: skip
                         at = int32(group * problem.k + k)
@@ -284,7 +288,7 @@ def build_finish(
     activate, resum = activation_of(activation), build_resum(dtype)
     total = getattr(numba, ACCUMULATED[dtype])
 
-    def finish(parts, x, weights, values, out, problem, strides, out_strides, cut):
+    def finish(parts, out, x, weights, values, problem, strides, out_strides, cut):
         index = int32(cuda.blockIdx.x * FINISH_THREADS + cuda.threadIdx.x)
         pixels, filters = problem.n * problem.o * problem.p * problem.q, problem.g * problem.k
         if index < cut[7]:

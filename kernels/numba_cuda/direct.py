@@ -23,7 +23,7 @@ from numba import cuda, int32, uint32, uint64
 
 from ..problem import ConvProblem
 from ..shapes import ceil_div
-from . import direct_depthwise
+from . import direct_depthwise, direct_depthwise_last
 from .activations import activation_of
 from .direct_wgrad import wgrad
 from .elements import reader, writer
@@ -230,8 +230,11 @@ def fprop(call: ConvCall) -> Program:
 
 
 def _fprop(call: ConvCall, skip: bool) -> Program:
-    take = direct_depthwise.program if direct_depthwise.takes(call) else _general
-    return take(call, skip)
+    if call.problem.n * math.prod(call.problem.output):
+        for rows in (direct_depthwise, direct_depthwise_last):
+            if rows.takes(call):
+                return rows.program(call, skip)
+    return _general(call, skip)
 
 
 #: The adjoint of fprop in x, of fprops that skip padding.

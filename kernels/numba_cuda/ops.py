@@ -32,6 +32,7 @@ zeros = _chosen.zeros
 matrices = _chosen.matrices
 multiply = _chosen.multiply
 step = _chosen.step
+turned_step = _chosen.turned_step
 keep = _chosen.keep
 read_if = _memory.read_if
 read4_if = _memory.read4_if

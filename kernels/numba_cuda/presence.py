@@ -12,6 +12,16 @@ def simulated() -> bool:
     return os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 
 
+def without_wgmma() -> str | None:
+    """Why warpgroups can't multiply here; None if they can."""
+    if simulated():
+        return None
+    found = driver.capability()
+    if found != (9, 0):
+        return f"needs a device of compute capability 9.0, this one has {found[0]}.{found[1]}"
+    return None
+
+
 def missing() -> str | None:
     """Why programs can't run here, and what to do about it; None if they can."""
     return None if simulated() else driver.missing()

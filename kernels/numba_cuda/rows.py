@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from ..problem import ConvProblem
-from . import device, direct, tensor, tiled
+from . import device, direct, direct_wgrad, im2col, tensor, tensor_wgrad, tiled, wgmma
 from . import pool_grad as pool_gradients
 from . import pooling as poolings
 from . import wgrad as weight_gradients
+from .moving import at_once, in_batches
 from .program import ConvCall, PoolCall, Program
 
 Array = np.ndarray[Any, Any]
@@ -90,11 +91,25 @@ def _deliver(target: Array, out: Array) -> None:
         out[...] = target
 
 
-tiled_fprop = conv(tiled.fprop)
-tiled_wgrad = conv(weight_gradients.wgrad)
-tensor_fprop = conv(tensor.fprop)
-tensor_dgrad = conv(tensor.dgrad)
-direct_fprop = conv(direct.fprop)
-direct_dgrad = conv(direct.dgrad)
-direct_pool = pool(poolings.pool)
-direct_pool_grad = pool_grad(pool_gradients.pool_grad)
+def _fprop(row: Callable[[ConvCall], Program]) -> Callable[..., None]:
+    return conv(in_batches(row, ("input", "output")))
+
+
+def _dgrad(row: Callable[[ConvCall], Program]) -> Callable[..., None]:
+    return conv(in_batches(row, ("output", "input")))
+
+
+def _wgrad(row: Callable[[ConvCall], Program]) -> Callable[..., None]:
+    return conv(at_once(row))
+
+
+# By family and algorithm, as the table's rows name them.
+fprop_tensor, dgrad_tensor = _fprop(tensor.fprop), _dgrad(tensor.dgrad)
+fprop_wgmma, dgrad_wgmma = _fprop(wgmma.fprop), _dgrad(wgmma.dgrad)
+fprop_tiled, dgrad_tiled = _fprop(tiled.fprop), _dgrad(tiled.dgrad)
+fprop_im2col, dgrad_im2col = _fprop(im2col.fprop), _dgrad(im2col.dgrad)
+fprop_direct, dgrad_direct = _fprop(direct.fprop), _dgrad(direct.dgrad)
+wgrad_tensor, wgrad_wgmma = _wgrad(tensor_wgrad.wgrad), _wgrad(wgmma.wgrad)
+wgrad_tiled, wgrad_direct = _wgrad(weight_gradients.wgrad), _wgrad(direct_wgrad.wgrad)
+pool_direct = pool(in_batches(poolings.pool, ("input", "output")))
+pool_grad_direct = pool_grad(in_batches(pool_gradients.pool_grad, ("output", "input")))

@@ -26,6 +26,7 @@ from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
 from . import _tensor_again as again
 from . import _tensor_pack as pack
+from ._tensor_operands import Operand, itemsize_of
 from ._tensor_tile import CHUNK, SIGNATURE, Tile, build_tile
 from .phases import dgrad_of
 from .program import STORED, At, ConvCall, Entry, Grid, Launch, Program
@@ -42,6 +43,7 @@ TILES = (
 )
 #: For the simulator: a warp, and two taps of few channels in a step.
 TINY = Tile(1, 1, 1, 2, 2, 3, 1)
+TINY_WIDE = Tile(4, 1, 1, 2, 8, 3, 1, True)
 MOST_SPLITS = 16
 #: Bytes that segments of scratch begin at multiples of.
 ALIGNMENT = 256
@@ -66,36 +68,42 @@ def _chunks(problem: ConvProblem, itemsize: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=256)
-def cut(problem: ConvProblem, itemsize: int) -> Cut:
+def cut(problem: ConvProblem, itemsize: int, tiles: tuple[Tile, ...] = TILES) -> Cut:
     """The tile and split that take the least time by a model: waves of blocks, the time of one by
     its products and by what it reads, and the launch that adds parts up."""
     reduction = _chunks(problem, itemsize)[1]
     if config.ENABLE_CUDASIM:
-        steps = ceil_div(reduction, TINY.chunks)
+        tile = TINY_WIDE if tiles[0].wide else TINY
+        steps = ceil_div(reduction, tile.chunks)
         each = ceil_div(steps, 2 if steps >= 8 else 1)
-        return Cut(TINY, each, ceil_div(steps, each))
+        return Cut(tile, each, ceil_div(steps, each))
     found = []
-    for tile in TILES:
+    shape = problem.n * math.prod(problem.output), problem.k, problem.g
+    for tile in tiles:
         steps = ceil_div(reduction, tile.chunks)
         for splits in range(1, min(MOST_SPLITS, steps) + 1):
             each = ceil_div(steps, splits)
             if ceil_div(steps, each) == splits:
-                found.append((_cycles(problem, tile, each, splits), Cut(tile, each, splits)))
+                time = cycles(shape, tile, each, splits, splits > 1)
+                found.append((time, Cut(tile, each, splits)))
     return min(found, key=lambda pair: pair[0])[1]
 
 
-def _cycles(problem: ConvProblem, tile: Tile, steps: int, splits: int) -> float:
-    pixels = problem.n * math.prod(problem.output)
-    blocks = ceil_div(pixels, tile.pixels) * ceil_div(problem.k, tile.channels)
-    waves = ceil_div(blocks * problem.g * splits, PROCESSORS)
-    # Per step: mma at its rate, and ldmatrix and copies at 128 bytes a cycle.
-    products = tile.pixels * tile.channels * tile.chunks / 160
-    read = tile.warps_n * tile.pixels + tile.warps_m * tile.channels
+def cycles(shape: tuple[int, int, int], tile: Tile, steps: int, splits: int, adds: bool) -> float:
+    """What a GEMM of rows x columns in groups takes, ``adds`` if a launch adds its splits up."""
+    rows, columns, groups = shape
+    blocks = ceil_div(rows, tile.pixels) * ceil_div(columns, tile.channels)
+    waves = ceil_div(blocks * groups * splits, PROCESSORS)
+    # Per step: products of 8 (of 16 bits) at their rate, and reads of operands and copies at 128
+    # bytes a cycle. mma.sync has not two thirds of the rate of wgmma.
+    products = tile.pixels * tile.channels * tile.chunks / (240 if tile.wide else 160)
+    readers = tile.warps_m // 4 if tile.wide else tile.warps_m
+    read = tile.warps_n * tile.pixels + readers * tile.channels
     moved = (read + tile.pixels + tile.channels) * tile.chunks * CHUNK / 128
     block = steps * max(products, moved) + 2000 + tile.pixels * tile.channels / 16
     # Memory: 4.3 TB/s at 1.8 GHz is 2400 bytes a cycle; a launch takes 2 us.
-    added = 4 * pixels * problem.g * problem.k * (2 * splits + 1) / 2400 + 3600
-    return waves * block + (added if splits > 1 else 0)
+    added = 4 * rows * columns * groups * (2 * splits + 1) / 2400 + 3600
+    return waves * block + (added if adds else 0)
 
 
 class _Layout(NamedTuple):
@@ -122,55 +130,48 @@ def _layout(problem: ConvProblem, itemsize: int, packs: bool, splits: int) -> _L
     return _Layout(*ends)
 
 
-def scratch_bound(problem: ConvProblem, dtype: str) -> int:
+def scratch_bound(problem: ConvProblem, dtype: str, tiles: tuple[Tile, ...] = TILES) -> int:
     """The most that an fprop takes, whatever its strides."""
-    itemsize = _itemsize(dtype)
-    return _layout(problem, itemsize, True, cut(problem, itemsize).splits).end
+    itemsize = itemsize_of(dtype)
+    return _layout(problem, itemsize, True, cut(problem, itemsize, tiles).splits).end
 
 
-def _itemsize(dtype: str) -> int:
-    return 4 if dtype == "float32" else 2
-
-
-def fprop(call: ConvCall, skips_padding: bool = False) -> Program:
+def fprop(call: ConvCall, tiles: tuple[Tile, ...] = TILES, skips_padding: bool = False) -> Program:
     """Pack, multiply, and add up what was split. ``skips_padding``: infinite weights aren't
     multiplied by padding."""
-    problem, itemsize = call.problem, _itemsize(call.dtype)
+    problem, itemsize = call.problem, itemsize_of(call.dtype)
     if not problem.n * math.prod(problem.output) * problem.g * problem.k:
         return Program(())
-    splits = cut(problem, itemsize).splits
-    packs = not _reads_as_it_lies(call)
-    layout = _layout(problem, itemsize, packs, splits)
+    chosen = cut(problem, itemsize, tiles)
+    x = _input_of(call)
+    packs = not x.lies_in_chunks
+    layout = _layout(problem, itemsize, packs, chosen.splits)
     skips_padding = skips_padding and reads_padding(problem)
     launches = [_pack_weight(call, layout, skips_padding)]
     if packs:
-        launches.append(_pack_input(call, layout))
-    launches.append(_multiply(call, layout, packs))
-    if splits > 1:
-        launches.append(_add_parts(call, layout, splits))
+        launches.append(x.pack(layout.x))
+    launches.append(_multiply(call, layout, chosen, packs))
+    if chosen.splits > 1:
+        launches.append(_add_parts(call, layout, chosen.splits))
     if skips_padding:
         launches.append(_compute_again(call, layout))
     return Program(tuple(launches), layout.end)
 
 
-def _reads_as_it_lies(call: ConvCall) -> bool:
-    """Whether chunks of channels can be copied from x itself."""
-    problem, elements = call.problem, _elements(_itemsize(call.dtype))
-    n, c, d, h, w = call.first
-    used = zip((n, d, h, w), (problem.n, *problem.size), strict=True)
-    steps = [step for step, size in used if size > 1]
-    whole = all(step % elements == 0 for step in (*steps, problem.c))
-    return whole and c == 1 and call.aligned[0]
-
-
-def _writes_chunks(call: ConvCall, elements: int) -> bool:
-    """Whether out takes aligned chunks of channels."""
+def _input_of(call: ConvCall) -> Operand:
     problem = call.problem
-    n, k, o, p, q = call.out
-    used = zip((n, o, p, q), (problem.n, *problem.output), strict=True)
-    steps = [step for step, size in used if size > 1]
-    whole = all(step % elements == 0 for step in (*steps, problem.k))
-    return whole and k == 1 and call.aligned[2]
+    return Operand(
+        "first", call.dtype, problem.n, problem.g, problem.c, problem.size, call.first,
+        call.aligned[0],
+    )  # fmt: skip
+
+
+def _output_of(call: ConvCall) -> Operand:
+    problem = call.problem
+    return Operand(
+        "out", call.dtype, problem.n, problem.g, problem.k, problem.output, call.out,
+        call.aligned[2],
+    )  # fmt: skip
 
 
 def _weight_grid(problem: ConvProblem, itemsize: int) -> tuple[Grid, tuple[int, int]]:
@@ -189,7 +190,7 @@ def _weight_strides(call: ConvCall) -> tuple[int, ...]:
 
 
 def _pack_weight(call: ConvCall, layout: _Layout, marked: bool) -> Launch:
-    problem, itemsize = call.problem, _itemsize(call.dtype)
+    problem, itemsize = call.problem, itemsize_of(call.dtype)
     pointer = f"{STORED[call.dtype]}*"
     entry = Entry(
         pack.build_pack_weight,
@@ -209,29 +210,6 @@ def _pack_weight(call: ConvCall, layout: _Layout, marked: bool) -> Launch:
     return Launch(entry, grid, args)
 
 
-def _pack_input(call: ConvCall, layout: _Layout) -> Launch:
-    problem, itemsize = call.problem, _itemsize(call.dtype)
-    filled = round_up(problem.c, _elements(itemsize))
-    pointer = f"{STORED[call.dtype]}*"
-    entry = Entry(
-        pack.build_pack_input,
-        (call.dtype,),
-        (pointer, pointer, *pack.INPUT_SIGNATURE),
-        pack.THREADS,
-    )
-    pixels = problem.n * math.prod(problem.size)
-    grid = problem.g * ceil_div(pixels, pack.PIXELS), ceil_div(filled, pack.CHANNELS), 1
-    args = (
-        At("first"),
-        At("scratch", layout.x // itemsize),
-        (problem.n, problem.g, problem.c, *problem.size),
-        call.first,
-        filled,
-        int(abs(call.first[1]) < abs(call.first[4])),
-    )
-    return Launch(entry, grid, args)
-
-
 def _digits(number: int, *bases: int) -> list[int]:
     """A number in a mixed radix, the lowest digit first."""
     digits = []
@@ -241,12 +219,12 @@ def _digits(number: int, *bases: int) -> list[int]:
     return [*digits, number]
 
 
-def _multiply(call: ConvCall, layout: _Layout, packs: bool) -> Launch:
-    problem, itemsize = call.problem, _itemsize(call.dtype)
-    tile, steps, splits = cut(problem, itemsize)
+def _multiply(call: ConvCall, layout: _Layout, chosen: Cut, packs: bool) -> Launch:
+    problem, itemsize = call.problem, itemsize_of(call.dtype)
+    tile, steps, splits = chosen
     of_tap, reduction = _chunks(problem, itemsize)
     pixels = problem.n * math.prod(problem.output)
-    x, x_at = _input_of(call, layout, packs)
+    x, x_at = _input_of(call).source(layout.x if packs else None)
     if splits > 1:
         # Pixels one after the other, out-channels filled up to whole chunks.
         row = round_up(problem.k, 4)
@@ -257,7 +235,7 @@ def _multiply(call: ConvCall, layout: _Layout, packs: bool) -> Launch:
     else:
         out, out_at = At("out"), (*call.out, problem.k * call.out[1], 0)
         result, bias, activation = call.dtype, call.bias, call.activation
-        order = "channels" if _writes_chunks(call, _elements(itemsize)) else "pixels"
+        order = "channels" if _output_of(call).lies_in_chunks else "pixels"
     pointer = f"{STORED[call.dtype]}*"
     entry = Entry(
         build_tile,
@@ -266,6 +244,7 @@ def _multiply(call: ConvCall, layout: _Layout, packs: bool) -> Launch:
         tile.threads,
         tile.blocks,
         tile.shared,
+        "90a" if tile.wide else "80",
     )
     tiles = ceil_div(problem.k, tile.channels), ceil_div(pixels, tile.pixels)
     digits = _digits(tile.chunks, of_tap, problem.s, problem.r)
@@ -281,18 +260,6 @@ def _multiply(call: ConvCall, layout: _Layout, packs: bool) -> Launch:
         (steps, *tiles),
     )
     return Launch(entry, (math.prod(tiles) * problem.g * splits, 1, 1), args)
-
-
-def _input_of(call: ConvCall, layout: _Layout, packs: bool) -> tuple[At, tuple[int, ...]]:
-    """What is read for x, and its strides (n, d, h, w, g)."""
-    problem, itemsize = call.problem, _itemsize(call.dtype)
-    if not packs:
-        n, _, d, h, w = call.first
-        return At("first"), (n, d, h, w, problem.c)
-    filled = round_up(problem.c, _elements(itemsize))
-    w = problem.g * filled
-    h, d = w * problem.w, w * problem.w * problem.h
-    return At("scratch", layout.x // itemsize), (d * problem.d, d, h, w, filled)
 
 
 def _add_parts(call: ConvCall, layout: _Layout, splits: int) -> Launch:
@@ -332,7 +299,7 @@ def _compute_again(call: ConvCall, layout: _Layout) -> Launch:
         At("bias" if call.bias else "second"),
         At("out"),
         At("scratch", layout.marks // 4),
-        math.prod(_weight_grid(problem, _itemsize(call.dtype))[0]),
+        math.prod(_weight_grid(problem, itemsize_of(call.dtype))[0]),
         problem,
         call.first,
         _weight_strides(call),

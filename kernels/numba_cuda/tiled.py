@@ -16,13 +16,14 @@ strides, dgrad's flipped ones too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..drivers import reads_padding
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
-from ._tile import FLAT_TAPS, STEP, Tile
+from ._tile_shape import FLAT_TAPS, STEP, Tile
 from ._tiled_kernels import (
     FINISH_THREADS,
     PACK_THREADS,
@@ -31,21 +32,24 @@ from ._tiled_kernels import (
     build_finish,
     build_pack,
 )
+from .phases import dgrad_of
 from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program, Strides
 
-#: Tiles, the largest first, and the share of the peak that their instruction mix leaves.
+#: Tiles, the largest first, and the share of the peak that their instructions leave: of those of a
+#: step, which tap it is left out, so many are multiplications (``nvdisasm``; float64's are guesses,
+#: its multiplications take two cycles).
 TILES = {
     "float32": (
-        (Tile(4, 2, 2, 2, 4, 2), 0.90),
-        (Tile(2, 2, 2, 2, 4, 4), 0.87),
-        (Tile(2, 1, 2, 2, 4, 8), 0.84),
-        (Tile(1, 2, 2, 2, 4, 6), 0.78),
-        (Tile(1, 1, 2, 2, 4, 12), 0.76),
-        (Tile(1, 1, 1, 1, 4, 16), 0.45),
+        (Tile(4, 2, 2, 2, 4, 2), 0.85),
+        (Tile(2, 2, 2, 2, 4, 4), 0.81),
+        (Tile(2, 1, 2, 2, 4, 8), 0.79),
+        (Tile(1, 2, 2, 2, 4, 6), 0.74),
+        (Tile(1, 1, 2, 2, 4, 12), 0.73),
+        (Tile(1, 1, 1, 1, 4, 16), 0.52),
     ),
     "float64": (
         (Tile(2, 2, 4, 2, 2, 4), 0.85),
-        (Tile(1, 1, 4, 2, 2, 16), 0.70),
+        (Tile(1, 1, 4, 2, 2, 12), 0.70),
         (Tile(1, 1, 2, 1, 2, 16), 0.45),
     ),
 }
@@ -90,12 +94,37 @@ class View(NamedTuple):
     aligned: bool
 
 
+class Whole(NamedTuple):
+    """A convolution and its input."""
+
+    problem: ConvProblem
+    x: View
+
+
 def _pixels(problem: ConvProblem) -> int:
     return problem.n * prod(problem.output)
 
 
-def _itemsize(dtype: str) -> int:
+def outputs_of(problem: ConvProblem) -> int:
+    """Elements of the result."""
+    return problem.g * problem.k * _pixels(problem)
+
+
+def itemsize_of(dtype: str) -> int:
+    """Bytes of an element."""
     return {"float64": 8, "float32": 4}.get(dtype, 2)
+
+
+def cut_into(problem: ConvProblem, tile: Tile, slices: int = 1) -> Cut:
+    """The cut into tiles of a shape, and into so many slices if there are steps enough."""
+    taps, filled = prod(problem.kernel), round_up(problem.c, STEP)
+    least = round_up(taps * problem.c, STEP)
+    flat = max(problem.kernel) <= FLAT_TAPS and least * (FILLED + 1) < taps * filled * FILLED
+    channels = problem.c if flat else filled
+    steps = ceil_div(taps * channels, STEP)
+    of_slice = ceil_div(steps, slices)
+    tiles_k, tiles_p = ceil_div(problem.k, tile.rows), ceil_div(_pixels(problem), tile.columns)
+    return Cut(tile, tiles_k, tiles_p, ceil_div(steps, of_slice), of_slice, steps, flat, channels)
 
 
 @lru_cache(maxsize=256)
@@ -109,20 +138,12 @@ def cut(problem: ConvProblem, dtype: str) -> Cut:
     >>> found.tile.rows, found.tile.columns, found.slices
     (128, 128, 1)
     """
-    taps, filled = prod(problem.kernel), round_up(problem.c, STEP)
-    least = round_up(taps * problem.c, STEP)
-    flat = max(problem.kernel) <= FLAT_TAPS and least * (FILLED + 1) < taps * filled * FILLED
-    channels = problem.c if flat else filled
-    steps = ceil_div(taps * channels, STEP)
     found = []
     for number, (tile, share) in enumerate(TILES[ACCUMULATED[dtype]]):
-        tiles_k, tiles_p = ceil_div(problem.k, tile.rows), ceil_div(_pixels(problem), tile.columns)
         for slices in SLICES:
-            of_slice = ceil_div(steps, slices)
-            if slices > 1 and of_slice < LEAST_STEPS:
+            made = cut_into(problem, tile, slices)
+            if slices > 1 and made.slice_steps < LEAST_STEPS:
                 break
-            slices = ceil_div(steps, of_slice)
-            made = Cut(tile, tiles_k, tiles_p, slices, of_slice, steps, flat, channels)
             found.append((_cycles(problem, dtype, made, share), number, slices, made))
     return min(found)[-1]
 
@@ -137,93 +158,117 @@ def _cycles(problem: ConvProblem, dtype: str, cut: Cut, share: float) -> float:
     if rest:
         cycles += max(ceil_div(rest, PROCESSORS), BUSY_WARPS / (tile.threads / 32)) * block
     if cut.slices > 1:
-        sums = problem.g * problem.k * _pixels(problem) * _itemsize(ACCUMULATED[dtype])
+        sums = problem.g * problem.k * _pixels(problem) * itemsize_of(ACCUMULATED[dtype])
         cycles += LAUNCH_CYCLES + 2 * cut.slices * sums / BYTES_PER_CYCLE
     return cycles
 
 
-def _packed_bytes(problem: ConvProblem, dtype: str) -> int:
-    made = cut(problem, dtype)
-    size = problem.g * made.steps * STEP * made.pitch * _itemsize(ACCUMULATED[dtype])
+def _packed_bytes(problem: ConvProblem, dtype: str, made: Cut) -> int:
+    size = problem.g * made.steps * STEP * made.pitch * itemsize_of(ACCUMULATED[dtype])
     return round_up(size, ALIGNMENT)
 
 
-def scratch_bytes(problem: ConvProblem, dtype: str) -> int:
+def scratch_bytes(problem: ConvProblem, dtype: str, made: Cut | None = None) -> int:
     """Packed weights, and the sums of slices."""
-    outputs = problem.g * problem.k * _pixels(problem)
+    outputs = outputs_of(problem)
     if not outputs:
         return 0
-    slices = cut(problem, dtype).slices
-    sums = slices * outputs * _itemsize(ACCUMULATED[dtype]) if slices > 1 else 0
-    return _packed_bytes(problem, dtype) + sums
+    made = made or cut(problem, dtype)
+    sums = made.slices * outputs * itemsize_of(ACCUMULATED[dtype]) if made.slices > 1 else 0
+    return _packed_bytes(problem, dtype, made) + sums
 
 
-def fprop(call: ConvCall) -> Program:
-    """The fprop row."""
-    return _program(call, False)
-
-
-def _program(call: ConvCall, skipping: bool) -> Program:
+def fprop(call: ConvCall, skips_padding: bool = False, made: Cut | None = None) -> Program:
+    """Pack, sum tiles, and add up slices. ``skips_padding``: an infinite weight isn't multiplied
+    by zeros beyond the input. ``made``: another cut than the problem's own."""
+    if not outputs_of(call.problem):
+        return Program(())
+    made = made or cut(call.problem, call.dtype)
     x = View("first", 0, call.first, call.aligned[0])
     out = View("out", 0, call.out, call.aligned[2])
-    launches = tuple(launches_of(call, call.problem, x, out, 0, skipping))
-    return Program(launches, scratch_bytes(call.problem, call.dtype))
+    launches = tuple(launches_of(call, call.problem, made, x, out, 0, skips_padding))
+    return Program(launches, scratch_bytes(call.problem, call.dtype, made))
+
+
+dgrad = dgrad_of(partial(fprop, skips_padding=True))
 
 
 def launches_of(
-    call: ConvCall, problem: ConvProblem, x: View, out: View, scratch: int, skipping: bool
-) -> Iterator[Launch]:
-    """A problem's launches: with the call's weights, bias and activation, and scratch that begins
-    ``scratch`` bytes further on. ``skipping``: padding isn't multiplied."""
-    if not problem.g * problem.k * _pixels(problem):
-        return
-    made = cut(problem, call.dtype)
-    itemsize = _itemsize(ACCUMULATED[call.dtype])
+    call: ConvCall, problem: ConvProblem, made: Cut, x: View, out: View, scratch: int,
+    skips_padding: bool, whole: Whole | None = None,
+) -> Iterator[Launch]:  # fmt: skip
+    """The launches of a problem that has outputs, that of the packing first.
+
+    They have the call's weights, bias and activation, and scratch that begins ``scratch`` bytes
+    further on. ``skips_padding`` as ``fprop`` has it. ``whole``: the convolution, where ``problem``
+    is the product over its columns.
+    """
+    outputs, itemsize = outputs_of(problem), itemsize_of(ACCUMULATED[call.dtype])
+    window, source = whole or Whole(problem, x)
+    channels = window.c if whole else made.channels
     packed = At("scratch", scratch // itemsize)
-    yield _packing(call, problem, made, packed)
-    outputs = problem.g * problem.k * _pixels(problem)
-    numbers = (*made[1:6], made.channels, made.pitch, outputs if made.slices > 1 else 0)
-    last = call.bias, call.activation
-    given = At("bias") if call.bias else At("second")
-    pointers = {name: f"{STORED[name]}*" for name in STORED}
-    total = ACCUMULATED[call.dtype]
-    sums, result, target = out, call.dtype, At(out.operand, out.offset)
-    skips = skipping and _reads_padding(problem)
+    yield _packing(call, window, made, channels, packed)
+    sliced = made.slices > 1
     by_channels = abs(out.strides[1]) < abs(out.strides[4])
-    if made.slices > 1:
-        sums, result = _partial(problem, by_channels), total
-        target = At("scratch", (scratch + _packed_bytes(problem, call.dtype)) // itemsize)
-        last = False, None
+    sums = out
+    if sliced:
+        behind = scratch + _packed_bytes(problem, call.dtype, made)
+        sums = _partial(problem, by_channels)._replace(offset=behind // itemsize)
+    # What it takes to sum an output again.
+    given = At("bias" if call.bias else "second")
+    again = At(source.operand, source.offset), packed, given, window, source.strides
+    numbers = (*made[1:6], channels, made.pitch, outputs if sliced else 0)
+    skips = skips_padding and reads_padding(window)
+    yield _tiles(call, problem, made, x, sums, (*again, sums.strides, numbers), skips)
+    if sliced:
+        yield _finish(call, outputs, sums, out, (*again, out.strides, numbers), skips, by_channels)
+
+
+#: Types of what the tiles and the sum of slices both take: the input, weights and bias with which
+#: a sum is made again, problem and strides of those, strides of the result, numbers of the cut.
+_AGAIN = "problem", "int32[5]", "int32[5]", "int32[8]"
+
+
+def _tiles(
+    call: ConvCall, problem: ConvProblem, made: Cut, x: View, sums: View, again: tuple[Any, ...],
+    skips: bool,
+) -> Launch:  # fmt: skip
+    total, pointer = ACCUMULATED[call.dtype], f"{STORED[call.dtype]}*"
+    sliced = made.slices > 1
+    result = total if sliced else call.dtype
+    last = (False, False, None) if sliced else (skips, call.bias, call.activation)
     constants = (
-        made.tile, call.dtype, result, made.flat, _reads_channels(problem, x, call.dtype, made),
-        _store(problem, sums, made), skips and made.slices == 1, *last,
+        made.tile, call.dtype, result, made.flat, _reads_channels(problem, x, made),
+        _store(problem, sums, made), *last,
     )  # fmt: skip
     signature = (
-        pointers[call.dtype], f"{total}*", pointers[call.dtype], pointers[result],
-        "problem", "int32[5]", "int32[5]", "int32[8]",
+        pointer, f"{STORED[result]}*", "problem", "int32[5]",
+        pointer, f"{total}*", pointer, *_AGAIN,
     )  # fmt: skip
     entry = Entry(build_conv, constants, signature, made.tile.threads, made.tile.blocks)
     blocks = made.tiles_k * made.tiles_p * made.slices * problem.g
-    views = problem, x.strides, sums.strides, numbers
-    source = At(x.operand, x.offset)
-    yield Launch(entry, (blocks, 1, 1), (source, packed, given, target, *views))
-    if made.slices > 1:
-        constants = call.dtype, by_channels, skips, call.bias, call.activation
-        signature = (
-            f"{total}*", pointers[call.dtype], f"{total}*", *(pointers[call.dtype],) * 2,
-            "problem", "int32[5]", "int32[5]", "int32[8]",
-        )  # fmt: skip
-        entry = Entry(build_finish, constants, signature, FINISH_THREADS)
-        views = problem, x.strides, out.strides, numbers
-        args = target, source, packed, given, At(out.operand, out.offset), *views
-        yield Launch(entry, (ceil_div(outputs, FINISH_THREADS), 1, 1), args)
+    target = At(sums.operand, sums.offset)
+    args = At(x.operand, x.offset), target, problem, x.strides, *again
+    return Launch(entry, (blocks, 1, 1), args)
 
 
-def _packing(call: ConvCall, problem: ConvProblem, made: Cut, packed: At) -> Launch:
+def _finish(
+    call: ConvCall, outputs: int, sums: View, out: View, again: tuple[Any, ...], skips: bool,
+    by_channels: bool,
+) -> Launch:  # fmt: skip
+    total, pointer = f"{ACCUMULATED[call.dtype]}*", f"{STORED[call.dtype]}*"
+    constants = call.dtype, by_channels, skips, call.bias, call.activation
+    signature = total, pointer, pointer, total, pointer, *_AGAIN
+    entry = Entry(build_finish, constants, signature, FINISH_THREADS)
+    args = At(sums.operand, sums.offset), At(out.operand, out.offset), *again
+    return Launch(entry, (ceil_div(outputs, FINISH_THREADS), 1, 1), args)
+
+
+def _packing(call: ConvCall, problem: ConvProblem, made: Cut, channels: int, packed: At) -> Launch:
     k_step, c_step, *tap_steps = call.second
     group = call.second_group or problem.k * k_step
     order = "k" if k_step == 1 else "c" if c_step == 1 else "t"
-    sizes = made.steps * STEP, made.channels, made.pitch
+    sizes = made.steps * STEP, channels, made.pitch
     signature = (
         f"{STORED[call.dtype]}*", f"{ACCUMULATED[call.dtype]}*", "problem", "int32[3]", "int32[6]"
     )  # fmt: skip
@@ -246,7 +291,7 @@ def _fours(*numbers: int) -> bool:
     return all(number % 4 == 0 for number in numbers)
 
 
-def _reads_channels(problem: ConvProblem, x: View, dtype: str, made: Cut) -> bool:
+def _reads_channels(problem: ConvProblem, x: View, made: Cut) -> bool:
     """Whether four channels may be read at once."""
     n, c, *steps = x.strides
     return c == 1 and not made.flat and x.aligned and _fours(problem.c, x.offset, n, *steps)
@@ -270,7 +315,3 @@ def _store(problem: ConvProblem, out: View, made: Cut) -> str:
             steps.append(step)
     steps += [out.strides[0] if problem.n > 1 else 0, out.strides[1]]
     return "pixels" if _fours(run, *steps) else "single"
-
-
-def _reads_padding(problem: ConvProblem) -> bool:
-    return any(problem.pad) or any(problem.pad_after)

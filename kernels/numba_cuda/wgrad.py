@@ -33,35 +33,35 @@ SLICES = 512
 #: Slices begin at a multiple of a memory sector's pixels (32 bytes) and of several steps.
 SLICE_PIXELS = 32
 
-#: Tiles, with the share of their instructions that multiplies (counted in the code for sm_90a), by
-#: the type that sums are made in.
+#: Tiles by the type that sums are made in: blocks of a multiprocessor, which leave the compiler the
+#: registers it needs, and the share of its peak that the loop can reach: of float32 the multiplying
+#: instructions among all (sm_90a, pixels across the lanes, which has more others), of float64, the
+#: units of which take two cycles each, an estimate.
 TILES = {
     "float32": (
-        (Tile(128, 128, 8, 8), 0.78),
-        (Tile(128, 64, 8, 8), 0.72),
-        (Tile(64, 128, 8, 8), 0.72),
-        (Tile(64, 64, 8, 4), 0.63),
-        (Tile(64, 32, 8, 4), 0.55),
-        (Tile(32, 64, 4, 8), 0.55),
-        (Tile(32, 32, 4, 4), 0.45),
-        (Tile(16, 16, 4, 2), 0.25),
+        (Tile(128, 128, 8, 8), 2, 0.81),
+        (Tile(128, 64, 8, 8), 3, 0.78),
+        (Tile(64, 128, 8, 8), 3, 0.77),
+        (Tile(64, 64, 8, 4), 4, 0.71),
+        (Tile(64, 32, 8, 4), 7, 0.66),
+        (Tile(32, 64, 4, 8), 7, 0.64),
+        (Tile(32, 32, 4, 4), 8, 0.57),
+        (Tile(16, 16, 4, 2), 16, 0.40),
     ),
     "float64": (
-        (Tile(64, 64, 8, 4), 0.63),
-        (Tile(32, 64, 4, 8), 0.55),
-        (Tile(64, 32, 8, 4), 0.55),
-        (Tile(32, 32, 4, 4), 0.45),
-        (Tile(16, 16, 4, 2), 0.25),
+        (Tile(64, 64, 8, 4), 3, 0.90),
+        (Tile(64, 32, 8, 4), 5, 0.85),
+        (Tile(32, 64, 4, 8), 5, 0.85),
+        (Tile(32, 32, 4, 4), 8, 0.75),
+        (Tile(16, 16, 4, 2), 16, 0.50),
     ),
 }
-#: Threads of a multiprocessor that the compiler leaves registers for: 128 each, of float64 168.
-RESIDENT = {"float32": 512, "float64": 384}
-#: Positions under this are checked two at a time.
-SHORT = (1 << 15) - 1
-#: Cycles of a block outside its loop, of a second launch, and elements that it adds in a cycle.
-BLOCK_CYCLES, LAUNCH_CYCLES, ADDED_PER_CYCLE = 4000, 4000, 500
-#: Products that a multiprocessor makes in a cycle.
+#: Products that a multiprocessor makes in a cycle, cycles that a step takes at least (a load's way
+#: from memory), cycles of a block before and behind its loop, and sums that are stored in a cycle.
 PRODUCTS = {"float32": 128, "float64": 64}
+STEP_CYCLES, BLOCK_CYCLES, STORED_PER_CYCLE = 800, 3000, 16
+#: Cycles of a second launch, and elements that the whole GPU adds in one.
+LAUNCH_CYCLES, ADDED_PER_CYCLE = 4000, 500
 
 
 class Cut(NamedTuple):
@@ -74,31 +74,32 @@ class Cut(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def cut(problem: ConvProblem, dtype: str) -> Cut:
-    """The cut that should take the fewest cycles: whole rounds of blocks, of which each has its
-    steps and a fixed cost, and the sum of the slices."""
-    tiles = TILES[ACCUMULATED[dtype]]
-    costs = {
-        candidate: cost
-        for tile, share in tiles
-        for candidate, cost in _costs(problem, ACCUMULATED[dtype], tile, share)
-    }
+    """The cut that should take the fewest cycles."""
+    real = ACCUMULATED[dtype]
+    costs = dict(pair for kind in TILES[real] for pair in _costs(problem, real, *kind))
     return min(costs, key=costs.__getitem__)
 
 
-def _costs(problem: ConvProblem, real: str, tile: Tile, share: float) -> list[tuple[Cut, float]]:
-    blocks = _blocks(problem, tile)
-    resident = RESIDENT[real] // tile.threads
-    elements = blocks * tile.rows * tile.columns
-    cap = min(SLICES, SCRATCH_BYTES // (elements * np.dtype(real).itemsize))
-    wanted = (rounds * PROCESSORS * resident // blocks for rounds in range(1, 9))
+def _costs(
+    problem: ConvProblem, real: str, tile: Tile, resident: int, share: float
+) -> list[tuple[Cut, float]]:
+    """Cuts with a tile, for as many blocks as multiprocessors hold, or some multiple or part."""
+    blocks, area = _blocks(problem, tile), tile.rows * tile.columns
+    cap = min(SLICES, SCRATCH_BYTES // (blocks * area * np.dtype(real).itemsize))
+    rounds = (*range(1, resident), *range(resident, 9 * resident, resident))
+    numbers = {min(count * PROCESSORS // blocks, cap) for count in rounds}
     found = []
-    for slices in {1, *(min(max(number, 1), max(cap, 1)) for number in wanted)}:
+    for slices in sorted({max(number, 1) for number in numbers}):
         made = _sliced(problem, tile, slices)
-        rounds = ceil_div(blocks * made.slices, PROCESSORS * resident)
-        step = resident * tile.rows * tile.columns * DEPTH / (PRODUCTS[real] * share)
-        cost = rounds * (step * ceil_div(made.pixels, DEPTH) + resident * BLOCK_CYCLES)
+        each = ceil_div(blocks * made.slices, PROCESSORS)
+        whole = round_up(each, resident)
+        # Of a round that isn't full, a quarter of what is missing is lost.
+        step = (3 * each + whole) / 4 * area * DEPTH / (PRODUCTS[real] * share)
+        step = max(step, whole // resident * STEP_CYCLES)
+        cost = step * ceil_div(made.pixels, DEPTH) + each * area / STORED_PER_CYCLE
+        cost += whole // resident * BLOCK_CYCLES
         if made.slices > 1:
-            cost += LAUNCH_CYCLES + made.slices * elements / ADDED_PER_CYCLE
+            cost += LAUNCH_CYCLES + made.slices * blocks * area / ADDED_PER_CYCLE
         found.append((made, cost))
     return found
 
@@ -132,20 +133,6 @@ class _Pixels(NamedTuple):
     grad: tuple[int, ...]
     x: tuple[int, ...]
 
-    @property
-    def digits(self) -> int:
-        """How many digits a pixel has: n and q at least."""
-        return 4 if self.extents[1] > 1 else 3 if self.extents[2] > 1 else 2
-
-    @property
-    def step(self) -> tuple[int, ...]:
-        """The digits of ``DEPTH``; the first takes what is left."""
-        left, found = DEPTH, []
-        for extent in self.extents[:0:-1]:
-            found.append(left % extent)
-            left //= extent
-        return left, *reversed(found)
-
 
 def _pixels(call: ConvCall, checked: tuple[bool, ...]) -> _Pixels:
     """Axes one behind the other in both arrays, whose positions nobody asks for, become one."""
@@ -177,17 +164,21 @@ def _checked(problem: ConvProblem) -> tuple[bool, bool, bool]:
     return first, second, third
 
 
-def _packed(problem: ConvProblem) -> bool:
-    """Whether positions (h, w) are checked together: in 16 bits each, with a bit to spare."""
-    ends = (
-        max((outputs - 1) * stride + (kernel - 1) * dilation, size, before)
-        for outputs, stride, kernel, dilation, size, before in zip(
-            problem.output, problem.stride, problem.kernel, problem.dilation, problem.size,
-            problem.pad, strict=True,
-        )
+def _packed(problem: ConvProblem) -> int:
+    """How many positions are checked together, each with a bit to spare: the last three or two."""
+    axes = zip(
+        problem.output, problem.stride, problem.kernel, problem.dilation, problem.size,
+        problem.pad, strict=True,
     )  # fmt: skip
-    _, check_h, check_w = _checked(problem)
-    return check_h and check_w and max(list(ends)[1:]) < SHORT
+    ends = [
+        max((outputs - 1) * stride + (kernel - 1) * dilation, size, before)
+        for outputs, stride, kernel, dilation, size, before in axes
+    ]
+    checked = _checked(problem)
+    for count, bits in ((3, 9), (2, 15)):
+        if all(checked[-count:]) and max(ends[-count:]) < (1 << bits) - 1:
+            return count
+    return 0
 
 
 def _variant(call: ConvCall, tile: Tile, pixels: _Pixels, partial: bool) -> Variant:
@@ -197,7 +188,7 @@ def _variant(call: ConvCall, tile: Tile, pixels: _Pixels, partial: bool) -> Vari
     x = last and call.aligned[0] and problem.c % QUAD == 0
     x = x and _quads((*pixels.x, *call.first[2:]))
     checked, ragged = _checked(problem), problem.k % tile.rows > 0
-    return Variant(last, (grad, x), checked, _packed(problem), pixels.digits, ragged, partial)
+    return Variant(last, (grad, x), checked, _packed(problem), ragged, partial)
 
 
 def _quads(steps: tuple[int, ...]) -> bool:
@@ -218,15 +209,24 @@ def wgrad(call: ConvCall, chosen: Cut | None = None) -> Program:
     return Program((products, _finish(call, made, plane, row)), scratch_bytes(problem, dtype, made))
 
 
+#: What a step of d, h and w adds to positions, by how many of them are in one number.
+UNITS = {3: (1 << 20, 1 << 10, 1), 2: (1, 1 << 16, 1), 0: (1, 1, 1)}
+
+
 def _positions(problem: ConvProblem) -> tuple[tuple[int, ...], ...]:
     """Steps of a window's position per output and per tap, the first position, and the sizes; for
-    (h, w) in one number those of h are in its upper half."""
-    unit = 1 << 16 if _packed(problem) else 1
-    (d, h, w), whole = problem.size, []
-    for first, second, third in (problem.stride, problem.dilation, problem.pad):
-        whole.append((first, second * unit, third))
-    sizes = (d, (h - 1) * unit + w - 1, 0) if unit > 1 else (d, h, w)
-    return whole[0], whole[1], tuple(-before for before in whole[2]), sizes
+    positions in one number their greatest stand at h."""
+    packed = _packed(problem)
+    units = UNITS[packed]
+    sizes = list(problem.size)
+    if packed:
+        ends = [(size - 1) * unit for size, unit in zip(sizes, units, strict=True)]
+        sizes[1] = sum(ends[-packed:])
+    steps, taps, pads = (
+        tuple(number * unit for number, unit in zip(numbers, units, strict=True))
+        for numbers in (problem.stride, problem.dilation, problem.pad)
+    )
+    return steps, taps, tuple(-before for before in pads), tuple(sizes)
 
 
 def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) -> Launch:
@@ -239,18 +239,18 @@ def _products(call: ConvCall, made: Cut, strides: tuple[int, ...], target: str) 
     entry = Entry(
         build_products,
         (call.dtype, tile, variant),
-        (f"{stored}*", f"{stored}*", f"{result}*", "int32[4]", "int32[4]", "int32[5]", "int32[4]",
+        (f"{stored}*", f"{stored}*", f"{result}*", "int32[4]", "int32[5]", "int32[4]",
          "int32[5]", "int32[5]", "int32[3]", "int32[3]", "int32[3]", "int32[3]", "int32[3]",
          "int32[2]", "int32[5]"),
         tile.threads,
-        max(RESIDENT[ACCUMULATED[call.dtype]] // tile.threads, 1),
+        next(blocks for kind, blocks, _ in TILES[ACCUMULATED[call.dtype]] if kind == tile),
     )  # fmt: skip
     spatial = call.first[2:]
     steps = (step * dilation for step, dilation in zip(spatial, problem.dilation, strict=True))
     origin = -sum(step * before for step, before in zip(spatial, problem.pad, strict=True))
     args: tuple[Any, ...] = (
         At("first"), At("second"), At(target),
-        pixels.extents, pixels.step, (*pixels.grad, call.second[1]), pixels.x,
+        pixels.extents, (*pixels.grad, call.second[1]), pixels.x,
         (problem.k, problem.c, *problem.kernel), (call.first[1], *steps, origin),
         *_positions(problem),
         (problem.g, problem.n * problem.o * problem.p * problem.q, made.pixels),

@@ -4,11 +4,12 @@ A GEMM whose matrices aren't made: rows are out-channels k, columns (c, t, r, s)
 runs over the output positions (n, o, p, q), its *pixels*, eight a step, through two halves of
 shared memory: while one is multiplied the next step's loads are under way.
 
-What a pixel reads of x and of grad_output is the sum of its digits' steps; eight pixels on is an
-addition of digits with carries. A thread loads from one pixel of the eight in each step, so it
-keeps one set of digits. Columns behind the last load what the last one loads, and aren't stored.
-Why: divisions in every step would cost a fifth of what its 512 FFMA do, and a branch around the
-loads made the compiler move them behind the products.
+What a pixel reads of x and of grad_output is computed once, into a table of as many pixels as the
+block has threads, while the ones before are worked on. A thread loads from one pixel of the eight
+in each step. Columns behind the last load what the last one loads, and aren't stored.
+Why: divisions in every step would cost a fifth of what its 512 FFMA do, and additions with carries
+24 instructions and four registers; a branch around the loads made the compiler move them behind the
+products.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from .wgrad_tile import (
     column_decoder,
     fragments,
     loader,
-    pixel_advancer,
+    pixel_table,
     quotient,
     window_checker,
-)  # fmt: skip
+)
 
 
 @cuda.jit(device=True)
@@ -46,8 +47,8 @@ _WIDEN = {"float16": ops.widen_float16, "bfloat16": ops.widen_bfloat16}
 def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
     """The kernel that sums products of pixels."""
     rows, columns, own_rows, own_columns = tile
-    lanes = tile.threads // DEPTH
-    last, (quad_rows, quad_columns), checked, packed, digits, ragged, partial = variant
+    threads, lanes = tile.threads, tile.threads // DEPTH
+    last, (quad_rows, quad_columns), _, packed, ragged, partial = variant
     stored, real = getattr(types, STORED[dtype]), getattr(types, ACCUMULATED[dtype])
     widen = _WIDEN.get(dtype, _same)
     each_row, each_column = (QUAD if quad_rows else 1), (QUAD if quad_columns else 1)
@@ -67,35 +68,28 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
     shape_rows, shape_columns = (2, DEPTH, rows + padding), (2, DEPTH, columns + padding)
     shape_sums, shape_low = (own_rows, own_columns), (3, column_loads)
     load_row, load_column = loader(quad_rows), loader(quad_columns)
-    decode, advance = column_decoder(last), pixel_advancer(digits)
-    inside, multiply = window_checker(checked, packed), fragments(dtype, tile)
+    width, places, fill = pixel_table(variant)
+    shape_table, last_entry = (2 * threads, width), 2 * threads - 1
+    inside, multiply = window_checker(variant, places), fragments(dtype, tile)
+    decode = column_decoder(last)
     write, quads = writer(dtype), wide_column == QUAD
 
     @cuda.jit(device=True)
-    def fetch(x, grad, left, at, grads, xs, rows_left, row, of_columns, low, windows, sizes, a, b):
+    def fetch(x, grad, table, entry, left, kept, lane, row, row_step, of_columns, low, sizes, a, b):
         """Load what the next step multiplies: zeros behind the slice's end and in the padding."""
-        position = cuda.local.array(3, int32)
         live = left > 0
-        offset = int32(row + at[0] * grads[0] + at[3] * grads[3])
-        x_offset = int32(at[0] * xs[0] + at[3] * xs[3])
-        position[0] = int32(at[1] * windows[0])
-        position[1] = int32(at[2] * windows[1])
-        position[2] = int32(at[3] * windows[2])
-        if packed:
-            position[1] += position[2]
-        if digits > 2:
-            offset += int32(at[2] * grads[2])
-            x_offset += int32(at[2] * xs[2])
-        if digits > 3:
-            offset += int32(at[1] * grads[1])
-            x_offset += int32(at[1] * xs[1])
+        offset = int32(row + table[entry, 0])
+        x_offset = table[entry, 1]
+        rows_left = int32(0)
+        if ragged:
+            rows_left = int32(kept[4] - int32(lane) * each_row)
         for i in range(row_loads):
             wanted = live
             if ragged:
                 wanted &= rows_left > int32(i * rows_between)
-            load_row(grad, int32(offset + i * rows_between * grads[4]), wanted, a, i)
+            load_row(grad, int32(offset + i * rows_between * row_step), wanted, a, i)
         for j in range(column_loads):
-            wanted = live & inside(position, low, j, sizes)
+            wanted = live & inside(table, entry, low, j, sizes)
             load_column(x, int32(x_offset + of_columns[j]), wanted, b, j)
 
     @cuda.jit(device=True)
@@ -142,12 +136,12 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
                         write(out, int32(base + this * strides[0]), sums[i, j])
 
     def wgrad_products(
-        x, grad, result, extents, step, grads, xs, columns_of, column_steps, windows, taps, lows,
+        x, grad, result, extents, grads, xs, columns_of, column_steps, windows, taps, lows,
         sizes, limits, tiles, result_strides,
     ):  # fmt: skip
         shared_rows = cuda.shared.array(shape_rows, real)
         shared_columns = cuda.shared.array(shape_columns, real)
-        kept = cuda.shared.array(4, int32)
+        kept = cuda.shared.array(8, int32)
         sums = cuda.local.array(shape_sums, real)
         a = cuda.local.array(own_rows, real)
         b = cuda.local.array(own_columns, real)
@@ -155,7 +149,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
         next_b = cuda.local.array(staged_columns, stored)
         of_columns = cuda.local.array(column_loads, int32)
         low = cuda.local.array(shape_low, int32)
-        at = cuda.local.array(4, int32)
+        table = cuda.shared.array(shape_table, int32)
         thread = uint32(cuda.threadIdx.x)
 
         # The block's tile, group and slice.
@@ -172,6 +166,7 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             kept[1] = first_column
             kept[2] = group
             kept[3] = part
+            kept[4] = int32(columns_of[0] - first_row)
 
         # The thread's pixel of the eight, and the rows and columns that it loads.
         if last:
@@ -181,7 +176,6 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             pixel = uint32(thread % uint32(DEPTH))
             lane = uint32(thread // uint32(DEPTH))
         load_from = int32(first_row + int32(lane) * each_row)
-        rows_left = int32(columns_of[0] - load_from)
         load_from = int32((group * columns_of[0] + load_from) * grads[4])
         all_columns = int32(columns_of[1] * columns_of[2] * columns_of[3] * columns_of[4])
         for j in range(column_loads):
@@ -192,29 +186,21 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             low[2, j] = int32(s * taps[2] + lows[2])
             if packed:
                 low[1, j] += low[2, j]
+            if packed > 2:
+                low[1, j] += low[0, j]
             offset = int32((group * columns_of[1] + c) * column_steps[0] + t * column_steps[1])
             offset += int32(r * column_steps[2] + s * column_steps[3])
             of_columns[j] = int32(offset + column_steps[4])
 
-        # The slice, and the digits of the thread's first pixel.
+        # The slice, and the table of its first pixels.
         first = int32(part * limits[2])
-        count = int32(min(int32(first + limits[2]), limits[1]) - first)
-        left = int32(count - int32(pixel))
-        steps = quotient(count + DEPTH - 1, DEPTH)
-        first = int32(first + int32(pixel))
-        for i in range(4):
-            at[i] = 0
-        rest = quotient(first, extents[3])
-        at[3] = int32(first - rest * extents[3])
-        if digits > 2:
-            first = rest
-            rest = quotient(first, extents[2])
-            at[2] = int32(first - rest * extents[2])
-        if digits > 3:
-            first = rest
-            rest = quotient(first, extents[1])
-            at[1] = int32(first - rest * extents[1])
-        at[0] = rest
+        left = int32(min(int32(first + limits[2]), limits[1]) - first)
+        steps = quotient(left + DEPTH - 1, DEPTH)
+        left = int32(left - int32(pixel))
+        entry = pixel
+        fill(table, thread, int32(first + int32(thread)), extents, grads, xs, windows)
+        filled = uint32(threads)
+        cuda.syncthreads()
 
         warp = uint32(thread >> uint32(5))
         across = uint32(warp % uint32(warps_across)) * uint32(warp_columns)
@@ -228,31 +214,39 @@ def build_products(dtype: str, tile: Tile, variant: Variant) -> Any:
             for j in range(own_columns):
                 sums[i, j] = real(0)
         fetch(
-            x, grad, left, at, grads, xs, rows_left, load_from, of_columns, low, windows, sizes,
+            x, grad, table, entry, left, kept, lane, load_from, grads[4], of_columns, low, sizes,
             next_a, next_b,
         )  # fmt: skip
         half = uint32(0)
         keep(shared_rows, shared_columns, half, pixel, lane, next_a, next_b)
         cuda.syncthreads()
         while steps > 0:
-            steps = int32(steps - 1)
-            left = int32(left - DEPTH)
-            advance(at, step, extents)
-            fetch(
-                x, grad, left, at, grads, xs, rows_left, load_from, of_columns, low, windows,
-                sizes, next_a, next_b,
-            )  # fmt: skip
-            multiply(shared_rows, shared_columns, half, 0, row, column, a, b, sums)
-            multiply(shared_rows, shared_columns, half, 1, row, column, a, b, sums)
-            multiply(shared_rows, shared_columns, half, 2, row, column, a, b, sums)
-            multiply(shared_rows, shared_columns, half, 3, row, column, a, b, sums)
-            multiply(shared_rows, shared_columns, half, 4, row, column, a, b, sums)
-            multiply(shared_rows, shared_columns, half, 5, row, column, a, b, sums)
-            multiply(shared_rows, shared_columns, half, 6, row, column, a, b, sums)
-            multiply(shared_rows, shared_columns, half, 7, row, column, a, b, sums)
-            half = uint32(half ^ uint32(1))
-            keep(shared_rows, shared_columns, half, pixel, lane, next_a, next_b)
-            cuda.syncthreads()
+            # Of the next pixels, into the half of the table that the ones before had.
+            first = int32(kept[3] * limits[2] + int32(filled) + int32(thread))
+            at = uint32(uint32(filled & uint32(threads)) + thread)
+            fill(table, at, first, extents, grads, xs, windows)
+            filled = uint32(filled + uint32(threads))
+            these = min(steps, int32(threads // DEPTH))
+            steps = int32(steps - these)
+            while these > 0:
+                these = int32(these - 1)
+                left = int32(left - DEPTH)
+                entry = uint32(uint32(entry + uint32(DEPTH)) & uint32(last_entry))
+                fetch(
+                    x, grad, table, entry, left, kept, lane, load_from, grads[4], of_columns, low,
+                    sizes, next_a, next_b,
+                )  # fmt: skip
+                multiply(shared_rows, shared_columns, half, 0, row, column, a, b, sums)
+                multiply(shared_rows, shared_columns, half, 1, row, column, a, b, sums)
+                multiply(shared_rows, shared_columns, half, 2, row, column, a, b, sums)
+                multiply(shared_rows, shared_columns, half, 3, row, column, a, b, sums)
+                multiply(shared_rows, shared_columns, half, 4, row, column, a, b, sums)
+                multiply(shared_rows, shared_columns, half, 5, row, column, a, b, sums)
+                multiply(shared_rows, shared_columns, half, 6, row, column, a, b, sums)
+                multiply(shared_rows, shared_columns, half, 7, row, column, a, b, sums)
+                half = uint32(half ^ uint32(1))
+                keep(shared_rows, shared_columns, half, pixel, lane, next_a, next_b)
+                cuda.syncthreads()
 
         out_row, out_column = int32(kept[0] + int32(row)), int32(kept[1] + int32(column))
         group = kept[2]

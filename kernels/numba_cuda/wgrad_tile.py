@@ -47,8 +47,8 @@ class Variant(NamedTuple):
 
     ``last``: channels lie side by side, and go across the lanes, else the pixels do; columns then
     have the channel innermost. ``quads``: whether four channels of grad, and of x, are one load.
-    ``checked``: the axes on which a window may lie outside; ``packed``: positions (h, w) fit
-    in 16 bits each, and are checked together. ``digits`` of a pixel: 2 (n, q), 3 (n, p, q) or 4.
+    ``checked``: the axes on which a window may lie outside; ``packed``: how many
+    positions are checked together, (h, w) of 16 bits or all three of 10.
     ``ragged``: whether tiles have rows behind the last. ``partial``: a
     slice's sums go to scratch as they are, else into out.
     """
@@ -56,8 +56,7 @@ class Variant(NamedTuple):
     last: bool
     quads: tuple[bool, bool]
     checked: tuple[bool, bool, bool]
-    packed: bool
-    digits: int
+    packed: int
     ragged: bool
     partial: bool
 
@@ -68,30 +67,34 @@ def quotient(a, b):
     return int32(uint32(a) // uint32(b))
 
 
-#: The bits that positions (h, w) of 16 bits set when one is below zero.
-_NEGATIVE = np.int32(-0x7FFF8000)
+#: The bits that show which of the positions in one number is below zero: of three, of (h, w).
+_NEGATIVE = {3: np.int32(1 << 29 | 1 << 19 | 1 << 9), 2: np.int32(-0x7FFF8000)}
 
 
-def window_checker(checked: tuple[bool, bool, bool], packed: bool) -> Any:
-    """``inside(position, low, j, sizes)``: whether the j-th column's tap of a pixel, whose window
-    is at ``position``, lies in the input.
+def window_checker(variant: Variant, places: tuple[int, int, int]) -> Any:
+    """``inside(table, entry, low, j, sizes)``: whether the j-th column's tap of a pixel lies in the
+    input.
 
-    Of (h, w) packed into one number a borrow from h only follows a negative w, which shows.
+    Of positions packed into one number, a borrow from the next only follows a negative one, which
+    shows.
     """
-    check_d, check_h, check_w = checked
+    (check_d, check_h, check_w), packed = variant.checked, variant.packed
+    place_d, place_h, place_w = places
+    alone, negative = check_d and packed < 3, _NEGATIVE.get(packed, np.int32(0))
 
     @cuda.jit(device=True)
-    def inside(position, low, j, sizes):
+    def inside(table, entry, low, j, sizes):
         found = True
-        if check_d:
-            found &= uint32(int32(position[0] + low[0, j])) < uint32(sizes[0])
+        if alone:
+            found &= uint32(int32(table[entry, place_d] + low[0, j])) < uint32(sizes[0])
         if packed:
-            both = int32(position[1] + low[1, j])
-            found &= int32(int32(both | int32(sizes[1] - both)) & _NEGATIVE) == 0
-        elif check_h:
-            found &= uint32(int32(position[1] + low[1, j])) < uint32(sizes[1])
-        if check_w and not packed:
-            found &= uint32(int32(position[2] + low[2, j])) < uint32(sizes[2])
+            both = int32(table[entry, place_h] + low[1, j])
+            found &= int32(int32(both | int32(sizes[1] - both)) & negative) == 0
+        else:
+            if check_h:
+                found &= uint32(int32(table[entry, place_h] + low[1, j])) < uint32(sizes[1])
+            if check_w:
+                found &= uint32(int32(table[entry, place_w] + low[2, j])) < uint32(sizes[2])
         return found
 
     return inside
@@ -135,31 +138,39 @@ def column_decoder(last: bool) -> Any:
     return decode
 
 
-def pixel_advancer(digits: int) -> Any:
-    """``advance(at, step, extents)``: adds the digits of a step to those of a pixel."""
+def pixel_table(variant: Variant) -> tuple[int, tuple[int, int, int], Any]:
+    """Numbers of an entry, where it has the window's position (d, h, w), and ``fill(table, at,
+    pixel, extents, grads, xs, windows)``: writes a pixel's offsets in grad and x, and position.
+    """
+    (check_d, check_h, check_w), packed = variant.checked, variant.packed
+    place_h, place_d, alone = 2, 2 + check_h, check_d and packed < 3
+    place_w = 2 if packed else 2 + check_h + check_d
+    width = 4 if place_w + check_w <= 4 else 8
 
     @cuda.jit(device=True)
-    def advance(at, step, extents):
-        at[3] += step[3]
-        carry = int32(0)
-        if at[3] >= extents[3]:
-            at[3] -= extents[3]
-            carry = int32(1)
-        if digits > 2:
-            at[2] += int32(step[2] + carry)
-            carry = int32(0)
-            if at[2] >= extents[2]:
-                at[2] -= extents[2]
-                carry = int32(1)
-        if digits > 3:
-            at[1] += int32(step[1] + carry)
-            carry = int32(0)
-            if at[1] >= extents[1]:
-                at[1] -= extents[1]
-                carry = int32(1)
-        at[0] += int32(step[0] + carry)
+    def fill(table, at, pixel, extents, grads, xs, windows):
+        rest = quotient(pixel, extents[3])
+        q = int32(pixel - rest * extents[3])
+        row = rest
+        rest = quotient(row, extents[2])
+        p = int32(row - rest * extents[2])
+        n = quotient(rest, extents[1])
+        o = int32(rest - n * extents[1])
+        table[at, 0] = int32(n * grads[0] + o * grads[1] + p * grads[2] + q * grads[3])
+        table[at, 1] = int32(n * xs[0] + o * xs[1] + p * xs[2] + q * xs[3])
+        if packed > 2:
+            table[at, place_h] = int32(o * windows[0] + p * windows[1] + q * windows[2])
+        elif packed:
+            table[at, place_h] = int32(p * windows[1] + q * windows[2])
+        else:
+            if check_h:
+                table[at, place_h] = int32(p * windows[1])
+            if check_w:
+                table[at, place_w] = int32(q * windows[2])
+        if alone:
+            table[at, place_d] = int32(o * windows[0])
 
-    return advance
+    return width, (place_d, place_h, place_w), fill
 
 
 def fragments(dtype: str, tile: Tile) -> Any:

@@ -12,7 +12,7 @@ by barriers; that barriers and instructions of whole warps are reached by all th
 What it can't: anything about time; what the memory model allows between blocks, or where accesses
 of different warps are ordered by other means than barriers; the rounding of tensor cores and of
 approximate functions (here products are exact and sums are rounded once); that ptxas and hardware
-do what PTX says. Global memory isn't searched for races.
+do what PTX says. Of global memory only what one block wrote and another touches later is noticed.
 """
 
 from . import bits, convert, floats, integers, moves, tensor, warp, wgmma  # noqa: F401 (they fill a table)

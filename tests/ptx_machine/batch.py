@@ -18,6 +18,16 @@ from .races import Races
 from .readings import Readings
 
 
+def param_layout(program):
+    """({parameter: (offset, size)}, total size): every parameter naturally aligned."""
+    places, at = {}, 0
+    for v in program.params:
+        at = -(-at // v.align) * v.align
+        places[v.name] = (at, v.size)
+        at += v.size
+    return places, at
+
+
 class Batch:
     """The state of the blocks that run together.
 
@@ -25,8 +35,8 @@ class Batch:
     ----------
     program : Program
         The entry.
-    machine : Machine
-        Owner of global memory and of the switches.
+    symbols : dict
+        Addresses of the module's global and const variables.
     blocks : int
         How many blocks.
     block : tuple of int
@@ -35,15 +45,12 @@ class Batch:
         Bytes of dynamic shared memory.
     """
 
-    def __init__(self, program, machine, blocks, block, dynamic):
+    def __init__(self, program, symbols, blocks, block, dynamic):
         self.program = program
-        self.machine = machine
-        self.arena = machine.arena
-        self.initcheck = machine.initcheck
         self.blocks = blocks
         self.block = block
         self.dynamic = dynamic
-        self.symbols = dict(program.loaded.symbols)
+        self.symbols = dict(symbols)
         self.threads = block[0] * block[1] * block[2]
         self.warps = -(-self.threads // 32)
         self.padded = self.warps * 32
@@ -61,7 +68,8 @@ class Batch:
             self.registers[name] = rows[size, number]
         self.carry = np.zeros(self.lanes, bool)
         self.scratch = [np.zeros(self.lanes) for _ in range(2)]
-        self.params = np.zeros(max(machine.param_layout(program)[1], 1), np.uint8)
+        self.layout, size = param_layout(program)
+        self.params = np.zeros(max(size, 1), np.uint8)
         self.param_rows = {}
         self.special = self.special_registers()
         self.variables()
@@ -98,7 +106,7 @@ class Batch:
 
     def variables(self):
         """Lay out shared and local variables and parameters of calls."""
-        module = self.program.loaded.module.variables.values()
+        module = self.program.module.variables.values()
         shared = SHARED_BASE
         local = LOCAL_BASE
         dynamic = []
@@ -130,6 +138,14 @@ class Batch:
         self.readings = Readings(self)
         self.observer = Observer(self)
         self.observe = self.observer.note
+
+    def attach(self, machine):
+        """Run for a machine: with its memory, switches and tensor maps."""
+        self.machine = machine
+        self.arena = machine.arena
+        self.initcheck = machine.initcheck
+        self.races.on = machine.racecheck
+        self.observer.counts.clear()
 
     def start(self, first, grid, params):
         """Make ready to run the blocks from number `first` on of a grid."""

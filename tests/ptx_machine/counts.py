@@ -41,16 +41,24 @@ class Observer:
     def pause(self):
         """Accesses that aren't to be looked at."""
         self.paused = True
-        yield
-        self.paused = False
+        try:
+            yield
+        finally:
+            self.paused = False
 
     def note(self, instruction, name, lanes, offsets, size, write):
         """One access of `size` bytes at `offsets` of a memory by `lanes`."""
         if self.paused:
             return
+        batch = self.batch
         if name == "shared":
-            self.batch.races.note(instruction, lanes, offsets, size, write)
-        if self.batch.machine.profile:
+            batch.races.note(instruction, lanes, offsets, size, write)
+            if write and batch.machine.racecheck:
+                batch.readings.written(instruction, lanes, offsets, False)
+        elif name == "global" and batch.machine.racecheck:
+            blocks = batch.numbers[batch.block_of[lanes]]
+            batch.machine.owners.note(blocks, offsets, size, write, "nc" in instruction.op)
+        if batch.machine.profile:
             self.profile(name, lanes, offsets, size, write)
 
     def profile(self, name, lanes, offsets, size, write):

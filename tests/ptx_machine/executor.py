@@ -11,7 +11,7 @@ import numpy as np
 
 from .barriers import Barriers
 from .errors import Fault, MachineError
-from .steps import build_step, unknown
+from .steps import build_step, naming, unknown
 
 
 class Executor:
@@ -27,7 +27,8 @@ class Executor:
     def compile(self, block):
         """(steps, what ends the block, its instructions)."""
         steps = [build_step(self.batch, instruction) for instruction in block.code]
-        return steps, self.ending(block), block.code
+        with naming(block.end):
+            return steps, self.ending(block), block.code
 
     def ending(self, block):
         """A function of the lanes that returns the (block, lanes) they go on to."""
@@ -123,12 +124,15 @@ class Executor:
         lanes = np.flatnonzero(batch.alive)
         self.alive = len(lanes)
         self.barriers.clear()
-        ready, phases = {0: lanes}, batch.phases
+        ready, phases, left = {0: lanes}, batch.phases, batch.machine.patience
         while True:
             while ready:
                 rank = min(ready) if len(ready) > 1 else next(iter(ready))
                 lanes = ready.pop(rank)
                 onwards = self.execute(rank, lanes)
+                left -= 1
+                if left < 0:
+                    raise MachineError(f"the kernel seems endless: {batch.thread_name(lanes[0])}")
                 if phases.woken:
                     onwards = (*onwards, *phases.take_woken())
                 for target, some in onwards:

@@ -40,7 +40,8 @@ class Program:
     targets: dict = field(default_factory=dict)
     blocks: list = field(default_factory=list)
     rows: dict = field(default_factory=dict)
-    loaded: object = None
+    module: object = None
+    used: frozenset = frozenset()
 
 
 def _ends_block(instruction):
@@ -118,7 +119,9 @@ class _Expander:
             guard = instruction.guard
             if guard:
                 guard = (registers(guard[0]), guard[1])
-            operands = tuple(rename(o, registers, symbols) for o in instruction.operands)
+            operands = instruction.operands
+            if depth:
+                operands = tuple(rename(o, registers, symbols) for o in operands)
             new = Instruction(instruction.line, instruction.text, guard, instruction.op, operands)
             if new.op[0] == "call":
                 self.call(new, depth)
@@ -246,7 +249,7 @@ def build(module, entry):
     function = module.functions.get(entry)
     if function is None or not function.entry:
         raise MachineError(f"the text has no entry {entry}")
-    program = Program(entry, function.params)
+    program = Program(entry, function.params, module=module)
     _Expander(module, program).expand(function, "", {}, None, 0)
     _split(program)
     follow = {block.number: list(successors(block)) for block in program.blocks}

@@ -4,8 +4,8 @@ import numpy as np
 
 from .errors import Fault
 from .kinds import SIZES
-from .operands import Not, Pair
-from .steps import Step, builds, elementwise, unknown
+from .operands import Pair
+from .steps import Step, builds, condition, elementwise, unknown
 
 _WIDER = {"s16": "s32", "u16": "u32", "s32": "s64", "u32": "u64"}
 _HALVES = {"f16", "bf16", "f16x2", "bf16x2"}
@@ -269,13 +269,6 @@ def _comparison(name, kind):
     return COMPARISONS[name]
 
 
-def _condition(batch, operand):
-    """A predicate operand, which may be negated: its row and whether to negate."""
-    if isinstance(operand, Not):
-        return batch.source(operand.operand, "pred"), True
-    return batch.source(operand, "pred"), False
-
-
 @builds("setp", "set")
 def compare(batch, instruction):
     """Setp and set: comparisons, combined with a predicate; setp's second result is the inverse."""
@@ -283,6 +276,8 @@ def compare(batch, instruction):
 
     op = [part for part in instruction.op if part != "ftz"]
     kind = op[-1]
+    if kind in ("bf16", "bf16x2", "f16x2"):
+        raise unknown(instruction)
     function = _comparison(op[1], kind)
     target, a, b, *rest = instruction.operands
     sources = [batch.source(a, kind), batch.source(b, kind)]
@@ -295,7 +290,7 @@ def compare(batch, instruction):
     combine, negated = None, False
     if rest:
         combine = _COMBINE[op[2]]
-        row, negated = _condition(batch, rest[0])
+        row, negated = condition(batch, rest[0])
         sources.append(row)
 
     def compute(x, y, *third):

@@ -8,7 +8,7 @@ import heapq
 
 from .flow import successors
 from .kinds import SIZES
-from .operands import Addr, Not, Pair, Reg, Vec
+from .operands import Addr, Not, Pair, Reg, Sym, Vec
 
 #: Opcodes whose first operand is written whole and not read.
 WRITERS = {
@@ -19,34 +19,81 @@ WRITERS = {
 }  # fmt: skip
 
 
-def registers(operand):
-    """The names of the registers in an operand."""
+def names(operand, kind=Reg):
+    """The names of the registers (or of the `Sym` of another kind) in an operand."""
+    if isinstance(operand, kind):
+        yield operand.name
     match operand:
-        case Reg(name):
-            yield name
         case Vec(items):
             for item in items:
-                yield from registers(item)
+                yield from names(item, kind)
         case Addr(base, _, rest):
             for item in (base, *rest):
-                yield from registers(item)
+                yield from names(item, kind)
         case Pair(first, second):
-            yield from registers(first)
-            yield from registers(second)
+            yield from names(first, kind)
+            yield from names(second, kind)
         case Not(inner):
-            yield from registers(inner)
+            yield from names(inner, kind)
+
+
+def symbols(program):
+    """The names of variables (and labels) that a program mentions."""
+    for block in program.blocks:
+        for instruction in block.code:
+            for operand in instruction.operands:
+                yield from names(operand, Sym)
 
 
 def reads_and_writes(instruction):
     """(names read, names written); what may be either counts as both."""
     first, *rest = instruction.operands or (None,)
-    read = {name for operand in rest for name in registers(operand)}
-    written = set(registers(first)) if first is not None else set()
+    read = {name for operand in rest for name in names(operand)}
+    written = set(names(first)) if first is not None else set()
     if instruction.guard:
         read.add(instruction.guard[0])
     if instruction.guard or instruction.op[0] not in WRITERS:
         read |= written
     return read, written
+
+
+def alive_at(blocks, effects, number):
+    """Sets of registers, as bits by their number: alive where each block begins, and ends."""
+
+    def bits(names):
+        out = 0
+        for name in names:
+            out |= 1 << number[name]
+        return out
+
+    needed, made = [], []
+    for effect in effects:
+        need = make = 0
+        for read, written in effect:
+            need |= bits(read) & ~make
+            make |= bits(written)
+        needed.append(need)
+        made.append(make)
+    enters, leaves = list(needed), [0] * len(blocks)
+    follow = [[s for s in successors(block) if s is not None] for block in blocks]
+    changed = True
+    while changed:
+        changed = False
+        for k in range(len(blocks) - 1, -1, -1):
+            for s in follow[k]:
+                leaves[k] |= enters[s]
+            new = needed[k] | (leaves[k] & ~made[k])
+            if new != enters[k]:
+                enters[k], changed = new, True
+    return enters, leaves
+
+
+def _ones(bits):
+    """The numbers of the bits that are set."""
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low
 
 
 def intervals(program):
@@ -56,46 +103,28 @@ def intervals(program):
         [reads_and_writes(i) for i in (*block.code, *((block.end,) if block.end else ()))]
         for block in blocks
     ]
-    needed, made = [], []
-    for block in effects:
-        need, make = set(), set()
-        for read, written in block:
-            need |= read - make
-            make |= written
-        needed.append(need)
-        made.append(make)
-    enters = [set(need) for need in needed]
-    follow = [[s for s in successors(block) if s is not None] for block in blocks]
-    changed = True
-    while changed:
-        changed = False
-        for k in range(len(blocks) - 1, -1, -1):
-            leaves = set().union(*(enters[s] for s in follow[k]))
-            new = needed[k] | (leaves - made[k])
-            if len(new) != len(enters[k]):
-                enters[k], changed = new, True
-    found, place = {}, 0
-    for k, block in enumerate(effects):
-        start = place
-        place += len(block) + 2
-        for at, effect in enumerate(block, start + 1):
-            for name in effect[0] | effect[1]:
-                _stretch(found, name, at)
-        for name in enters[k]:
-            _stretch(found, name, start)
-        for s in follow[k]:
-            for name in enters[s]:
-                _stretch(found, name, place - 1)
-    return found
-
-
-def _stretch(found, name, place):
-    """Make a register's interval contain a place."""
-    if name not in found:
-        found[name] = [place, place]
-    else:
-        span = found[name]
-        span[0], span[1] = min(span[0], place), max(span[1], place)
+    every = list({n: 0 for block in effects for pair in block for part in pair for n in part})
+    number = {name: k for k, name in enumerate(every)}
+    enters, leaves = alive_at(blocks, effects, number)
+    first, last, starts = {}, {}, []
+    place = 0
+    for effect in effects:
+        starts.append(place)
+        for at, (read, written) in enumerate(effect, place + 1):
+            for name in (*read, *written):
+                first.setdefault(name, at)
+                last[name] = at
+        place += len(effect) + 2
+    begun = ended = 0
+    for k, start in enumerate(starts):
+        for bit in _ones(enters[k] & ~begun):
+            first[every[bit]] = min(first[every[bit]], start)
+        begun |= enters[k]
+    for k in range(len(blocks) - 1, -1, -1):
+        for bit in _ones(leaves[k] & ~ended):
+            last[every[bit]] = max(last[every[bit]], starts[k] + len(effects[k]) + 1)
+        ended |= leaves[k]
+    return {name: (first[name], last[name]) for name in every}
 
 
 def share(program):

@@ -1,41 +1,40 @@
 """The machine: global memory and launches."""
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from .batch import Batch
+from .batch import Batch, param_layout
 from .bulk import TensorMap
 from .errors import MachineError
 from .executor import Executor
 from .flow import build
-from .liveness import share
+from .liveness import share, symbols
 from .memory import ALLOCATED, WRITTEN, Arena
+from .ownership import Owners
 from .parse import parse
 
-
-@dataclass(slots=True)
-class Loaded:
-    """A PTX text on the machine: its module, programs and the addresses of its variables."""
-
-    module: object
-    programs: dict = field(default_factory=dict)
-    symbols: dict = field(default_factory=dict)
+#: Parsed texts, programs of (text, entry) and executors, shared by all machines: they take longer
+#: to make than to run once. The oldest give way.
+_MODULES, _PROGRAMS, _EXECUTORS = OrderedDict(), OrderedDict(), OrderedDict()
 
 
-#: Parsed texts, shared by all machines: parsing is the slow part.
-_PARSED = OrderedDict()
+def kept(cache, limit, key, make):
+    """The value of a key, from a cache of the latest `limit` ones."""
+    if key not in cache:
+        cache[key] = make()
+        if len(cache) > limit:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key]
 
 
-def parsed(text):
-    """The module of a text, from the cache if it was seen."""
-    if text not in _PARSED:
-        _PARSED[text] = parse(text)
-        if len(_PARSED) > 64:
-            _PARSED.popitem(last=False)
-    _PARSED.move_to_end(text)
-    return _PARSED[text]
+def program_of(module, entry):
+    """The program of an entry, ready to be bound to lanes."""
+    program = build(module, entry)
+    program.rows = share(program)
+    program.used = frozenset(symbols(program))
+    return program
 
 
 class Machine:
@@ -48,11 +47,13 @@ class Machine:
     initcheck : bool, optional
         Whether reading memory never written is an error.
     racecheck : bool, optional
-        Whether data races in shared memory are.
+        Whether data races in shared memory are, and blocks that touch what another one wrote.
     profile : bool, optional
         Whether `counts` gets sectors and bank conflicts (which costs time).
     lanes : int, optional
         About how many threads run together.
+    patience : int, optional
+        How many basic blocks they may run until the kernel counts as endless.
 
     Attributes
     ----------
@@ -61,16 +62,25 @@ class Machine:
         "global sectors", "global load sectors", "global store sectors" and "bank conflicts".
     """
 
-    def __init__(self, bytes=64 << 20, initcheck=True, racecheck=True, profile=False, lanes=4096):
+    def __init__(
+        self,
+        bytes=64 << 20,
+        initcheck=True,
+        racecheck=True,
+        profile=False,
+        lanes=4096,
+        patience=5_000_000,
+    ):
         self.arena = Arena(bytes)
+        self.owners = Owners(self.arena.size)
         self.initcheck = initcheck
         self.racecheck = racecheck
         self.profile = profile
         self.lanes = lanes
+        self.patience = patience
         self.counts = Counter()
         self.tensor_maps = {}
-        self._loaded = {}
-        self._bound = OrderedDict()
+        self._symbols = {}
 
     def allocate(self, nbytes):
         """The address of fresh memory, aligned to 256 bytes and never written."""
@@ -151,7 +161,7 @@ class Machine:
         program = self.program(ptx, entry)
         threads = block[0] * block[1] * block[2]
         total = grid[0] * grid[1] * grid[2]
-        size = self.param_layout(program)[1]
+        size = param_layout(program)[1]
         if len(params) != size:
             raise MachineError(f"{entry} takes {size} bytes of parameters, not {len(params)}")
         if not 0 < threads <= 1024 or total < 1:
@@ -161,49 +171,37 @@ class Machine:
         executor = self.bind(ptx, program, blocks, block, shared_bytes)
         batch = executor.batch
         executor.executions[:] = 0
-        batch.observer.counts.clear()
+        self.owners.clear()
         with np.errstate(all="ignore"):
             for first in range(0, total, blocks):
                 batch.start(first, grid, params)
                 executor.run()
         self.counts = executor.opcodes() + batch.observer.counts
 
-    def program(self, ptx, entry):
-        """The program of an entry; loading a text allocates its global and const variables."""
-        if ptx not in self._loaded:
-            loaded = self._loaded[ptx] = Loaded(parsed(ptx))
-            for v in loaded.module.variables.values():
+    def load(self, ptx):
+        """The addresses of a text's global and const variables; they are made when it is new."""
+        if ptx not in self._symbols:
+            found = self._symbols[ptx] = {}
+            module = kept(_MODULES, 64, ptx, lambda: parse(ptx))
+            for v in module.variables.values():
                 if v.space in ("global", "const") and v.size is not None:
-                    loaded.symbols[v.name] = self.allocate(v.size)
-                    self.write(loaded.symbols[v.name], v.data or b"")
-                    rest = v.size - len(v.data or b"")
-                    self.write(loaded.symbols[v.name] + v.size - rest, bytes(rest))
-        loaded = self._loaded[ptx]
-        if entry not in loaded.programs:
-            program = loaded.programs[entry] = build(loaded.module, entry)
-            program.rows = share(program)
-            program.loaded = loaded
-        return loaded.programs[entry]
+                    found[v.name] = self.allocate(v.size)
+                    self.write(found[v.name], (v.data or b"").ljust(v.size, b"\0"))
+        return self._symbols[ptx]
+
+    def program(self, ptx, entry):
+        """The program of an entry."""
+        module = kept(_MODULES, 64, ptx, lambda: parse(ptx))
+        return kept(_PROGRAMS, 64, (ptx, entry), lambda: program_of(module, entry))
 
     def bind(self, ptx, program, blocks, block, shared_bytes):
-        """The executor for a shape of batch; the last few are kept."""
-        key = (ptx, program.name, blocks, block, shared_bytes)
-        if key not in self._bound:
-            self._bound[key] = Executor(Batch(program, self, blocks, block, shared_bytes))
-            if len(self._bound) > 8:
-                self._bound.popitem(last=False)
-        self._bound.move_to_end(key)
-        return self._bound[key]
-
-    @staticmethod
-    def param_layout(program):
-        """({parameter: (offset, size)}, total size): every parameter naturally aligned."""
-        places, at = {}, 0
-        for v in program.params:
-            at = -(-at // v.align) * v.align
-            places[v.name] = (at, v.size)
-            at += v.size
-        return places, at
+        """The executor for a shape of batch."""
+        addresses = {n: a for n, a in self.load(ptx).items() if n in program.used}
+        shape = (blocks, block, shared_bytes)
+        key = (ptx, program.name, *shape, *addresses.items())
+        executor = kept(_EXECUTORS, 12, key, lambda: Executor(Batch(program, addresses, *shape)))
+        executor.batch.attach(self)
+        return executor
 
 
 def _three(sizes):

@@ -26,10 +26,10 @@ class Bytes:
     Loads and stores take int64 offsets known to be aligned and inside.
     """
 
-    def __init__(self, size, state=0):
+    def __init__(self, size):
         self.size = size
         self.data = np.zeros(size, np.uint8)
-        self.state = np.full(size, state, np.uint8)
+        self.state = np.zeros(size, np.uint8)  # pages of memory are taken only when touched
         self.words = {}
         self.states = {}
         for width, dtype in _UNSIGNED.items():

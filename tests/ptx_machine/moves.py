@@ -209,7 +209,7 @@ def _param_view(batch, access, k):
     if access.name in batch.param_rows:
         part = batch.param_rows[access.name][:, start : start + access.size]
         return part.view(DTYPES[access.kind])[:, 0]
-    offset, size = batch.machine.param_layout(batch.program)[0][access.name]
+    offset, size = batch.layout[access.name]
     if start + access.size > size:
         raise Fault(f"parameter {access.name} has {size} bytes")
     start += offset

@@ -166,3 +166,18 @@ class _Operands:
 def read_operands(text, lookup):
     """The operands of an instruction; `lookup` turns a name into a Reg or a Sym."""
     return _Operands(text, lookup).items(None)
+
+
+_PIECE = re.compile(r"\s*(\{[^{}]*\}|\[[^\[\]{}]*\]|[^,{}\[\]()]+?)\s*(,|$)")
+
+
+def split_operands(text):
+    """The texts of operands, None where brackets are nested or calls make it harder."""
+    pieces, at = [], 0
+    while at < len(text):
+        match = _PIECE.match(text, at)
+        if match is None:
+            return None
+        pieces.append(match[1])
+        at = match.end()
+    return pieces

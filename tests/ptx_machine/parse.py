@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .errors import MachineError
 from .kinds import SIZES
-from .operands import Reg, Sym, read_operands
+from .operands import Reg, Sym, Vec, read_operands, split_operands
 
 
 @dataclass(slots=True)
@@ -61,6 +61,7 @@ class Module:
 
 _LABEL = re.compile(r"([A-Za-z_$%][\w$]*)\s*:(?!:)")
 _SKIP = re.compile(r"\s+|\.(?:file|loc|section)\b[^\n]*")
+_WORD = re.compile(r"[A-Za-z_$%][\w$]*(?:\.[xyzw])?")
 _GUARD = re.compile(r"@(!?)([\w$%]+)\s*")
 _DECLARE = re.compile(
     r"\.(?P<space>reg|local|shared|param|global|const)\s+(?:\.align\s+(?P<align>\d+)\s+)?"
@@ -80,6 +81,8 @@ class _Scope:
         self.parent = parent
         self.names = {}
         self.ranges = {}
+        self.seen = {}
+        self.seen = {}
 
     def unique(self, name):
         return name if self.number == 0 else f"{name}#{self.number}"
@@ -152,6 +155,8 @@ class Parser:
         if size is None:
             self.fail(f"unknown type .{match['type']}")
         names, _, initial = match["names"].partition("=")
+        if scope:
+            scope.seen.clear()
         if match["space"] == "reg":
             self.registers(names, match["type"], scope, function)
             return []
@@ -267,6 +272,19 @@ class Parser:
         pieces = re.match(r"(\S+)\s*(.*)", rest, re.S)
         name, operands = pieces[1], pieces[2]
 
+        try:
+            read = self.operands(operands, scope, function)
+        except (ValueError, IndexError, AttributeError) as error:
+            self.fail(f"cannot read {text!r}: {error}", start)
+        op = tuple(name.split("."))
+        if op[0] in ("bra", "brx"):
+            wanted.append((len(function.body), scope))
+        line = self.line(start)
+        function.body.append(Instruction(line, " ".join(text.split()), guard, op, read))
+
+    def operands(self, text, scope, function):
+        """The operands of an instruction; those seen before in the scope aren't read again."""
+
         def lookup(word):
             known = scope.find(word)
             if known is None:
@@ -276,15 +294,21 @@ class Parser:
                 return Reg(known[1])
             return Sym(known[1])
 
-        try:
-            read = read_operands(operands, lookup)
-        except (ValueError, IndexError, AttributeError) as error:
-            self.fail(f"cannot read {text!r}: {error}", start)
-        op = tuple(name.split("."))
-        if op[0] in ("bra", "brx"):
-            wanted.append((len(function.body), scope))
-        line = self.line(start)
-        function.body.append(Instruction(line, " ".join(text.split()), guard, op, read))
+        def one(piece):
+            if piece not in scope.seen:
+                word = _WORD.fullmatch(piece)
+                scope.seen[piece] = lookup(piece) if word else read_operands(piece, lookup)[0]
+            return scope.seen[piece]
+
+        pieces = split_operands(text)
+        if pieces is None:
+            return read_operands(text, lookup)
+        return tuple(
+            Vec(tuple(one(item.strip()) for item in piece[1:-1].split(",")))
+            if piece[0] == "{"
+            else one(piece)
+            for piece in pieces
+        )
 
     def use(self, function, kind):
         if kind[2] is not None:

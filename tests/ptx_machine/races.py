@@ -3,27 +3,32 @@
 Two accesses of different threads to one byte, at least one a write, are a race if no barrier of
 the block stands between them, nor, for threads of one warp, a `bar.warp.sync`. Every access of an
 interval between barriers is kept in a log; at the barrier first the writes are compared with each
-other, then the reads with the writes.
+other, then the reads with the writes. A named barrier for some of a block's threads counts as one
+for all of them: races between those it leaves out and the others may be missed.
 """
 
 import numpy as np
 
 from .errors import MachineError
 
+#: Accesses in the log before it is thinned out.
+LIMIT = 2048
+
 
 class Races:
-    """The log of one batch; `machine.racecheck` switches it."""
+    """The log of one batch; `on` switches it."""
 
     def __init__(self, batch):
         self.batch = batch
-        self.on = batch.machine.racecheck
-        self.owner = None
+        self.on = True
+        self.owner = {}
         self.log = []
         self.warp_time = None
 
     def clear(self):
         """Forget everything: a new batch begins."""
         self.log = []
+        self.limit = LIMIT
         self.warp_time = None
 
     def note(self, instruction, lanes, offsets, size, write):
@@ -33,6 +38,20 @@ class Races:
             if self.warp_time is not None:
                 tokens = lanes | self.warp_time[self.batch.warp_of[lanes]] << 32
             self.log.append((tokens, offsets, size, write, instruction))
+            if len(self.log) >= self.limit:
+                self.thin()
+
+    def thin(self):
+        """Drop what the log of a long interval holds twice, as loops make it."""
+        groups = {}
+        for tokens, offsets, size, write, instruction in self.log:
+            key = (id(instruction), size, write)
+            groups.setdefault(key, (instruction, []))[1].append(np.stack((tokens, offsets)))
+        self.log = []
+        for (_, size, write), (instruction, pairs) in groups.items():
+            tokens, offsets = np.unique(np.concatenate(pairs, axis=1), axis=1)
+            self.log.append((tokens, offsets, size, write, instruction))
+        self.limit = LIMIT + 2 * len(self.log)
 
     def warp_barrier(self, lanes):
         """`bar.warp.sync` or the like: accesses of these warps before and after it are ordered."""
@@ -64,25 +83,22 @@ class Races:
             return
         unit = min(entry[2] for entry in log)
         unit = unit if unit in (1, 2, 4) else 4
-        if self.owner is None:
-            self.owner = {}
         if unit not in self.owner:
             self.owner[unit] = np.full(self.batch.shared.size // unit, -1, np.int64)
         owner = self.owner[unit]
-        touched = []
-        for tokens, offsets, size, _, instruction in writes:
-            at, who = self.units(tokens, offsets, size, unit)
-            self.compare(owner, at, who, instruction, "write")
-            owner[at] = who
-            if len(at) > 1 and not (owner[at] == who).all():
-                self.compare(owner, at, who, instruction, "write")
-            touched.append(at)
-        for tokens, offsets, size, write, instruction in log:
-            if not write:
+        try:
+            for tokens, offsets, size, _, instruction in writes:
                 at, who = self.units(tokens, offsets, size, unit)
-                self.compare(owner, at, who, instruction, "read")
-        for at in touched:
-            owner[at] = -1
+                self.compare(owner, at, who, instruction, "write")
+                owner[at] = who
+                self.compare(owner, at, who, instruction, "write")
+            for tokens, offsets, size, write, instruction in log:
+                if not write:
+                    at, who = self.units(tokens, offsets, size, unit)
+                    self.compare(owner, at, who, instruction, "read")
+        finally:
+            for _, offsets, size, *_ in writes:
+                owner[self.units(offsets, offsets, size, unit)[0]] = -1
 
     @staticmethod
     def units(tokens, offsets, size, unit):

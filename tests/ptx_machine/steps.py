@@ -5,12 +5,14 @@ batch, `masked(lanes)` for some. A `pure` step touches registers only and cannot
 for lanes that have ended, whose registers nobody will read.
 """
 
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from .errors import MachineError
+from .operands import Not
 
 
 class Step(NamedTuple):
@@ -75,6 +77,13 @@ def by_lanes(batch, run, pure=False):
     return Step(lambda: run(every), run, pure)
 
 
+def condition(batch, operand):
+    """A predicate operand, which may be negated: its row and whether to negate."""
+    if isinstance(operand, Not):
+        return batch.source(operand.operand, "pred"), True
+    return batch.source(operand, "pred"), False
+
+
 def guarded(step, predicate, negated):
     """The step under a predicate."""
     whole = len(predicate)
@@ -95,19 +104,26 @@ def guarded(step, predicate, negated):
     return Step(full, masked, step.pure)
 
 
-def build_step(batch, instruction):
-    """The step of an instruction, its guard included."""
-    builder = BUILDERS.get(instruction.op[0])
-    if builder is None:
-        raise unknown(instruction)
+@contextmanager
+def naming(instruction):
+    """Errors of operands that don't fit name the instruction."""
     try:
-        step = builder(batch, instruction)
+        yield
     except MachineError as error:
         if str(error).startswith("line "):
             raise
         raise MachineError(f"line {instruction.line}: {error}: {instruction.text}") from None
     except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
         raise MachineError(f"line {instruction.line}: {error!r}: {instruction.text}") from error
+
+
+def build_step(batch, instruction):
+    """The step of an instruction, its guard included."""
+    builder = BUILDERS.get(instruction.op[0])
+    if builder is None:
+        raise unknown(instruction)
+    with naming(instruction):
+        step = builder(batch, instruction)
     if instruction.guard:
         name, negated = instruction.guard
         step = guarded(step, batch.registers[name], negated)

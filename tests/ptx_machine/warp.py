@@ -3,8 +3,8 @@
 import numpy as np
 
 from .errors import Fault
-from .operands import Not, Pair
-from .steps import builds, by_lanes, unknown
+from .operands import Pair
+from .steps import builds, by_lanes, condition, unknown
 
 
 def members(batch, lanes, mask, what):
@@ -94,8 +94,7 @@ def vote(batch, instruction):
         raise unknown(instruction)
     mode = instruction.op[2]
     target, source, mask = instruction.operands
-    negated = isinstance(source, Not)
-    row = batch.source(source.operand if negated else source, "pred")
+    row, negated = condition(batch, source)
     out = batch.target(target, "b32" if mode == "ballot" else "pred")
     mask = _mask(batch, mask)
 
