@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
-import numpy as np
 from numba import cuda, int32, uint32
 
 from ..adjoints import Phases, phases_of
@@ -27,6 +26,7 @@ from ..shapes import ceil_div
 from .activations import activation_of
 from .elements import reader, writer
 from .indices import split
+from .moving import itemsize_of, moved
 from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program
 
 Row = Callable[[ConvCall], Program]
@@ -45,7 +45,7 @@ def dgrad_of(fprop: Row) -> Row:
         scratch = 0
         for part, offsets in parts:
             program = fprop(part)
-            launches += [_moved(launch, offsets, call.dtype) for launch in program.launches]
+            launches += [moved(launch, offsets, call.dtype) for launch in program.launches]
             scratch = max(scratch, program.scratch_bytes)
         return Program(tuple(launches), scratch)
 
@@ -69,45 +69,24 @@ def _calls(call: ConvCall, phases: Phases) -> Iterator[tuple[ConvCall, dict[str,
         o, p, q = (m.places for m in member)
         tap_strides = [m.taps.step * step for m, step in zip(member, tap_steps, strict=True)]
         out_strides = [m.target.step * step for m, step in zip(member, out[2:], strict=True)]
-        aligned = [
-            was and offset * _itemsize(call.dtype) % 16 == 0
+        one, two, three = (
+            was and offset * itemsize_of(call.dtype) % 16 == 0
             for was, offset in zip(call.aligned, offsets.values(), strict=True)
-        ]
+        )
         yield (
             call._replace(
                 problem=phases.problem._replace(k=problem.c, o=o, p=p, q=q),
                 second=(c_step, k_step, *tap_strides),
                 second_group=group if problem.g > 1 else 0,
                 out=(*out[:2], *out_strides),
-                aligned=tuple(aligned),
+                aligned=(one, two, three),
             ),
             offsets,
         )
 
 
-def _itemsize(dtype: str) -> int:
-    return np.dtype(STORED.get(dtype, dtype)).itemsize
-
-
 def _dot(positions: Any, steps: Any) -> int:
     return sum(at * step for at, step in zip(positions, steps, strict=True))
-
-
-def _moved(launch: Launch, offsets: dict[str, int], dtype: str) -> Launch:
-    """A launch on operands that begin ``offsets`` elements further on."""
-
-    def moved(arg: Any, text: str) -> Any:
-        if not isinstance(arg, At) or not offsets.get(arg.operand):
-            return arg
-        # A row may see an operand as wider elements, where it is aligned.
-        elements, rest = divmod(
-            offsets[arg.operand] * _itemsize(dtype), _itemsize(text.removesuffix("*"))
-        )
-        assert not rest, "an offset between the elements of a pointer"
-        return At(arg.operand, arg.offset + elements)
-
-    pairs = zip(launch.args, launch.entry.signature, strict=True)
-    return launch._replace(args=tuple(itertools.starmap(moved, pairs)))
 
 
 def build_fill(dtype: str, bias: bool, activation: Any) -> Callable[..., None]:
@@ -115,7 +94,7 @@ def build_fill(dtype: str, bias: bool, activation: Any) -> Callable[..., None]:
     read, write, activate = reader(dtype), writer(dtype), activation_of(activation)
     threads, zero = FILL_THREADS, getattr(numba, ACCUMULATED[dtype])(0)
 
-    def fill(values, out, problem, steps):  # type: ignore[no-untyped-def]
+    def fill(values, out, problem, steps):
         i = uint32(uint32(cuda.blockIdx.x) * uint32(threads) + uint32(cuda.threadIdx.x))
         i, w = split(i, problem.w)
         i, h = split(i, problem.h)
