@@ -57,12 +57,16 @@ def tiled(geometry: Any, problem: ConvProblem) -> float:
     return 2 * LAUNCH + max(_operations(problem, TILE_SIDE, 1) / rate, _moved(geometry))
 
 
-def im2col(geometry: Any, problem: ConvProblem) -> float:
-    """The same, of columns that are written and read."""
+def _columns(geometry: Any, problem: ConvProblem) -> float:
+    """A launch that writes columns, and reading them."""
     columns = problem.n * math.prod(problem.output) * problem.g * problem.c
     itemsize: int = geometry.dtype.itemsize
-    moved = 2 * columns * math.prod(problem.kernel) * itemsize / BANDWIDTH
-    return LAUNCH + moved + tiled(geometry, problem)
+    return LAUNCH + 2 * columns * math.prod(problem.kernel) * itemsize / BANDWIDTH
+
+
+def im2col(geometry: Any, problem: ConvProblem) -> float:
+    """The same, of columns that are written and read."""
+    return _columns(geometry, problem) + tiled(geometry, problem)
 
 
 def direct(geometry: Any, problem: ConvProblem) -> float:
@@ -94,6 +98,11 @@ def wgrad_tiled(geometry: Any, problem: ConvProblem) -> float:
     pixels = problem.n * math.prod(problem.output)
     operations = 2.0 * problem.g * round_up(problem.k, TILE_SIDE) * columns * pixels
     return 2 * LAUNCH + max(operations / rate, _moved(geometry))
+
+
+def wgrad_im2col(geometry: Any, problem: ConvProblem) -> float:
+    """The same, of columns that are written and read."""
+    return _columns(geometry, problem) + wgrad_tiled(geometry, problem)
 
 
 def wgrad_direct(geometry: Any, problem: ConvProblem) -> float:

@@ -222,6 +222,7 @@ CUDA_TENSOR = Algorithm("tensor", costs_cuda.tensor)
 CUDA_WGMMA = Algorithm("wgmma", costs_cuda.wgmma)
 CUDA_IM2COL = Algorithm("im2col", costs_cuda.im2col)
 CUDA_WGRAD_TILED = Algorithm("tiled", costs_cuda.wgrad_tiled)
+CUDA_WGRAD_IM2COL = Algorithm("im2col", costs_cuda.wgrad_im2col)
 CUDA_WGRAD_DIRECT = Algorithm("direct", costs_cuda.wgrad_direct)
 CUDA_DIRECT = Algorithm("direct", costs_cuda.direct)
 CUDA_POOL = Algorithm("direct", costs_cuda.pool)
@@ -331,6 +332,7 @@ KERNELS: tuple[Kernel, ...] = (
     _on_gpu("wgrad", CUDA_TENSOR, ()),
     _on_gpu("wgrad", CUDA_WGMMA, (), check=HOPPER),
     _on_gpu("wgrad", CUDA_WGRAD_TILED, F32_F64),
+    _on_gpu("wgrad", CUDA_WGRAD_IM2COL, F32_F64),
     _on_gpu("wgrad", CUDA_WGRAD_DIRECT),
     _on_gpu("pool", CUDA_POOL),
     _on_gpu("pool_grad", CUDA_POOL, F32_F64),

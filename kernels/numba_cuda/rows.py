@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..problem import ConvProblem
-from . import device, direct, direct_wgrad, im2col, tensor, tensor_wgrad, tiled, wgmma
+from . import device, direct, direct_wgrad, im2col, im2col_wgrad, tensor, tensor_wgrad, tiled, wgmma
 from . import pool_grad as pool_gradients
 from . import pooling as poolings
 from . import wgrad as weight_gradients
@@ -110,6 +110,7 @@ fprop_tiled, dgrad_tiled = _fprop(tiled.fprop), _dgrad(tiled.dgrad)
 fprop_im2col, dgrad_im2col = _fprop(im2col.fprop), _dgrad(im2col.dgrad)
 fprop_direct, dgrad_direct = _fprop(direct.fprop), _dgrad(direct.dgrad)
 wgrad_tensor, wgrad_wgmma = _wgrad(tensor_wgrad.wgrad), _wgrad(wgmma.wgrad)
-wgrad_tiled, wgrad_direct = _wgrad(weight_gradients.wgrad), _wgrad(direct_wgrad.wgrad)
+wgrad_tiled, wgrad_im2col = _wgrad(weight_gradients.wgrad), _wgrad(im2col_wgrad.wgrad)
+wgrad_direct = _wgrad(direct_wgrad.wgrad)
 pool_direct = pool(in_batches(poolings.pool, ("input", "output")))
 pool_grad_direct = pool_grad(in_batches(pool_gradients.pool_grad, ("output", "input")))
