@@ -18,6 +18,8 @@ from cnnfast.benchmarks.workloads import Array, ConvWorkload, PoolWorkload, Shap
 from cnnfast.kernels.registry import KERNELS, Kernel, load_row, row_missing
 
 BATCH = 32
+#: The planner's choice, and torch, among what is timed; the others are rows by name.
+OURS, PEER = "cnnfast", "torch"
 #: Layers of one image, of one filter, and calls that are all overhead: not timed in batches.
 LEFT_OUT = {"image", "tiny"}
 #: Groups in the order that they run in: the layers of most interest first.
