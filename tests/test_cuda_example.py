@@ -42,6 +42,7 @@ def test_it_compiles_for_the_tiles_of_a_gpu() -> None:
             kernel.py_func,
             (flat, flat, plane, *numbers, types.int64, types.int64),
             device=False,
+            abi="numba",
             cc=compiler.HOPPER,
             launch_bounds=(256, 1),
         )

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from test_ptx_machine_tensor import bits, braces, launch, stores
 
 from ptx_machine import MachineError
+from ptx_texts import bits, braces, launch, stores
 
 N = 24
 #: Where B's image begins in the tile.

@@ -54,6 +54,7 @@ class Executor:
         raise unknown(end)
 
     def branch(self, guard, target, following):
+        """A conditional branch."""
         row, negated = self.batch.registers[guard[0]], guard[1]
 
         def run(lanes):
@@ -72,6 +73,7 @@ class Executor:
         return run
 
     def switch(self, end, targets):
+        """brx.idx: a branch through a table."""
         row = self.batch.source(end.operands[0], "u32")
 
         def run(lanes):
