@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import pkgutil
 
 import pytest
@@ -23,6 +24,8 @@ LEFT_OUT = (
     "numba_cpu",
     "cython_cpu",
 )
+#: Packages of what runs on GPUs, most of which numba-cuda is imported for.
+ON_GPU = {"numba_cuda", "on_gpu"}
 
 
 def modules() -> list[str]:
@@ -43,6 +46,8 @@ def test_every_part_is_there() -> None:
 
 @pytest.mark.parametrize("name", modules())
 def test_examples(name: str) -> None:
+    if ON_GPU & set(name.split(".")) and importlib.util.find_spec("numba_cuda") is None:
+        pytest.skip("numba-cuda isn't installed")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

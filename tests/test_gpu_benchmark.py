@@ -30,7 +30,7 @@ SECTIONS = ("machine", "conformance", "libraries", "sizes", "ceilings", "times",
 )
 def test_a_dry_run_finds_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "gpu.json"
-    command = [sys.executable, str(SCRIPT), "--dry", "--seconds", "50", "--json", str(path)]
+    command = [sys.executable, str(SCRIPT), "--dry", "--seconds", "1200", "--json", str(path)]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=1800, check=False
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from numba import cuda
 
@@ -102,13 +101,3 @@ def product(dtype: str, tf32: bool) -> Facts:
         torches.tf32(module, False)
     flops = 2 * SIDE**3
     return {"flops_per_s": flops / timing.median, "best": flops / timing.minimum}
-
-
-def measured(items: list[dict[str, Any]]) -> dict[str, float]:
-    """The ceilings by name: "copy", "fp32" (the better of the probe and the product), "tf32" ..."""
-    found = {item["item"]: item for item in items if item["status"] == "ok"}
-    rates = {"copy": found.get("copy", {}).get("bytes_per_s", 0.0)}
-    for name in PRODUCTS:
-        rates[name] = found.get(f"product {name}", {}).get("flops_per_s", 0.0)
-    rates["fp32"] = max(rates["fp32"], found.get("fma", {}).get("flops_per_s", 0.0))
-    return {name: rate for name, rate in rates.items() if rate}

@@ -12,7 +12,7 @@ import numpy as np
 import cnnfast
 from cnnfast.benchmarks.on_gpu import buffers, torches
 from cnnfast.benchmarks.on_gpu.journal import Facts, Journal, failed_items
-from cnnfast.benchmarks.on_gpu.layers import FP16, FP32, TF32, Task, tasks
+from cnnfast.benchmarks.on_gpu.layers import FP16, FP32, OURS, PEER, TF32, Task, tasks
 from cnnfast.benchmarks.workloads import PoolWorkload
 
 #: Seconds for each contender of a task, about.
@@ -22,8 +22,6 @@ ROTATED, SETS = 256 << 20, 8
 #: What is farther from torch's result isn't timed. Those that torch's autotuner takes may be
 #: Winograd's, less accurate than ours, whose accuracy is another section's.
 FAR = 2e-2
-#: The planner's choice, and torch, among the contenders; the others are rows by name.
-OURS, PEER = "cnnfast", "torch"
 #: The order of what is timed: family, mode.
 ROUNDS = (
     (("fprop",), (FP32,)),

@@ -18,6 +18,8 @@ from cnnfast.benchmarks.workloads import Array, ConvWorkload, PoolWorkload, Shap
 from cnnfast.kernels.registry import KERNELS, Kernel, load_row, row_missing
 
 BATCH = 32
+#: The planner's choice, and torch, among what is timed; the others are rows by name.
+OURS, PEER = "cnnfast", "torch"
 #: Layers of one image, of one filter, and calls that are all overhead: not timed in batches.
 LEFT_OUT = {"image", "tiny"}
 #: Groups in the order that they run in: the layers of most interest first.
@@ -63,6 +65,8 @@ class Task:
 
     workload: Workload
     mode: Mode
+    #: Whether one row is enough.
+    dry: bool = False
 
     @property
     def name(self) -> str:
@@ -103,7 +107,7 @@ class Task:
     def rows(self) -> list[Kernel]:
         """The table's rows on a GPU that take it; in tf32 those that round to it alone."""
         mode = self.mode
-        return [
+        found = [
             row
             for row in KERNELS
             if (row.engine, row.family) == ("numba_cuda", self.workload.family)
@@ -111,6 +115,7 @@ class Task:
             and (mode.dtype in row.rounded) == mode.tf32
             and row_missing(row) is None
         ]
+        return found[-1:] if self.dry else found
 
     def order(self) -> tuple[int, ...]:
         """The axes of a channels-first array in the order of memory."""
@@ -222,7 +227,7 @@ def tasks(
 ) -> Iterator[Task]:
     """Tasks by group, then layer by layer; pools don't multiply, so that tf32 is nothing to them.
 
-    A dry run has one layer of each family.
+    A dry run has one layer of each family, and a row for it.
     """
     chosen = [
         workload
@@ -237,7 +242,7 @@ def tasks(
     if dry:
         found = list({(task.workload.family, task.mode): task for task in found[::-1]}.values())
     for task in found:
-        yield replace(task, workload=(shrunk if dry else in_batches)(task.workload))
+        yield replace(task, workload=(shrunk if dry else in_batches)(task.workload), dry=dry)
 
 
 def tolerance(task: Task, exact: Any, absolute: Any) -> Any:

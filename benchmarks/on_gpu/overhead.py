@@ -30,7 +30,7 @@ def run(journal: Journal, dry: bool) -> None:
     calls = 2 if dry else CALLS
     for name, make in CONTENDERS.items():
         journal.run(name, partial(queued_by, make, calls, batches))
-    for task in tasks(FAMILIES, (FP32,), dry, () if dry else _named()):
+    for task in tasks(FAMILIES, (FP32,), dry, _named()):
         journal.run(f"memory {task.name}", partial(_memory, task))
 
 

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from cnnfast.benchmarks import bars
 from cnnfast.benchmarks.bars import Bar, Figure, Verdict
-from cnnfast.benchmarks.on_gpu import ceilings
-from cnnfast.benchmarks.on_gpu.contests import OURS, PEER
+from cnnfast.benchmarks.on_gpu.layers import MODES, OURS, PEER
 from cnnfast.benchmarks.report import number, table
 
 Item = dict[str, Any]
@@ -66,7 +65,7 @@ BARS: tuple[Asked, ...] = (
 
 def markdown(found: dict[str, Any]) -> str:
     """Everything but the failures."""
-    limits = ceilings.measured(_items(found, "ceilings"))
+    limits = measured(_items(found, "ceilings"))
     times = [item for item in _items(found, "times") if item["status"] == "ok"]
     parts = [
         headline(found, limits),
@@ -75,6 +74,16 @@ def markdown(found: dict[str, Any]) -> str:
         layers(times, limits),
     ]
     return "\n\n".join(parts)
+
+
+def measured(items: Sequence[Item]) -> dict[str, float]:
+    """The ceilings by name: "copy", "fp32" (the better of the probe and the product), "tf32" ..."""
+    found = {item["item"]: item for item in items if item["status"] == "ok"}
+    rates = {"copy": found.get("copy", {}).get("bytes_per_s", 0.0)}
+    for name in MODES:
+        rates[name] = found.get(f"product {name}", {}).get("flops_per_s", 0.0)
+    rates["fp32"] = max(rates["fp32"], found.get("fma", {}).get("flops_per_s", 0.0))
+    return {name: rate for name, rate in rates.items() if rate}
 
 
 def headline(found: dict[str, Any], limits: dict[str, float]) -> str:
