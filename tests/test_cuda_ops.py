@@ -37,7 +37,7 @@ def run(entry: Entry, **arrays: Array) -> None:
 def build_numbers(name: str, count: int) -> Callable[..., None]:
     change = getattr(ops, name)
 
-    def numbers(first, out):  # type: ignore[no-untyped-def]
+    def numbers(first, out):
         for i in range(int32(cuda.threadIdx.x), count, 32):
             out[i] = change(first[i])
 
@@ -102,7 +102,7 @@ def build_product(dtype: str, rows: int, columns: int, waits: bool) -> Callable[
     )  # fmt: skip
     shared_size = (a_rows + b_rows) * chunks
 
-    def product(a, b, out):  # type: ignore[no-untyped-def]
+    def product(a, b, out):
         tile = cuda.shared.array(shared_size, complex128)
         sums = cuda.shared.array(size, float32)
         lane = int32(cuda.threadIdx.x)
@@ -168,7 +168,7 @@ def test_a_copy_that_is_not_waited_for_is_not_there() -> None:
 def build_part_of_a_warp() -> Callable[..., None]:
     load = ops.matrices(1, 1)
 
-    def part_of_a_warp(out):  # type: ignore[no-untyped-def]
+    def part_of_a_warp(out):
         tile = cuda.shared.array(32, complex128)
         lane = int32(cuda.threadIdx.x)
         if lane < 16:
@@ -188,7 +188,7 @@ def test_part_of_a_warp_cannot_load_matrices() -> None:
 def build_transposed() -> Callable[..., None]:
     load = ops.matrices(1, 1, True)
 
-    def transposed(first, out):  # type: ignore[no-untyped-def]
+    def transposed(first, out):
         tile = cuda.shared.array(32, complex128)
         lane = int32(cuda.threadIdx.x)
         ops.copy_async(tile, lane, first, int32(8 * lane), int32(16))

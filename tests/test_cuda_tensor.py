@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -245,6 +247,24 @@ def test_random_numbers_are_within_the_bound(name: str, dtype: str, rows: Any) -
 
 
 @as_ptx
+@pytest.mark.parametrize("family", ["fprop", "wgrad"])
+@pytest.mark.parametrize(
+    "tile", [*tensor.TILES, *wgmma.TILES], ids=lambda t: f"{t.pixels}x{t.channels}x{t.wide}"
+)
+def test_each_tile_as_ptx(tile: Tile, family: str) -> None:
+    """More than one along every axis, and steps of the reduction more than are in flight."""
+    tiles = (tile,)
+    rows = SimpleNamespace(
+        fprop=partial(tensor.fprop, tiles=tiles),
+        scratch_bound=partial(tensor.scratch_bound, tiles=tiles),
+        wgrad=partial(tensor_wgrad.wgrad, tiles=tiles),
+        wgrad_scratch_bound=partial(tensor_wgrad.scratch_bound, tiles=tiles),
+    )
+    case = ConvCase("each tile", (2, 40, 12, 13), (264, 40, 3, 3), {"padding": 1})
+    check(case, "float16", True, last=True, family=family, rows=rows)
+
+
+@as_ptx
 @ROWS
 @pytest.mark.parametrize("channels", [(16, 24), (64, 64), (72, 136), (8, 264)])
 def test_wide_channels_as_they_lie(channels: tuple[int, int], rows: Any) -> None:
@@ -337,7 +357,9 @@ def test_tiles_compile_for_warpgroups(tile: Tile, dtype: str) -> None:
 
 @compiles
 @pytest.mark.parametrize(
-    "tile", tensor_wgrad.TILES, ids=lambda tile: f"{tile.pixels}x{tile.channels}"
+    "tile",
+    [*tensor_wgrad.TILES, *wgmma.TILES],
+    ids=lambda t: f"{t.pixels}x{t.channels}x{t.wide}",
 )
 def test_tiles_of_wgrad_compile(tile: Tile) -> None:
     constants = "float16", tile
@@ -346,9 +368,9 @@ def test_tiles_of_wgrad_compile(tile: Tile) -> None:
         build_wgrad_tile, constants, (*pointers, *WGRAD_SIGNATURE),
         tile.threads, tile.blocks, tile.shared,
     )  # fmt: skip
-    wanted = "HMMA.16816.F32", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128"
-    for target in (AMPERE, HOPPER):
-        _check_compiled(entry, wanted, target)
+    products = ("HGMMA",) if tile.wide else ("HMMA.16816.F32", "LDSM.16.MT88.4")
+    for target in (HOPPER,) if tile.wide else (AMPERE, HOPPER):
+        _check_compiled(entry, (*products, "LDGSTS.E.BYPASS.128"), target)
 
 
 @compiles

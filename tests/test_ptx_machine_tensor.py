@@ -323,18 +323,19 @@ GATHERED = (
 PHASER = TILE + ".shared .align 8 .b8 phaser[8];\n"
 
 
-def tensor(array, out, start, copy=TILED, taps=(0, 0), wait=WAIT, bytes=None, **described):
+def tensor(array, out, start, copy=TILED, taps=(0, 0), wait=WAIT, bytes=None, without=" ", **rest):
     """Run TENSOR on a tensor (outermost dimension first, as NumPy has it)."""
     machine = Machine(1 << 20)
     p = machine.allocate(array.nbytes)
     machine.write(p, array)
     sizes = array.shape[::-1]
-    where = machine.tensor_map(p, array.itemsize, sizes, array.strides[-2::-1], **described)
+    where = machine.tensor_map(p, array.itemsize, sizes, array.strides[-2::-1], **rest)
     start = [*start, 0, 0, 0, 0]
     body = TENSOR.format(
         copy=copy, wait=wait, bytes=bytes or out.nbytes, size=out.nbytes,
         c0=start[0], c1=start[1], c2=start[2], c3=start[3], t0=taps[0], t1=taps[1],
     )  # fmt: skip
+    body = body.replace(without, " ")
     return launch(body, [np.zeros(1)], out, before=PHASER, machine=machine, extra=[where])
 
 
@@ -382,6 +383,9 @@ def test_tensor_copy_needs_a_wait():
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), wait="", box=(32, 8))
     with pytest.raises(MachineError, match="deadlock: phase 0 of an mbarrier never ends.*16 bytes"):
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), bytes=1040, box=(32, 8))
+    fence = "fence.proxy.async.shared::cta;"
+    with pytest.raises(MachineError, match="no fence made known"):
+        tensor(array, np.zeros((8, 32), "f4"), (0, 0), without=fence, box=(32, 8))
     with pytest.raises(MachineError, match="exceeds the swizzle"):
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), box=(32, 8), swizzle=64)
     with pytest.raises(MachineError, match="isn't a multiple of 16 bytes"):

@@ -164,7 +164,7 @@ def wait(groups: int) -> Callable[[], None]:
 
 def _copies() -> list[Any]:
     """What the running thread hasn't waited for."""
-    return vars(threading.current_thread()).setdefault("cnnfast_copies", [])  # type: ignore[no-any-return]
+    return vars(threading.current_thread()).setdefault("cnnfast_copies", [])
 
 
 # Tensor cores: what the lanes of a warp hold of tiles. --------------------------------------------

@@ -28,7 +28,7 @@ def build_compute_again(dtype: str, bias: bool, activation: Any) -> Callable[...
     """Sums of products with what is inside of x alone, in the order c, t, r, s."""
     read, write, activate = reader(dtype), writer(dtype), activation_of(activation)
 
-    def compute_again(x, weight, values, out, marks, count, problem, x_at, w_at, out_at):  # type: ignore[no-untyped-def]
+    def compute_again(x, weight, values, out, marks, count, problem, x_at, w_at, out_at):
         tid = int32(cuda.threadIdx.x)
         marked = int32(0)
         for i in range(tid, count, THREADS):

@@ -46,7 +46,7 @@ def build_pack_input(dtype: str) -> Callable[..., None]:
     store_floats, store_words = ops.store_floats, ops.store_words
     wide = dtype == "float32"
 
-    def pack_input(x, packed, sizes, x_at, filled, in_order):  # type: ignore[no-untyped-def]
+    def pack_input(x, packed, sizes, x_at, filled, in_order):
         tile = cuda.shared.array(size, stored)
         begins = cuda.shared.array(PIXELS, int32)
         tid = int32(cuda.threadIdx.x)
@@ -102,7 +102,7 @@ def build_pack_weight(dtype: str, marked: bool) -> Callable[..., None]:
     round_tf32 = ops.round_tf32
     wide = dtype == "float32"
 
-    def pack_weight(weight, packed, marks, sizes, w_at, block):  # type: ignore[no-untyped-def]
+    def pack_weight(weight, packed, marks, sizes, w_at, block):
         tile = cuda.shared.array(size, stored)
         tid = int32(cuda.threadIdx.x)
         taps, wide_c = block[0], int32(block[1] * elements)
@@ -158,7 +158,7 @@ def build_add_parts(dtype: str, bias: bool, activation: Any) -> Callable[..., No
     """Partial sums, added in the order of the splits."""
     read, write, activate = reader(dtype), writer(dtype), activation_of(activation)
 
-    def add_parts(partial, values, out, problem, out_at, splits, in_order):  # type: ignore[no-untyped-def]
+    def add_parts(partial, values, out, problem, out_at, splits, in_order):
         pixels = uint32(problem.n * problem.o * problem.p * problem.q)
         every = uint32(problem.g * problem.k)
         e = uint32(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)

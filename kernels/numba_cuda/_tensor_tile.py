@@ -102,8 +102,8 @@ def build_tile(
     wide = tile.wide
     ahead = stages - 2 if wide else stages - 1
     wait = ops.wait(ahead - 1)
-    step = None if wide else ops.step(dtype, rows, columns, chunks)
-    wide_step = ops.wide_step(dtype, columns) if wide else None
+    step: Any = None if wide else ops.step(dtype, rows, columns, chunks)
+    wide_step: Any = ops.wide_step(dtype, columns) if wide else None
     publish, until_swizzle = ops.publish, ops.until_swizzle
     wide_wait, finish_steps = ops.wide_wait(1), ops.wide_wait(0)
     keep = ops.keep(rows, columns, pitch, turned)
@@ -120,7 +120,7 @@ def build_tile(
     out_chunk = 4 if whole else 8
     across_out = channels // out_chunk
 
-    def conv_tile(x, weight, values, out, problem, x_at, out_at, reduction, blocks):  # type: ignore[no-untyped-def]
+    def conv_tile(x, weight, values, out, problem, x_at, out_at, reduction, blocks):
         shared = cuda.shared.array(0, complex128)
         places = cuda.shared.array(pixels, complex128)
         targets = cuda.shared.array(pixels, int32)
@@ -210,8 +210,8 @@ def build_tile(
                     for e in range(x_rows):
                         begin, d, h, w = load_shared_integers(places, int32(own + e * x_step))
                         d, h, w = int32(d + dd), int32(h + dh), int32(w + dw)
-                        inside = 0 <= d < problem.d and 0 <= h < problem.h
-                        inside = inside and 0 <= w < problem.w and t < problem.t
+                        inside = uint32(d) < uint32(problem.d) and uint32(h) < uint32(problem.h)
+                        inside = inside and uint32(w) < uint32(problem.w) and t < problem.t
                         where[e] = int32(begin + tap) if inside else int32(NONE)
                 for e in range(x_rows):
                     inside = where[e] != NONE

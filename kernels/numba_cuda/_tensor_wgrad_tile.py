@@ -13,6 +13,7 @@ Accumulates in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from numba import complex128, config, cuda, float32, int32, uint32
 
@@ -55,8 +56,8 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
     zeros = ops.zeros(4 * rows * columns)
     ahead = stages - 2 if wide else stages - 1
     wait, keep = ops.wait(ahead - 1), ops.keep(rows, columns, pitch)
-    step = None if wide else ops.turned_step(dtype, rows, columns, (chunks_a, chunks_b), depth)
-    wide_step = ops.wide_step(dtype, columns, depth) if wide else None
+    step: Any = None if wide else ops.turned_step(dtype, rows, columns, (chunks_a, chunks_b), depth)
+    wide_step: Any = ops.wide_step(dtype, columns, depth) if wide else None
     publish, until_swizzle = ops.publish, ops.until_swizzle
     wide_wait, finish_steps = ops.wide_wait(1), ops.wide_wait(0)
     copy_async, commit = ops.copy_async, ops.commit
@@ -64,7 +65,7 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
     load_shared, store_floats = ops.load_shared, ops.store_floats
 
     @cuda.jit(device=True)
-    def find_places(places, grads, i, tid, m0, problem, x_at, grad_at, groups):  # type: ignore[no-untyped-def]
+    def find_places(places, grads, i, tid, m0, problem, x_at, grad_at, groups):
         buffer = int32(i % 2 * depth)
         for row in range(tid, depth, threads):
             m = uint32(m0 + i * depth + row)
@@ -85,10 +86,12 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
             store_integers(places, int32(buffer + row), (begin, d, h, w))
             grads[buffer + row] = at
 
-    def wgrad_tile(x, grad, parts, problem, x_at, grad_at, chunks, blocks):  # type: ignore[no-untyped-def]
+    def wgrad_tile(x, grad, parts, problem, x_at, grad_at, chunks, blocks):
         shared = cuda.shared.array(0, complex128)
         places = cuda.shared.array(places_size, complex128)
         grads = cuda.shared.array(places_size, int32)
+        where_a = cuda.local.array(many_a, int32)
+        where_b = cuda.local.array(many_b, int32)
         tid = int32(cuda.threadIdx.x)
         block = uint32(cuda.blockIdx.x)
         k_tiles, j_tiles = uint32(blocks[1]), uint32(blocks[2])
@@ -143,18 +146,23 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
                 wide_wait()
             if i < many:
                 buffer = int32(i % 2 * depth)
+                # All places first: a copy after a load of shared memory waits for it.
                 for e in range(many_a):
-                    at = grads[uint32(buffer + row_a + e * step_a)]
-                    inside = at != NONE and k < problem.k
-                    source = int32(at + k) if inside else int32(0)
-                    to = int32(filled + to_a + e * step_a * pitch_a)
-                    copy_async(shared, to, grad, source, int32(CHUNK if inside else 0))
+                    where_a[e] = grads[uint32(buffer + row_a + e * step_a)]
                 for e in range(many_b):
                     begin, d, h, w = load_integers(places, int32(buffer + row_b + e * step_b))
                     d, h, w = int32(d + dd), int32(h + dh), int32(w + dw)
-                    inside = 0 <= d < problem.d and 0 <= h < problem.h
-                    inside = inside and 0 <= w < problem.w and t < problem.t
-                    source = int32(begin + further) if inside else int32(0)
+                    inside = uint32(d) < uint32(problem.d) and uint32(h) < uint32(problem.h)
+                    inside = inside and uint32(w) < uint32(problem.w) and t < problem.t
+                    where_b[e] = int32(begin + further) if inside else int32(NONE)
+                for e in range(many_a):
+                    inside = where_a[e] != NONE and k < problem.k
+                    source = int32(where_a[e] + k) if inside else int32(0)
+                    to = int32(filled + to_a + e * step_a * pitch_a)
+                    copy_async(shared, to, grad, source, int32(CHUNK if inside else 0))
+                for e in range(many_b):
+                    inside = where_b[e] != NONE
+                    source = where_b[e] if inside else int32(0)
                     to = int32(filled + to_b + e * step_b * pitch_b)
                     copy_async(shared, to, x, source, int32(CHUNK if inside else 0))
                 filled = int32(filled + stage)
@@ -194,7 +202,7 @@ def build_finish_wgrad(dtype: str) -> Callable[..., None]:
     """Parts, added in the order of the splits, to where weights lie."""
     write = writer(dtype)
 
-    def finish_wgrad(parts, out, problem, out_at, of_tap, splits, in_order):  # type: ignore[no-untyped-def]
+    def finish_wgrad(parts, out, problem, out_at, of_tap, splits, in_order):
         taps = uint32(problem.t * problem.r * problem.s)
         e = uint32(cuda.blockIdx.x * FINISH_THREADS + cuda.threadIdx.x)
         rest = uint32(e // (uint32(problem.c) * taps))

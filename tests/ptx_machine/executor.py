@@ -11,7 +11,7 @@ import numpy as np
 
 from .barriers import Barriers
 from .errors import Fault, MachineError
-from .steps import build_step, unknown
+from .steps import build_step, naming, unknown
 
 
 class Executor:
@@ -27,7 +27,8 @@ class Executor:
     def compile(self, block):
         """(steps, what ends the block, its instructions)."""
         steps = [build_step(self.batch, instruction) for instruction in block.code]
-        return steps, self.ending(block), block.code
+        with naming(block.end):
+            return steps, self.ending(block), block.code
 
     def ending(self, block):
         """A function of the lanes that returns the (block, lanes) they go on to."""
