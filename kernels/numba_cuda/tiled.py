@@ -136,7 +136,7 @@ def cut(problem: ConvProblem, dtype: str) -> Cut:
     ... )
     >>> found = cut(problem, "float32")
     >>> found.tile.rows, found.tile.columns, found.slices
-    (128, 128, 1)
+    (64, 128, 1)
     """
     found = []
     for number, (tile, share) in enumerate(TILES[ACCUMULATED[dtype]]):
