@@ -35,9 +35,9 @@ from ._tiled_kernels import (
 from .phases import dgrad_of
 from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program, Strides
 
-#: Tiles, the largest first, and the share of the peak that their instructions leave: of those of a
-#: step, which tap it is left out, so many are multiplications (``nvdisasm``; float64's are guesses,
-#: its multiplications take two cycles).
+#: Tiles, the largest first, and the share of the peak that their instructions leave: so many of a
+#: step's are multiplications (``nvdisasm``, without the code that goes on to the next tap). Those of
+#: float64 are guesses: its multiplications take two cycles.
 TILES = {
     "float32": (
         (Tile(4, 2, 2, 2, 4, 2), 0.85),
@@ -136,7 +136,7 @@ def cut(problem: ConvProblem, dtype: str) -> Cut:
     ... )
     >>> found = cut(problem, "float32")
     >>> found.tile.rows, found.tile.columns, found.slices
-    (128, 128, 1)
+    (64, 128, 1)
     """
     found = []
     for number, (tile, share) in enumerate(TILES[ACCUMULATED[dtype]]):
@@ -292,9 +292,11 @@ def _fours(*numbers: int) -> bool:
 
 
 def _reads_channels(problem: ConvProblem, x: View, made: Cut) -> bool:
-    """Whether four channels may be read at once."""
-    n, c, *steps = x.strides
-    return c == 1 and not made.flat and x.aligned and _fours(problem.c, x.offset, n, *steps)
+    """Whether four channels may be read at once; strides of unit axes don't matter."""
+    extents = problem.n, 1, *problem.size
+    steps = [step for extent, step in zip(extents, x.strides, strict=True) if extent > 1]
+    beside = x.strides[1] == 1 and x.aligned and not made.flat
+    return beside and _fours(problem.c, x.offset, *steps)
 
 
 def _store(problem: ConvProblem, out: View, made: Cut) -> str:
