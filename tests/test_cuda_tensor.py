@@ -81,7 +81,8 @@ def check(
     like = np.lib.stride_tricks.as_strided(np.float32(0), x.shape, (0,) * x.ndim)
     flat = np.lib.stride_tricks.as_strided(np.float32(0), case.weight, (0,) * weight.ndim)
     if last:
-        weight, flat = np.moveaxis(weight, (0, 1), (-1, -2)), np.moveaxis(flat, (0, 1), (-1, -2))
+        weight = np.ascontiguousarray(np.moveaxis(weight, (0, 1), (-1, -2)))
+        flat = np.moveaxis(flat, (0, 1), (-1, -2))
     geometry = ConvGeometry.of(like, flat, layout=layout, **case.arguments)
     grad = stored(random(geometry.out_shape, exact, 6), dtype)
     first, second = {"fprop": (x, weight), "dgrad": (grad, weight), "wgrad": (x, grad)}[family]
@@ -184,6 +185,11 @@ def test_dgrad_is_exact(name: str) -> None:
 @pytest.mark.parametrize("name", ["no bias", "stride per axis"])
 def test_wgrad_is_exact(name: str) -> None:
     check(BY_NAME[name], "float16", True, True, "wgrad", rows=tensor_wgrad)
+
+
+@runs
+def test_wgrad_by_warpgroups_is_exact() -> None:
+    check(BY_NAME["size 1"], "float16", True, True, "wgrad", rows=wgmma)
 
 
 @runs
@@ -301,6 +307,16 @@ def test_views_are_read_and_written_where_they_are() -> None:
     np.testing.assert_array_equal(lifted[2], expected.astype(np.float16))
     out[...] = -7
     assert (kept == -7).all(), "written beside out"
+
+
+def test_what_32_bits_cannot_index_is_refused() -> None:
+    """One channel of 300 million is filled up to eight."""
+    problem = ConvProblem(3, 1, 1, 8, 1, 10**4, 10**4, 1, 1, 1, 1, 1, 1, *[1] * 6, 0, 0, 0)
+    assert not tensor.fits(problem, "float16")
+    assert tensor.fits(problem, "float32")
+    call = ConvCall(problem, "float16", (10**8, 10**8, 0, 10**4, 1), (1,) * 5, (8, 1, 1, 1, 1))
+    with pytest.raises(ValueError, match="2147483648 elements"):
+        tensor.fprop(call)
 
 
 #: Instructions of SASS that a tile must be made of.
