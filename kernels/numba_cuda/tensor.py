@@ -138,6 +138,11 @@ def scratch_bound(problem: ConvProblem, dtype: str, tiles: tuple[Tile, ...] = TI
     return _layout(problem, itemsize, True, cut(problem, itemsize, tiles).splits).end
 
 
+def fits(problem: ConvProblem, dtype: str) -> bool:
+    """Whether scratch is indexed in 32 bits, however much of the problem is packed into it."""
+    return scratch_bound(problem, dtype) // itemsize_of(dtype) < ELEMENTS_LIMIT
+
+
 def fprop(call: ConvCall, tiles: tuple[Tile, ...] = TILES, skips_padding: bool = False) -> Program:
     """Pack, multiply, and add up what was split. ``skips_padding``: infinite weights aren't
     multiplied by padding."""
