@@ -23,7 +23,8 @@ class WrongResultError(AssertionError):
     """A contender's result lies outside the bound; it isn't timed."""
 
 
-def _apply(workload: Workload, *arrays: Array) -> Array:
+def apply(workload: Workload, *arrays: Array) -> Array:
+    """The workload by NumPy, in the dtype of the arrays."""
     if workload.is_plane and workload.kernel**2 >= TRANSFORMED_TAPS:
         image, filters = arrays
         return np.stack([_transformed(image[0, 0], taps[0]) for taps in filters])[None]
@@ -64,8 +65,8 @@ class _Reference(NamedTuple):
 def _reference(workload: Workload) -> _Reference:
     eps = float(np.finfo(workload.dtype).eps)
     arrays = tuple(array.astype(np.float64) for array in workload.arrays())
-    exact = np.ascontiguousarray(_apply(workload, *arrays))
-    bound = np.ascontiguousarray(_magnitude(workload, arrays))
+    exact = np.ascontiguousarray(apply(workload, *arrays))
+    bound = np.ascontiguousarray(magnitude(workload, arrays))
     bound *= workload.reduction_length + 2
     size = np.abs(exact)
     bound += size
@@ -73,13 +74,13 @@ def _reference(workload: Workload) -> _Reference:
     return _Reference(exact, bound, float(size.max()))
 
 
-def _magnitude(workload: Workload, arrays: tuple[Array, ...]) -> Array:
+def magnitude(workload: Workload, arrays: tuple[Array, ...]) -> Array:
     """The sum of the terms' magnitudes. A maximum's gradient goes where the input itself is
     largest.
     """
     if workload.family == "pool_grad":
-        return _apply(workload, np.abs(arrays[0]), *arrays[1:])
-    return _apply(workload, *(np.abs(array) for array in arrays))
+        return apply(workload, np.abs(arrays[0]), *arrays[1:])
+    return apply(workload, *(np.abs(array) for array in arrays))
 
 
 def check(result: Array, workload: Workload) -> float:

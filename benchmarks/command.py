@@ -8,6 +8,7 @@ from pathlib import Path
 from cnnfast.benchmarks import (
     compare,
     forward,
+    gpu,
     gradients,
     memory,
     sliding,
@@ -23,6 +24,7 @@ MODES = {
     "memory": (memory.run, "scratch of the default backend on the large layers"),
     "sliding": (sliding.run, "a classifier over a large image in one pass, and over all its crops"),
     "training": (training.run, "LeNet-5's training step beside torch's"),
+    "gpu": (gpu.bench, "every row on a GPU, checked, and timed beside torch's cuDNN"),
     "models": (forward.run, "forward passes of models beside torch's"),
 }
 
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=float,
         help=f"per backend and layer, about (default {compare.SECONDS}, with --peers "
-        f"{versus.SECONDS})",
+        f"{versus.SECONDS}); with --gpu in all (default {gpu.SECONDS:g})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--png", type=Path, metavar="FILE", help="with --peers: write a roofline")

@@ -38,7 +38,7 @@ def summary(contests: Sequence[Contest]) -> str:
 
 
 def _bars(verdicts: Sequence[Verdict]) -> str:
-    return _table(bars.COLUMNS, [verdict.cells() for verdict in verdicts])
+    return table(bars.COLUMNS, [verdict.cells() for verdict in verdicts])
 
 
 def _layers(contests: Sequence[Contest]) -> str:
@@ -51,7 +51,7 @@ def _layers(contests: Sequence[Contest]) -> str:
     for one in contests:
         name = f"{one.workload.name}<br>{one.workload.title}"
         lines.setdefault(name, []).extend(_cells(one))
-    return _table(columns, [[name, *found] for name, found in lines.items()])
+    return table(columns, [[name, *found] for name, found in lines.items()])
 
 
 def _cells(one: Contest) -> list[str]:
@@ -68,7 +68,8 @@ def _cells(one: Contest) -> list[str]:
     ]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The table in Markdown."""
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -54,7 +54,7 @@ class Torch(Contender):
                 tensor if i and unprepared else tensor.contiguous(memory_format=last)
                 for i, tensor in enumerate(tensors)
             ]
-        return Prepared(_operation(workload, tensors))
+        return Prepared(operation(workload, tensors))
 
 
 def _channels_last(rank: int) -> Any:
@@ -63,7 +63,8 @@ def _channels_last(rank: int) -> Any:
     return torch.channels_last if rank == 2 else torch.channels_last_3d
 
 
-def _operation(workload: Workload, tensors: list[Any]) -> Callable[[], Any]:
+def operation(workload: Workload, tensors: list[Any]) -> Callable[[], Any]:
+    """What torch has for a workload, of tensors in its order, on their device."""
     import torch
 
     functional = torch.nn.functional
@@ -98,7 +99,7 @@ def _like(tensor: Any, shape: tuple[int, ...]) -> Any:
     """An operand whose shape alone is read, in the layout of another."""
     import torch
 
-    empty = torch.empty(shape, dtype=tensor.dtype)
+    empty = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
     return (
         empty
         if tensor.is_contiguous()

@@ -329,6 +329,7 @@ KERNELS: tuple[Kernel, ...] = (
     _on_gpu("dgrad", CUDA_IM2COL, F32_F64),
     _on_gpu("dgrad", CUDA_DIRECT),
     _on_gpu("wgrad", CUDA_TENSOR, ()),
+    _on_gpu("wgrad", CUDA_WGMMA, (), check=HOPPER),
     _on_gpu("wgrad", CUDA_WGRAD_TILED, F32_F64),
     _on_gpu("wgrad", CUDA_WGRAD_DIRECT),
     _on_gpu("pool", CUDA_POOL),

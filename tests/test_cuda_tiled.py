@@ -1,5 +1,5 @@
-"""Tiled and im2col convolution on CUDA cores: in Numba's simulator on tiles of one warp, else as PTX
-at the tiles that they run with; and what the compiler makes of them."""
+"""Tiled and im2col convolution on CUDA cores: in Numba's simulator on tiles of one warp, else as
+PTX at the tiles that they run with; and what the compiler makes of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from functions import dtype_of
 
 pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed")
 
+from numba import cuda, float32, int32
+
 from cnnfast.kernels.numba_cuda import im2col, tiled
 from cnnfast.kernels.numba_cuda.phases import dgrad_of
+from cnnfast.kernels.numba_cuda.program import At, Entry, Launch, Program
+from cnnfast.kernels.numba_cuda.tiles import STEP, TABLE, pack, tile_functions
 from cnnfast.kernels.problem import ConvProblem
 
 import gpu_rows as gpu
@@ -43,7 +47,7 @@ SMALLEST = {dtype: tiles[-1][0] for dtype, tiles in tiled.TILES.items()}
 
 
 def in_tiles_of(tile: Any, slices: int = 1) -> Any:
-    """tiled's row with a tile and so many slices."""
+    """The tiled row with a tile and so many slices."""
 
     def fprop(call: Any, skips_padding: bool = False) -> Any:
         made = tiled.cut_into(call.problem, tile, slices)
@@ -111,6 +115,7 @@ def test_slices_add_up(last: bool) -> None:
 
 
 @runs
+@pytest.mark.filterwarnings("ignore:invalid value")  # of the simulator's threads
 @pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("rows", [tiled, im2col], ids=["tiled", "im2col"])
 def test_infinite_weights_of_a_dgrad_meet_no_padding(rows: Any, slices: int) -> None:
@@ -197,11 +202,72 @@ def test_views_are_read_and_written_where_they_are() -> None:
         out[...] = 0
 
 
+def build_norms(tile: Any, flat: bool) -> Any:
+    """A user's kernel: for each pixel and 16 (``tile.rows``) out-channels, the sum of squares."""
+    functions = tile_functions(tile, "float32", flat, channels=False)
+    clear, place, accumulate = functions.clear, functions.place, functions.accumulate
+    row, column = functions.row, functions.column
+    sizes = tile.weights_size, tile.input_size, tile.origins_size, tile.rows * tile.columns
+    weights_size, input_size, origins_size, square_size = sizes
+    (own_k, own_p), columns, rows = tile.sums, tile.columns, tile.rows
+
+    def norms(x, weights, out, problem, strides, pitch, steps):
+        a = cuda.shared.array(weights_size, float32)
+        b = cuda.shared.array(input_size, float32)
+        origins = cuda.shared.array(origins_size, int32)
+        table = cuda.shared.array(TABLE, int32)
+        squares = cuda.shared.array(square_size, float32)
+        sums = cuda.local.array((own_k, own_p), float32)
+        pixel, k = cuda.blockIdx.x * columns, cuda.blockIdx.y * rows
+        place(problem, strides, 0, pixel, origins)
+        clear(sums)
+        accumulate(x, weights, problem, strides, pitch, k, 0, steps, origins, a, b, table, sums)
+        for i in range(own_k):
+            for j in range(own_p):
+                squares[column(j) * rows + row(i)] = sums[i, j] * sums[i, j]
+        cuda.syncthreads()
+        at = int32(pixel + cuda.threadIdx.x)
+        if cuda.threadIdx.x < columns and at < problem.n * problem.o * problem.p * problem.q:
+            total = float32(0)
+            for i in range(rows):
+                total += squares[cuda.threadIdx.x * rows + i]
+            out[at * cuda.gridDim.y + cuda.blockIdx.y] = total
+
+    return norms
+
+
+@runs
+@pytest.mark.parametrize("c", [3, 8])
+def test_a_users_kernel_calls_the_tile(c: int) -> None:
+    rng, tile, flat = np.random.default_rng(3), SMALLEST["float32"], c < STEP
+    x = rng.integers(-4, 5, (1, c, 1, 6, 7)).astype(np.float32)
+    weight = rng.integers(-4, 5, (20, c, 1, 2, 3)).astype(np.float32)
+    packed = pack(weight, tile, flat)
+    problem = ConvProblem(1, 1, c, 20, 1, 6, 7, 1, 2, 3, 1, 5, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0)
+    out = np.full((25, 2), np.nan, np.float32)
+    signature = ("float32*",) * 3 + ("problem", "int32[5]", "int32", "int32")
+    entry = Entry(build_norms, (tile, flat), signature, tile.threads, tile.blocks)
+    steps, pitch = packed.shape[0] // STEP, packed.shape[1]
+    args = problem, gpu.strides_of(x), pitch, steps
+    pointers = At("first"), At("second"), At("out")
+    launch = Launch(entry, (1, 2, 1), (*pointers, *args))
+    gpu.run(Program((launch,)), first=x, second=packed, out=out)
+    sums = np.zeros((20, 5, 5))
+    for r in range(2):
+        for s in range(3):
+            sums += np.einsum(
+                "chw,kc->khw", x[0, :, 0, r : r + 5, s : s + 5], weight[:, :, 0, r, s]
+            )
+    squares = (sums.reshape(20, 25) ** 2).T
+    expected = np.stack([squares[:, :16].sum(1), squares[:, 16:].sum(1)], 1)
+    np.testing.assert_array_equal(out, expected)
+
+
 def test_scratch_depends_on_problem_and_dtype_alone() -> None:
     """And the cut: few outputs of many products are sliced, many aren't."""
     deep = ConvProblem(1, 1, 512, 64, 1, 7, 7, 1, 3, 3, 1, 7, 7, 1, 1, 1, 1, 1, 1, 0, 1, 1)
     assert tiled.cut(deep, "float32").slices > 1
-    wide = deep._replace(n=256)
+    wide = deep._replace(n=1024, k=512)
     assert tiled.cut(wide, "float32").slices == 1
     for problem in (deep, wide):
         strides = (1, 2, 3, 4, 5)

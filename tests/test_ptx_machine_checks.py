@@ -343,6 +343,11 @@ def test_partial_warps():
         ("unknown instruction: frobnicate.u32", "frobnicate.u32 %r1, %r2;"),
         ("calls a function not in the text", "call.uni vprintf, ();"),
         ("trap", "trap;"),
+        ("unknown instruction: barrier.cluster", "barrier.cluster.arrive;"),
+        ("is too small for", "ld.global.u64 %r1, [%rd30];"),
+        ("unknown name nowhere", "mov.u64 %rd1, nowhere;"),
+        ("no label nowhere", "bra nowhere;"),
+        ("cannot read", "add.u32 %r1 %r2;"),
     ],
 )
 def test_faults(match, body):

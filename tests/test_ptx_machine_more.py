@@ -191,6 +191,30 @@ def test_endless_kernel():
         go("again: bra again;", patience=1000)
 
 
+@pytest.mark.parametrize(
+    ("match", "barrier"), [(None, "bar.sync 0;"), ("no barrier after its initialisation", "")]
+)
+def test_mbarrier(match, barrier):
+    """The first thread's arrival lets all go on."""
+    body = f"""
+        mov.u32 %r1, phaser;
+        setp.ne.u32 %p1, %r31, 0;
+        @!%p1 mbarrier.init.shared.b64 [%r1], 1;
+        {barrier}
+        @!%p1 mbarrier.arrive.shared.b64 _, [%r1];
+    again:
+        mbarrier.try_wait.parity.shared.b64 %p2, [%r1], 0;
+        @!%p2 bra again;
+        mov.u32 %r20, %r31;
+    """
+    phaser = ".shared .align 8 .b8 phaser[8];\n"
+    if match is None:
+        np.testing.assert_array_equal(go(body, before=phaser), LANE)
+    else:
+        with pytest.raises(MachineError, match=match):
+            go(body, before=phaser)
+
+
 def test_long_interval():
     """What a loop without barriers reads is remembered until it is written."""
     body = """

@@ -4,24 +4,10 @@ import numpy as np
 import pytest
 
 from ptx_machine import Machine, MachineError
-from ptx_texts import pointers, text
+from ptx_texts import bits, braces, launch, loads, stores
 
 LANES = np.arange(32)
 G, T = LANES // 4, LANES % 4
-
-
-def bits(values, kind):
-    """Values as a matrix type holds them: (what is multiplied, bits of 16 or 32)."""
-    values = np.asarray(values, "f4")
-    if kind == "f16":
-        half = values.astype("f2")
-        return half.astype("f8"), half.view("u2")
-    whole = values.view("u4")
-    if kind == "bf16":
-        kept = whole & np.uint32(0xFFFF0000)
-        return kept.view("f4").astype("f8"), (kept >> np.uint32(16)).astype("u2")
-    kept = whole & np.uint32(0xFFFFE000)
-    return kept.view("f4").astype("f8"), whole
 
 
 def pack(matrix, rows, columns):
@@ -40,39 +26,6 @@ def places(kind, k):
         for i in range(k // 4)
     ]
     return a, [([2 * T + 8 * i, 2 * T + 1 + 8 * i], [G] * 2) for i in range(k // 8)]
-
-
-def launch(body, inputs, out, block=32, before="", machine=None, extra=()):
-    """Run a body on byte images p0, ...; the result is the next pointer."""
-    machine = machine or Machine(1 << 20)
-    where = [machine.allocate(max(a.nbytes, 1)) for a in inputs]
-    for p, a in zip(where, inputs, strict=True):
-        machine.write(p, a)
-    result = machine.allocate(out.nbytes)
-    ptx = text(body, before=before)
-    machine.launch(ptx, "k", 1, block, 0, pointers([*where, result, *extra]))
-    return np.frombuffer(machine.read(result, out.nbytes), out.dtype).reshape(out.shape)
-
-
-def loads(parameter, registers, kind="b32", size=4):
-    """PTX that loads element (register, thread) of an array of rows of 32."""
-    lines = [f"ld.param.u64 %rd1, [p{parameter}];", "mov.u32 %r31, %tid.x;"]
-    lines.append(f"mad.wide.u32 %rd1, %r31, {size}, %rd1;")
-    for k, name in enumerate(registers):
-        lines.append(f"ld.global.{kind} {name}, [%rd1+{k * 32 * size}];")
-    return "\n".join(lines)
-
-
-def stores(parameter, registers, kind="b32", size=4, threads=32):
-    lines = [f"ld.param.u64 %rd2, [p{parameter}];", "mov.u32 %r31, %tid.x;"]
-    lines.append(f"mad.wide.u32 %rd2, %r31, {size}, %rd2;")
-    for k, name in enumerate(registers):
-        lines.append(f"st.global.{kind} [%rd2+{k * threads * size}], {name};")
-    return "\n".join(lines)
-
-
-def braces(registers):
-    return "{" + ", ".join(registers) + "}"
 
 
 @pytest.mark.parametrize(
@@ -323,18 +276,19 @@ GATHERED = (
 PHASER = TILE + ".shared .align 8 .b8 phaser[8];\n"
 
 
-def tensor(array, out, start, copy=TILED, taps=(0, 0), wait=WAIT, bytes=None, **described):
+def tensor(array, out, start, copy=TILED, taps=(0, 0), wait=WAIT, bytes=None, without=" ", **rest):
     """Run TENSOR on a tensor (outermost dimension first, as NumPy has it)."""
     machine = Machine(1 << 20)
     p = machine.allocate(array.nbytes)
     machine.write(p, array)
     sizes = array.shape[::-1]
-    where = machine.tensor_map(p, array.itemsize, sizes, array.strides[-2::-1], **described)
+    where = machine.tensor_map(p, array.itemsize, sizes, array.strides[-2::-1], **rest)
     start = [*start, 0, 0, 0, 0]
     body = TENSOR.format(
         copy=copy, wait=wait, bytes=bytes or out.nbytes, size=out.nbytes,
         c0=start[0], c1=start[1], c2=start[2], c3=start[3], t0=taps[0], t1=taps[1],
     )  # fmt: skip
+    body = body.replace(without, " ")
     return launch(body, [np.zeros(1)], out, before=PHASER, machine=machine, extra=[where])
 
 
@@ -382,6 +336,9 @@ def test_tensor_copy_needs_a_wait():
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), wait="", box=(32, 8))
     with pytest.raises(MachineError, match="deadlock: phase 0 of an mbarrier never ends.*16 bytes"):
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), bytes=1040, box=(32, 8))
+    fence = "fence.proxy.async.shared::cta;"
+    with pytest.raises(MachineError, match="no fence made known"):
+        tensor(array, np.zeros((8, 32), "f4"), (0, 0), without=fence, box=(32, 8))
     with pytest.raises(MachineError, match="exceeds the swizzle"):
         tensor(array, np.zeros((8, 32), "f4"), (0, 0), box=(32, 8), swizzle=64)
     with pytest.raises(MachineError, match="isn't a multiple of 16 bytes"):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from test_ptx_machine_tensor import bits, braces, launch, stores
 
 from ptx_machine import MachineError
+from ptx_texts import bits, braces, launch, stores
 
 N = 24
 #: Where B's image begins in the tile.
@@ -180,7 +180,7 @@ OVERWRITE = "mad.lo.u32 %r20, %r31, 4, %r30; st.shared.u32 [%r20], 0;"
 @pytest.mark.parametrize(
     ("match", "body", "block"),
     [
-        ("race in shared memory", "bar.sync 0;" + OVERWRITE, 128),
+        ("a wgmma that wasn't waited for reads", "bar.sync 0;" + OVERWRITE, 128),
         ("race in shared memory", END + OVERWRITE, 128),
         (None, END + "bar.sync 0;" + OVERWRITE, 128),
         ("part of a warpgroup", "", 96),
@@ -201,3 +201,12 @@ def test_waits(match, body, block):
     else:
         with pytest.raises(MachineError, match=match):
             run()
+
+
+def test_fence():
+    """What threads wrote, wgmma reads after a fence."""
+    step = wgmma("f16", "%rd10", "1, 1, 1", ", 0, 0")
+    body = FILL.replace("fence.proxy.async.shared::cta;", "") + descriptor(0, 16, 1024, 128)
+    body += descriptor(SECOND, 16, 1024, 128) + ZEROS + step
+    with pytest.raises(MachineError, match=r"wrote without a fence\.proxy\.async"):
+        launch(body, [np.zeros(16384, "u1")], np.zeros(1), 128, before=TILE)

@@ -8,9 +8,8 @@ may read through them, and what would raises TypeError.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -267,15 +266,17 @@ LIBRARIES = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=64)
-def _library_of(kind: Hashable) -> Library:
-    module: str = getattr(kind, "__module__", "")
-    return LIBRARIES.get(module.partition(".")[0], GENERIC)
+#: The same by types that were asked for.
+_by_type: dict[type, Library] = {}
 
 
 def library_of(source: Any) -> Library:
     """What knows about the arrays of ``source``'s kind."""
-    return _library_of(type(source))
+    kind = type(source)
+    found = _by_type.get(kind)
+    if found is None:
+        found = _by_type[kind] = LIBRARIES.get(kind.__module__.partition(".")[0], GENERIC)
+    return found
 
 
 def _torch_dtype(dtype: Any) -> Dtype:

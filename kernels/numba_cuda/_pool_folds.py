@@ -63,13 +63,15 @@ def divided(dtype: str) -> Any:
         return cuda.fma(rest, inverse, nearly) if rest == rest else nearly
 
     @cuda.jit(device=True)
+    def magnitude(number):
+        # That of the least int64 is no int64.
+        return uint64(-(number + 1)) + uint64(1) if number < 0 else uint64(number)
+
+    @cuda.jit(device=True)
     def truncate(total, places, inverse):
         if places == 0:
             return int64(0)
-        # The magnitude of the least int64 is no int64.
-        number = uint64(0) - uint64(total) if total < 0 else uint64(total)
-        divisor = uint64(0) - uint64(places) if places < 0 else uint64(places)
-        result = int64(number // divisor)
+        result = int64(magnitude(total) // magnitude(places))
         return -result if (total < 0) != (places < 0) else result
 
     return truncate if dtype == "int64" else divide

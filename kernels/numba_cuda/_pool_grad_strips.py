@@ -177,6 +177,7 @@ def _loader(dtype: str, of_max: bool, strip: Strip) -> Any:
                     found[k + 2 * i + 1] = narrow(pair[1])
 
     single = several if strip.last and lanes > 1 else one
+    vector = several if size > 1 else one
 
     @cuda.jit(device=True)
     def load(grads, found, grad, indices, at, index_at, q, step, index_step, outputs, inside):
@@ -190,7 +191,7 @@ def _loader(dtype: str, of_max: bool, strip: Strip) -> Any:
         for j in range(vectors):
             k = j * together
             present = inside and uint32(q + k) < uint32(outputs)
-            several(
+            vector(
                 grads, found, before + k, grad, indices, int32(at + k), int32(index_at + k), present
             )
         for j in range(rest):

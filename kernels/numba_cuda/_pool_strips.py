@@ -27,9 +27,9 @@ from .vectors import WIDEST, filler, storer
 
 class Strip(NamedTuple):
     """What is constant: the window's taps and strides along h and w, the padding before w; a
-    thread's outputs along h and w, and channels; whether inputs and outputs are read and written
-    as vectors (along the channels where there are several, else along w); ``last``: lanes along
-    the channels, else along w."""
+    thread's outputs along h and w, and channels; how many neighbours are read at once (1: singly),
+    channels if ``last``, else along w; whether outputs and indices are written as vectors;
+    ``last``: lanes along the channels, else along w."""
 
     taps_h: int
     taps_w: int
@@ -39,7 +39,7 @@ class Strip(NamedTuple):
     rows: int
     columns: int
     lanes: int
-    wide_in: bool
+    vector: int
     wide_out: bool
     wide_indices: bool
     last: bool
@@ -63,7 +63,7 @@ def build_strips(
     start, wide = start_of(dtype, mean), kind_of_sums(dtype)
     levels, window = window_of("dilated", padded), window_of("dense", padded)
     divide, inverse = divided(dtype), inverse_of(dtype)
-    for_rows, held = _for_rows(dtype, mean, with_indices, strip), _held(dtype, strip)
+    for_rows, held = _for_rows(dtype, mean, with_indices, strip), _held(strip)
     save = _saver(dtype, strip.wide_out, strip)
     save_indices = _saver("int64", strip.wide_indices, strip)
     rows, columns, lanes = strip.rows, strip.columns, strip.lanes
@@ -171,28 +171,27 @@ def vector_of(dtype: str) -> int:
     return WIDEST // np.dtype(STORED[dtype]).itemsize
 
 
-def _vectors(dtype: str, strip: Strip) -> tuple[int, int]:
+def _vectors(strip: Strip) -> tuple[int, int]:
     """Vectors along w that a row is read by, and the columns behind them that are read singly; one
     column alone isn't worth a vector."""
-    vector, columns = vector_of(dtype), strip.columns_in - strip.pad_w
-    count = columns // vector
-    rest = columns - count * vector
+    columns = strip.columns_in - strip.pad_w
+    count, rest = divmod(columns, strip.vector)
     return (count + 1, 0) if rest > 1 else (count, rest)
 
 
-def _held(dtype: str, strip: Strip) -> int:
+def _held(strip: Strip) -> int:
     """Numbers of a row in registers."""
-    if strip.last or not strip.wide_in:
+    if strip.last or strip.vector == 1:
         return strip.columns_in * strip.lanes
-    vectors, rest = _vectors(dtype, strip)
-    return strip.pad_w + vectors * vector_of(dtype) + rest
+    vectors, rest = _vectors(strip)
+    return strip.pad_w + vectors * strip.vector + rest
 
 
 @cache
 def _loader(dtype: str, mean: bool, strip: Strip) -> Any:
     """``load(row, x, at, w, size, step, inside)``: columns from ``w`` on of a row that begins at
     ``at``; those outside of the input are what a reduction begins with, and aren't read."""
-    read, start, lanes, vector = reader(dtype), start_of(dtype, mean), strip.lanes, vector_of(dtype)
+    read, start, lanes, vector = reader(dtype), start_of(dtype, mean), strip.lanes, strip.vector
     columns, pad = strip.columns_in, strip.pad_w
 
     @cuda.jit(device=True)
@@ -207,7 +206,7 @@ def _loader(dtype: str, mean: bool, strip: Strip) -> Any:
         for k in range(columns):
             single(row, k, x, at, int32(w + k), size, step, inside)
 
-    if not strip.wide_in:
+    if vector == 1:
         return singles
     fill = filler(dtype, vector)
 
@@ -225,7 +224,7 @@ def _loader(dtype: str, mean: bool, strip: Strip) -> Any:
 
     if strip.last:
         return channels
-    vectors, rest = _vectors(dtype, strip)
+    vectors, rest = _vectors(strip)
 
     @cuda.jit(device=True)
     def rows(row, x, at, w, size, step, inside):

@@ -74,10 +74,13 @@ def read4_if(typing_context, pointer, i, wanted):
 @intrinsic
 def read4(typing_context, pointer, i):
     """Elements ``i`` to ``i + 3``, which lie at a multiple of 16 bytes, or of 8 if they are two
-    bytes each: one load."""
+    bytes each: one load. Of a pointer, or of an array (of a kernel of a user's)."""
 
     def generate(context, builder, signature, values):
-        at = builder.gep(values[0], [values[1]])
+        begin, kind = values[0], signature.args[0]
+        if isinstance(kind, types.Array):
+            begin = cgutils.create_struct_proxy(kind)(context, builder, begin).data
+        at = builder.gep(begin, [values[1]])
         kind, align = _four(at)
         loaded = builder.load(builder.bitcast(at, kind), align=align)
         taken = [builder.extract_element(loaded, _I32(j)) for j in range(4)]

@@ -51,12 +51,13 @@ def _own(tile: Tile, channels: bool) -> tuple[Any, Any]:
     return own_pixel, own_first
 
 
-def staging(tile: Tile, dtype: str, flat: bool, channels: bool) -> tuple[Any, Any]:
-    """``fetch`` a step into registers, and ``put`` it into shared memory."""
+def staging(tile: Tile, dtype: str, flat: bool, channels: bool) -> tuple[Any, Any, Any]:
+    """``fetch`` a step into registers, and ``put`` it into shared memory; ``own_weight``: where
+    in a step the weights are that a thread fetches."""
     read, zero = reader(dtype), getattr(numba, STORED[dtype])(0)
     threads, own_pixels, own_rows = tile.threads, tile.own_pixels, tile.own_rows
     own_weights, per_row, mask = tile.own_weights, log2(tile.rows // 4), tile.rows // 4 - 1
-    pitch_a, pitch_b = tile.rows, tile.pitch
+    pitch_a, pitch_b, rows_between = tile.rows, tile.pitch, threads >> per_row
     buffer_a, buffer_b = STEP * tile.rows, tile.input_buffer
     own_pixel, own_first = _own(tile, channels)
 
@@ -102,13 +103,17 @@ def staging(tile: Tile, dtype: str, flat: bool, channels: bool) -> tuple[Any, An
             fetch_channels(x, tap, places, held_x)
         else:
             fetch_taps(x, strides[1], tap, places, held_x)
-        thread = uint32(cuda.threadIdx.x)
         for i in range(own_weights):
-            unit = uint32(thread + i * threads)
-            at = int32(tap[5] + int32(unit >> per_row) * pitch + (unit & mask) * 4)
+            at = int32(tap[5] + i * rows_between * pitch)
             four = ops.read4(weights, at)
             for v in range(4):
                 held_w[i, v] = four[v]
+
+    @cuda.jit(device=True)
+    def own_weight(pitch):
+        # Of the first vector of a step; the others are whole rows further on.
+        thread = uint32(cuda.threadIdx.x)
+        return int32(int32(thread >> per_row) * pitch + (thread & mask) * 4)
 
     @cuda.jit(device=True)
     def put(held_x, held_w, a, b, now):
@@ -123,7 +128,7 @@ def staging(tile: Tile, dtype: str, flat: bool, channels: bool) -> tuple[Any, An
             for i in range(own_rows):
                 b[to_b + (i * pitch_b + j * threads)] = read(held_x, (j, i))
 
-    return fetch, put
+    return own_weight, fetch, put
 
 
 def placing(tile: Tile, flat: bool) -> Any:

@@ -244,13 +244,14 @@ def build_conv(
         begin = int32(group * cut[4] * STEP * pitch)
         pixels = int32(problem.n * problem.o * problem.p * problem.q - pixel)
         base, step = int32(slice_ * cut[7]), out_strides[1]
+        again = skipping and any_nan(sums)
         if by_pixels:
             store_pixels(out, values, problem, step, group, first, base, pixels, where, sums)
         elif by_channels:
             store_channels(out, values, problem, step, group, first, base, pixels, where, sums)
         else:
             store_single(out, values, problem, step, group, first, base, pixels, where, sums)
-        if skipping and any_nan(sums):
+        if skipping and again:
             for i in range(own_k):
                 k = int32(first + row(i))
                 for j in range(own_p):

@@ -230,7 +230,7 @@ def fprop(call: ConvCall) -> Program:
 
 
 def _fprop(call: ConvCall, skip: bool) -> Program:
-    if call.problem.n:
+    if call.problem.n * math.prod(call.problem.output):
         for rows in (direct_depthwise, direct_depthwise_last):
             if rows.takes(call):
                 return rows.program(call, skip)

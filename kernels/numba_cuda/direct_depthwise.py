@@ -39,6 +39,8 @@ MOST_STRIPS, TOLD = 32, 4
 THREADS, WARP = 128, 32
 #: Blocks below which they are made smaller: two for each multiprocessor of an H200.
 MIN_BLOCKS = 264
+#: Bytes of all banks of shared memory, which give one word each at a time.
+BANKS_BYTES = 128
 #: Taps along an axis and row strides that kernels are unrolled for.
 MOST_TAPS, MOST_STRIDE = 7, 2
 
@@ -82,10 +84,14 @@ def cut(problem: ConvProblem, itemsize: int) -> Strips:
         key=lambda count: ceil_div(problem.p, count) * count,
     )
     vector, (before, behind) = COPY_BYTES // itemsize, _around(problem, itemsize)
+    several = False
 
     def pitch(groups: int) -> int:
         lines = (groups * rows - 1) * problem.stride_h + problem.r
-        return round_up(before + vector + lines * problem.w + behind, vector)
+        least = round_up(before + vector + lines * problem.w + behind, vector)
+        # A warp's columns of several strips are in different banks of shared memory.
+        beside = round_up(problem.q * problem.stride_w, vector)
+        return least + (beside - least) % (BANKS_BYTES // itemsize) if several else least
 
     planes, all_groups = problem.n * problem.g, ceil_div(problem.p, rows)
     groups = all_groups
@@ -95,12 +101,20 @@ def cut(problem: ConvProblem, itemsize: int) -> Strips:
         groups -= 1
     tiles = ceil_div(all_groups, groups)
     groups = ceil_div(all_groups, tiles)
-    strips = min(STRIP_BYTES // (pitch(groups) * itemsize), MOST_STRIPS)
-    strips = max(min(strips, planes * tiles // MIN_BLOCKS), 1)
-    threads = min(round_up(strips * groups * problem.q, WARP), THREADS)
-    threads = threads if threads < 3 * WARP else THREADS
-    team = WARP if strips * WARP >= threads else threads
-    return Strips(rows, groups, tiles, strips, pitch(groups), threads, team)
+    # Whole warps of threads copy one strip each, or equal parts of a warp do.
+    strips, several = 1, True
+    while (
+        2 * strips * pitch(groups) * itemsize <= STRIP_BYTES
+        and 2 * strips <= MOST_STRIPS
+        and 2 * strips * MIN_BLOCKS <= planes * tiles
+    ):
+        strips *= 2
+    several = strips > 1
+    items = strips * groups * problem.q
+    threads = WARP
+    while threads < THREADS and threads < items:
+        threads *= 2
+    return Strips(rows, groups, tiles, strips, pitch(groups), threads, max(threads // strips, 1))
 
 
 def takes(call: ConvCall) -> bool:
@@ -264,9 +278,9 @@ def build_strips(
         cuda.syncthreads()
         item, items = int32(cuda.threadIdx.x), int32(strips * groups * problem.q)
         rest, q = split(item, problem.q)
-        j, group = split(rest, groups)
+        group, j = split(rest, strips)
         rest_step, q_step = split(threads, problem.q)
-        j_step, group_step = split(rest_step, groups)
+        group_step, j_step = split(rest_step, strips)
         while item < items:
             tell = uint32(j * TOLD)
             p = int32(told[tell + uint32(1)] + group * rows)
@@ -295,9 +309,9 @@ def build_strips(
             item = int32(item + threads)
             q, group, j = int32(q + q_step), int32(group + group_step), int32(j + j_step)
             if q >= problem.q:
-                q, group = int32(q - problem.q), int32(group + 1)
-            if group >= groups:
-                group, j = int32(group - groups), int32(j + 1)
+                q, j = int32(q - problem.q), int32(j + 1)
+            if j >= strips:
+                j, group = int32(j - strips), int32(group + 1)
 
     return depthwise
 

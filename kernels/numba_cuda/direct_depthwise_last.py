@@ -33,8 +33,9 @@ COLUMNS, ROWS, CHANNELS = 2, 8, 4
 MOST_VALUES = 50
 #: Taps along an axis and strides that kernels are unrolled for.
 MOST_TAPS, MOST_STRIDE = 7, 2
-#: Blocks below which threads take fewer rows: four for each multiprocessor of an H200.
-MIN_BLOCKS = 528
+#: Blocks below which threads take fewer rows, and read taps more often: two for each
+#: multiprocessor of an H200.
+MIN_BLOCKS = 264
 
 
 class Shape(NamedTuple):
@@ -174,13 +175,15 @@ def _zero(dtype: str) -> Any:
 
 
 def build_channels(
-    dtype: str, shape: Shape, bias: bool, activation: Any, skip: bool
+    dtype: str, shape: Shape, bias: bool, activation: Any, skip: bool, vectors: bool
 ) -> Callable[..., None]:
-    """The kernel. ``skip``: padding isn't multiplied."""
+    """The kernel. ``skip``: padding isn't multiplied. ``vectors``: neighbouring channels' taps lie
+    side by side, too."""
     r, s, stride, stride_w, rows, channels = shape
     kind, zero, read = getattr(numba, ACCUMULATED[dtype]), _zero(dtype), reader(dtype)
     width, count, every = (COLUMNS - 1) * stride_w + s, r * s, rows * COLUMNS * channels
     held, filters = width * channels, count * channels
+    read_vector = filler(dtype, channels)
     step = _row_adder(dtype, shape, activation, skip)
     add_rows = _in_order(step, (rows - 1) * stride + r, {1: step})
 
@@ -202,9 +205,13 @@ def build_channels(
                 addends[v] = zero
                 if bias:
                     addends[v] = read(values, int32(c + v))
-                for i in range(count):
-                    at = (c + v) * filter_step + i // s * ws[3] + i % s * ws[4]
-                    taps[i * channels + v] = read(weight, int32(at))
+            for i in range(count):
+                at = int32(c * filter_step + i // s * ws[3] + i % s * ws[4])
+                if vectors:
+                    read_vector(taps, i * channels, weight, at)
+                else:
+                    for v in range(channels):
+                        taps[i * channels + v] = read(weight, int32(at + v * filter_step))
             for i in range(every):
                 sums[i] = zero
             top = int32(p * stride - problem.pad_h)
@@ -231,17 +238,20 @@ def program(call: ConvCall, skip: bool) -> Program:
         ceil_div(problem.q, COLUMNS),
         ceil_div(problem.p, shape.rows),
     ]
+    filter_step = call.second_group or call.second[0]
+    vectors = filter_step == 1 and call.aligned[1]
+    vectors = vectors and all(step % shape.channels == 0 for step in call.second[3:])
     pointer = f"{STORED[call.dtype]}*"
     entry = Entry(
         build_channels,
-        (call.dtype, shape, call.bias, call.activation, skip),
+        (call.dtype, shape, call.bias, call.activation, skip, vectors),
         (*(pointer,) * 4, "problem", "int32[5]", "int32[5]", "int32", "int32[5]", *("int32",) * 3),
         THREADS,
     )
     values = At("bias" if call.bias else "second")
     args = (
         *(At("first"), At("second"), values, At("out"), problem, call.first, call.second),
-        *(call.second_group or call.second[0], call.out, *blocks),
+        *(filter_step, call.out, *blocks),
     )
     grid = ceil_div(problem.n * int(np.prod(blocks)), THREADS), 1, 1
     return Program((Launch(entry, grid, args),))

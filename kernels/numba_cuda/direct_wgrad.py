@@ -35,36 +35,45 @@ CHANNELS = {4: 4, 8: 2}
 #: has so many pixels at least.
 BLOCKS = 1056
 MIN_PIXELS = 8
+#: Elements of the weights that a block of the second launch finishes.
+ELEMENTS = 8
 
 
 class Cut(NamedTuple):
-    """A block's sums: ``taps`` taps by ``channels`` out-channels, of a slice of ``length``
-    pixels."""
+    """A block's sums: ``taps`` taps by ``channels`` out-channels, for ``lanes`` groups side by
+    side, of a slice of ``length`` pixels."""
 
     threads: int
+    lanes: int
     taps: int
     channels: int
     slices: int
     length: int
 
 
-def cut(problem: ConvProblem, dtype: str) -> Cut:
-    """How the work is cut, by the problem and the dtype alone."""
+def cut(problem: ConvProblem, dtype: str, last: bool = False) -> Cut:
+    """How the work is cut. ``last``: a warp takes neighbouring channels of a depthwise problem
+    instead of neighbouring pixels."""
     itemsize = getattr(numba, ACCUMULATED[dtype]).bitwidth // 8
     pixels, taps = problem.n * math.prod(problem.output), math.prod(problem.kernel)
     # As many blocks of taps as TAPS makes, but even ones.
     beside = ceil_div(taps, ceil_div(taps, TAPS))
-    channels = min(problem.k, CHANNELS[itemsize])
-    blocks = problem.g * problem.c * ceil_div(problem.k, channels) * ceil_div(taps, beside)
-    threads = THREADS if pixels > WARP * MIN_PIXELS else WARP
-    slices = min(ceil_div(BLOCKS, blocks), pixels // (threads * MIN_PIXELS))
+    channels, lanes = min(problem.k, CHANNELS[itemsize]), 1
+    while last and problem.c == 1 and lanes < min(problem.g, WARP):
+        lanes *= 2
+    blocks = problem.c * ceil_div(problem.g, lanes)
+    blocks *= ceil_div(problem.k, channels) * ceil_div(taps, beside)
+    threads = THREADS if pixels * lanes > WARP * MIN_PIXELS else WARP
+    slices = min(ceil_div(BLOCKS, blocks), pixels * lanes // (threads * MIN_PIXELS))
     length = ceil_div(pixels, max(slices, 1))
-    return Cut(threads, beside, channels, max(ceil_div(pixels, max(length, 1)), 1), length)
+    slices = max(ceil_div(pixels, max(length, 1)), 1)
+    return Cut(threads, lanes, beside, channels, slices, length)
 
 
 def scratch_bytes(problem: ConvProblem, dtype: str) -> int:
-    """Sums of all slices, where there are several."""
-    slices, size = cut(problem, dtype).slices, getattr(numba, ACCUMULATED[dtype]).bitwidth // 8
+    """Sums of all slices, where there are several: the most that a layout needs."""
+    slices = max(cut(problem, dtype, last).slices for last in (False, True))
+    size = getattr(numba, ACCUMULATED[dtype]).bitwidth // 8
     return slices * _filters(problem) * size if slices > 1 else 0
 
 
@@ -83,20 +92,26 @@ def filter_place(element, problem, steps):
     return int32(place + r * steps[3] + s * steps[4])
 
 
-def tree_of(threads: int, values: int, kind: type) -> Callable[..., None]:
-    """``add(sums, shared)``: sums of all threads, value v at ``shared[v * pitch]``. A pitch of an
-    odd number of elements keeps a warp's writes in different banks."""
+@cuda.jit(device=True)
+def is_below(at, end):
+    """``0 <= at < end`` in one comparison."""
+    return uint32(int32(at)) < uint32(end)
+
+
+def tree_of(threads: int, lanes: int, values: int) -> Callable[..., None]:
+    """``add(sums, shared)``: sums of a lane's threads, value v at ``shared[v * pitch + lane]``. A
+    pitch of an odd number of elements keeps a warp's writes in different banks."""
     pitch = threads + 1
 
     @cuda.jit(device=True)
     def add(sums, shared):
-        lane = int32(cuda.threadIdx.x)
+        thread = int32(cuda.threadIdx.x)
         for v in range(values):
-            shared[uint32(v * pitch + lane)] = sums[v]
+            shared[uint32(v * pitch + thread)] = sums[v]
         step = int32(threads // 2)
-        while step > 0:
+        while step >= lanes:
             cuda.syncthreads()
-            e = lane
+            e = thread
             while e < values * step:
                 v, i = split(e, step)
                 at = uint32(v * pitch + i)
@@ -109,13 +124,14 @@ def tree_of(threads: int, values: int, kind: type) -> Callable[..., None]:
 
 
 def build_sums(
-    dtype: str, threads: int, beside: int, channels: int, several: bool
+    dtype: str, threads: int, lanes: int, beside: int, channels: int, flat: bool, several: bool
 ) -> Callable[..., None]:
-    """The kernel that sums a slice. ``several``: there are others, so sums go to scratch."""
+    """The kernel that sums a slice. ``flat``: the first axis has one place and one tap.
+    ``several``: there are other slices, so sums go to scratch."""
     kind = getattr(numba, ACCUMULATED[dtype])
     zero, values, pitch = kind(0), beside * channels, threads + 1
-    room = values * pitch
-    read, write, add_threads = reader(dtype), writer(dtype), tree_of(threads, values, kind)
+    room, stride = values * pitch, threads // lanes
+    read, write, add_threads = reader(dtype), writer(dtype), tree_of(threads, lanes, values)
 
     def wgrad_sums(x, grad, out, scratch, problem, xs, gs, ys, length, slices):
         shared = cuda.shared.array(room, kind)
@@ -132,7 +148,8 @@ def build_sums(
         rest, part = split(cuda.blockIdx.x, slices)
         rest, tap_block = split(rest, tap_blocks)
         rest, c = split(rest, problem.c)
-        g, k_block = split(rest, k_blocks)
+        g_block, k_block = split(rest, k_blocks)
+        g = int32(g_block * lanes + cuda.threadIdx.x % lanes)
         first_tap, first_k = int32(tap_block * beside), int32(k_block * channels)
         for i in range(beside):
             # Taps beyond the last are the last again, and nobody's.
@@ -144,15 +161,23 @@ def build_sums(
             offset[i] = deep[i] * xs[2] + down[i] * xs[3] + right[i] * xs[4]
         for v in range(values):
             sums[v] = zero
-        pixel = int32(part * length + cuda.threadIdx.x)
+        pixel = int32(part * length + cuda.threadIdx.x // lanes)
         pixels = int32(problem.n * problem.o * problem.p * problem.q)
         end = min(int32(part * length + length), pixels)
+        if g >= problem.g:
+            end = int32(0)
         x_group = int32((g * problem.c + c) * xs[1])
         grad_group = int32((g * problem.k + first_k) * gs[1])
+        rest, q = split(pixel, problem.q)
+        rest, p = split(rest, problem.p)
+        n, o = split(rest, problem.o)
+        rest, q_step = split(stride, problem.q)
+        rest, p_step = split(rest, problem.p)
+        n_step, o_step = split(rest, problem.o)
+        last_d = int32((problem.t - 1) * problem.dilation_d)
+        last_h = int32((problem.r - 1) * problem.dilation_h)
+        last_w = int32((problem.s - 1) * problem.dilation_w)
         while pixel < end:
-            rest, q = split(pixel, problem.q)
-            rest, p = split(rest, problem.p)
-            n, o = split(rest, problem.o)
             d = int32(o * problem.stride_d - problem.pad_d)
             h = int32(p * problem.stride_h - problem.pad_h)
             w = int32(q * problem.stride_w - problem.pad_w)
@@ -162,49 +187,74 @@ def build_sums(
                 grads[k] = zero
                 if first_k + k < problem.k:
                     grads[k] = read(grad, int32(source + k * gs[1]))
-            for i in range(beside):
-                at_d, at_h, at_w = int32(d + deep[i]), int32(h + down[i]), int32(w + right[i])
-                value = zero
-                if (
-                    at_d >= 0 and at_d < problem.d and at_h >= 0 and at_h < problem.h
-                    and at_w >= 0 and at_w < problem.w
-                ):  # fmt: skip
+            # Where a warp's threads have the same pixel, as its lanes have, one look is enough for
+            # most: side by side some window has padding.
+            whole = lanes > 1 and d >= 0 and d + last_d < problem.d
+            whole = whole and h >= 0 and h + last_h < problem.h
+            if whole and w >= 0 and w + last_w < problem.w:
+                for i in range(beside):
                     value = read(x, int32(begin + offset[i]))
-                for k in range(channels):
-                    sums[k * beside + i] += value * grads[k]
-            pixel = int32(pixel + threads)
+                    for k in range(channels):
+                        sums[k * beside + i] += value * grads[k]
+            else:
+                for i in range(beside):
+                    inside = is_below(h + down[i], problem.h) and is_below(w + right[i], problem.w)
+                    if not flat:
+                        inside = inside and is_below(d + deep[i], problem.d)
+                    value = zero
+                    if inside:
+                        value = read(x, int32(begin + offset[i]))
+                    for k in range(channels):
+                        sums[k * beside + i] += value * grads[k]
+            # The next pixel without a division.
+            pixel = int32(pixel + stride)
+            q, p, o, n = int32(q + q_step), int32(p + p_step), int32(o + o_step), int32(n + n_step)
+            if q >= problem.q:
+                q, p = int32(q - problem.q), int32(p + 1)
+            if p >= problem.p:
+                p, o = int32(p - problem.p), int32(o + 1)
+            if o >= problem.o:
+                o, n = int32(o - problem.o), int32(n + 1)
         add_threads(sums, shared)
-        v = int32(cuda.threadIdx.x)
-        while v < values:
-            k, i = split(v, beside)
+        e = int32(cuda.threadIdx.x)
+        while e < values * lanes:
+            v, lane = e // lanes, e % lanes
+            k, i, g = v // beside, v % beside, int32(g_block * lanes + lane)
             tap = int32(first_tap + i)
-            if tap < taps and first_k + k < problem.k:
+            if tap < taps and first_k + k < problem.k and g < problem.g:
                 channel = int32(g * problem.k + first_k + k)
                 element = int32((channel * problem.c + c) * taps + tap)
-                value = shared[uint32(v * pitch)]
+                value = shared[uint32(v * pitch + lane)]
                 if several:
                     total = problem.g * problem.k * problem.c * taps
                     scratch[int32(part * total + element)] = value
                 else:
                     write(out, filter_place(element, problem, ys), value)
-            v = int32(v + threads)
+            e = int32(e + threads)
 
     return wgrad_sums
 
 
 def build_finish(dtype: str) -> Callable[..., None]:
-    """The kernel that adds up slices: a thread per element of the weights."""
-    zero, write = getattr(numba, ACCUMULATED[dtype])(0), writer(dtype)
+    """The kernel that adds up slices: a few threads for each element of the weights."""
+    kind, write = getattr(numba, ACCUMULATED[dtype]), writer(dtype)
+    zero, parts = kind(0), THREADS // ELEMENTS
 
     def wgrad_finish(scratch, out, problem, ys, slices):
-        element = int32(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
+        shared = cuda.shared.array(THREADS, kind)
+        thread = int32(cuda.threadIdx.x)
+        element = int32(cuda.blockIdx.x * ELEMENTS + thread % ELEMENTS)
         total = int32(problem.g * problem.k * problem.c * problem.t * problem.r * problem.s)
-        if element < total:
+        value, part = zero, int32(thread // ELEMENTS)
+        while part < slices and element < total:
+            value += scratch[int32(part * total + element)]
+            part = int32(part + parts)
+        shared[uint32(thread)] = value
+        cuda.syncthreads()
+        if thread < ELEMENTS and element < total:
             value = zero
-            at = element
-            for _ in range(slices):
-                value += scratch[at]
-                at = int32(at + total)
+            for part in range(parts):
+                value += shared[uint32(part * ELEMENTS + thread)]
             write(out, filter_place(element, problem, ys), value)
 
     return wgrad_finish
@@ -215,14 +265,16 @@ def wgrad(call: ConvCall) -> Program:
     problem = call.problem
     if not _filters(problem):
         return Program(())
-    threads, taps, channels, slices, length = cut(problem, call.dtype)
+    last = call.first[1] == call.second[1] == 1
+    threads, lanes, taps, channels, slices, length = cut(problem, call.dtype, last)
     pointer, sums = f"{STORED[call.dtype]}*", f"{ACCUMULATED[call.dtype]}*"
-    blocks = problem.g * problem.c * slices * ceil_div(problem.k, channels)
+    blocks = ceil_div(problem.g, lanes) * problem.c * slices * ceil_div(problem.k, channels)
     blocks *= ceil_div(math.prod(problem.kernel), taps)
     several = slices > 1
+    flat = problem.d == problem.t == problem.o == 1 and problem.pad_d == 0
     entry = Entry(
         build_sums,
-        (call.dtype, threads, taps, channels, several),
+        (call.dtype, threads, lanes, taps, channels, flat, several),
         (
             *(pointer,) * 3,
             sums if several else pointer,
@@ -240,7 +292,7 @@ def wgrad(call: ConvCall) -> Program:
     if several:
         signature = sums, pointer, "problem", "int32[5]", "int32"
         entry = Entry(build_finish, (call.dtype,), signature, THREADS)
-        grid = ceil_div(_filters(problem), THREADS), 1, 1
+        grid = ceil_div(_filters(problem), ELEMENTS), 1, 1
         args = At("scratch"), At("out"), problem, call.out, slices
         launches.append(Launch(entry, grid, args))
     return Program(tuple(launches), scratch_bytes(problem, call.dtype))

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
-import numpy as np
 from numba import cuda, int32, uint32
 
 from ..adjoints import Phases, phases_of
@@ -27,6 +26,7 @@ from ..shapes import ceil_div
 from .activations import activation_of
 from .elements import reader, writer
 from .indices import split
+from .moving import itemsize_of, moved
 from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program
 
 Row = Callable[[ConvCall], Program]
@@ -45,7 +45,7 @@ def dgrad_of(fprop: Row) -> Row:
         scratch = 0
         for part, offsets in parts:
             program = fprop(part)
-            launches += [_moved(launch, offsets, call.dtype) for launch in program.launches]
+            launches += [moved(launch, offsets, call.dtype) for launch in program.launches]
             scratch = max(scratch, program.scratch_bytes)
         return Program(tuple(launches), scratch)
 
@@ -70,7 +70,7 @@ def _calls(call: ConvCall, phases: Phases) -> Iterator[tuple[ConvCall, dict[str,
         tap_strides = [m.taps.step * step for m, step in zip(member, tap_steps, strict=True)]
         out_strides = [m.target.step * step for m, step in zip(member, out[2:], strict=True)]
         aligned = [
-            was and offset * _itemsize(call.dtype) % 16 == 0
+            was and offset * itemsize_of(call.dtype) % 16 == 0
             for was, offset in zip(call.aligned, offsets.values(), strict=True)
         ]
         yield (
@@ -85,29 +85,8 @@ def _calls(call: ConvCall, phases: Phases) -> Iterator[tuple[ConvCall, dict[str,
         )
 
 
-def _itemsize(dtype: str) -> int:
-    return np.dtype(STORED.get(dtype, dtype)).itemsize
-
-
 def _dot(positions: Any, steps: Any) -> int:
     return sum(at * step for at, step in zip(positions, steps, strict=True))
-
-
-def _moved(launch: Launch, offsets: dict[str, int], dtype: str) -> Launch:
-    """A launch on operands that begin ``offsets`` elements further on."""
-
-    def moved(arg: Any, text: str) -> Any:
-        if not isinstance(arg, At) or not offsets.get(arg.operand):
-            return arg
-        # A row may see an operand as wider elements, where it is aligned.
-        elements, rest = divmod(
-            offsets[arg.operand] * _itemsize(dtype), _itemsize(text.removesuffix("*"))
-        )
-        assert not rest, "an offset between the elements of a pointer"
-        return At(arg.operand, arg.offset + elements)
-
-    pairs = zip(launch.args, launch.entry.signature, strict=True)
-    return launch._replace(args=tuple(itertools.starmap(moved, pairs)))
 
 
 def build_fill(dtype: str, bias: bool, activation: Any) -> Callable[..., None]:

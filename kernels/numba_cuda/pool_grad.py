@@ -21,17 +21,21 @@ from ._pool_folds import divided, inverse_of, kind_of_sums, start_of
 from ._pool_general import place, position
 from ._pool_grad_strips import MOST_WINDOWS, Reach, Strip, build_grad_strips
 from ._pool_strips import vector_of
-from ._pool_windows import axes_of, kind_of, regular, window_of, windows_at
+from ._pool_whole import build_grad_whole
+from ._pool_windows import axes_of, kind_of, magic, regular, window_of, windows_at
 from .elements import reader, writer
 from .pooling import (
     ENOUGH,
     THREADS,
     channels_last,
+    counted,
     divisor_of,
     in_vectors,
+    is_whole,
     operands,
     pointers,
     thread_cuts,
+    widest_vector,
 )
 from .program import ACCUMULATED, Entry, Launch, PoolCall, Program
 
@@ -43,7 +47,7 @@ def pool_grad(call: PoolCall, enough: int = ENOUGH) -> Program:
     places = call.n * call.c * math.prod(call.size)
     if places == 0:
         return Program(())
-    return Program((_in_strips(call, enough) or _general(call, places),))
+    return Program((_of_whole(call) or _in_strips(call, enough) or _general(call, places),))
 
 
 def _general(call: PoolCall, places: int) -> Launch:
@@ -96,7 +100,7 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     if call.adaptive or max(call.dilation) > 1 or pad_h >= taps_h or pad_w >= taps_w or not small:
         return None
     last, vector = channels_last(call), vector_of(call.dtype)
-    together, lanes, columns, wide_out = 1, 1, stride_w, False
+    together, lanes = 1, 1
     if last:
         wide_out = in_vectors(call.first, call.aligned[0], 1, call.c, vector)
         wide_out = wide_out and in_vectors(call.out, call.aligned[1], 1, call.c, vector)
@@ -104,9 +108,12 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
             wide_out = wide_out and in_vectors(call.indices, call.aligned[2], 1, call.c, 2)
         lanes = vector if wide_out else 1
         columns = 1 if lanes == 8 and stride_w == 1 else 2
-    elif in_vectors(call.out, call.aligned[1], 4, call.size[2], vector):
-        wide_out, columns = True, vector
-        together = _together(call, vector // stride_w)
+    else:
+        columns = max(widest_vector(call.out, call.aligned[1], call.size[2], vector), 2)
+        wide_out = call.size[2] % columns == 0 and in_vectors(
+            call.out, call.aligned[1], 4, call.size[2], columns
+        )
+        together = _together(call, columns // stride_w)
     places = call.n * call.c * math.prod(call.size)
     rows = 2 if stride_h == 2 or places >= 2 * columns * lanes * enough else 1
     height = Reach(taps_h, stride_h, pad_h, rows)
@@ -124,6 +131,41 @@ def _together(call: PoolCall, count: int) -> int:
     outputs = call.output[2]
     vectors = all(in_vectors(*one[:2], 4, outputs, one[2]) for one in both)
     return count if count > 1 and outputs % count == 0 and vectors else 1
+
+
+def _of_whole(call: PoolCall) -> Launch | None:
+    """The launch for one output that has all of an input evenly apart in memory."""
+    if not is_whole(call, call.out):
+        return None
+    places, step = math.prod(call.size), call.out[4]
+    total, last, vector = call.n * call.c * places, channels_last(call), vector_of(call.dtype)
+    if last:
+        fits = (
+            in_vectors(call.first, call.aligned[0], 1, call.c, vector),
+            in_vectors(call.out, call.aligned[1], 1, call.c, vector),
+        )
+        lanes = vector if all(fits) else 1
+        total //= lanes
+        numbers = call.c // lanes, places
+    else:
+        packed = step == 1 and call.out[:2] == (call.c * places, places) and call.aligned[1]
+        lanes = vector if packed and total % vector == 0 else 1
+        numbers = places, call.c
+    if total >= 2**31 - THREADS:
+        return None
+    constants = (call.dtype, call.indices is not None, lanes, last, THREADS)
+    signature = (
+        *pointers(call), "int32", "int32", "uint32[6]", "int32", "int32", *("int32[5]",) * 3,
+        ACCUMULATED[call.dtype],
+    )  # fmt: skip
+    cut = tuple(part for number in numbers for part in (*magic(number), number))
+    call = call._replace(divisor=counted(call))
+    args = (
+        *operands(call), total, call.c, cut, places, step, call.first, call.out,
+        call.indices or call.out, divisor_of(call),
+    )  # fmt: skip
+    blocks = ceil_div(total, THREADS * (1 if last else lanes))
+    return Launch(Entry(build_grad_whole, constants, signature, THREADS), (blocks, 1, 1), args)
 
 
 def build_grad(

@@ -13,14 +13,13 @@ Assumes a validated PoolGeometry; raises nothing.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 from ..shapes import ceil_div
 from ._pool_general import build_pool
 from ._pool_strips import MOST_OUTPUTS, MOST_ROWS, Strip, build_strips, vector_of
 from ._pool_whole import Whole, build_whole
-from ._pool_windows import Axis, axes_of, kind_of, magic, regular
+from ._pool_windows import axes_of, kind_of, magic, regular
 from .program import ACCUMULATED, STORED, At, Entry, Launch, PoolCall, Program, Strides
 
 #: Threads of a block.
@@ -32,7 +31,7 @@ ENOUGH = 132 * 1024
 LANES = 16
 #: Planes of so few places are small windows; threads that share a plane of at most so many places
 #: (or vectors of them), else all of a block.
-FEW, GROUPS = 8, ((16, 4), (128, 8), (2048, 32))
+FEW, GROUPS = 8, ((64, 4), (128, 8), (2048, 32))
 
 
 def call_of(
@@ -55,7 +54,9 @@ def pool(call: PoolCall, enough: int = ENOUGH) -> Program:
     outputs = call.n * call.c * math.prod(call.output)
     if outputs == 0:
         return Program(())
-    return Program((_of_whole(call) or _in_strips(call, enough) or _general(call, outputs),))
+    return Program(
+        (_of_whole(call, enough) or _in_strips(call, enough) or _general(call, outputs),)
+    )
 
 
 def channels_last(call: PoolCall) -> bool:
@@ -144,19 +145,21 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     small = max(taps_h, taps_w) <= 3 and max(stride_h, stride_w) <= 2 and call.pad[2] < 3
     if call.adaptive or not small or max(call.dilation[1:]) > 1:
         return None
-    last, vector = channels_last(call), vector_of(call.dtype)
-    lanes = columns = 1
+    last, widest, q = channels_last(call), vector_of(call.dtype), call.output[2]
+    lanes = columns = vector = 1
     indices = call.indices or call.out
     if last:
-        wide_in = wide_out = in_vectors(
-            call.first, call.aligned[0], 1, call.c, vector
-        ) and in_vectors(call.out, call.aligned[1], 1, call.c, vector)
-        lanes = vector if wide_in else 1
+        wide_in, wide_out = (
+            in_vectors(strides, aligned, 1, call.c, widest)
+            for strides, aligned in zip((call.first, call.out), call.aligned, strict=False)
+        )
+        wide_out = wide_out and wide_in
+        lanes = vector = widest if wide_out else 1
         wide_indices = lanes > 1 and in_vectors(indices, call.aligned[2], 1, call.c, 2)
     else:
-        q = call.output[2]
-        wide_in = in_vectors(call.first, call.aligned[0], 4, call.size[2], vector)
-        columns = max(vector // stride_w, 1) if wide_in else 1
+        vector = widest_vector(call.first, call.aligned[0], call.size[2], widest)
+        columns = max(vector // stride_w, 2) if q > 1 else 1
+        vector = vector if columns * stride_w % vector == 0 else 1
         whole = columns > 1 and q % columns == 0
         wide_out = whole and in_vectors(call.out, call.aligned[1], 4, q, columns)
         wide_indices = whole and in_vectors(indices, call.aligned[2], 4, q, 2)
@@ -170,9 +173,16 @@ def _strip_of(call: PoolCall, enough: int) -> Strip | None:
     ):
         rows *= 2
     return Strip(
-        taps_h, taps_w, stride_h, stride_w, call.pad[2], rows, columns, lanes, wide_in, wide_out,
+        taps_h, taps_w, stride_h, stride_w, call.pad[2], rows, columns, lanes, vector, wide_out,
         wide_indices, last,
     )  # fmt: skip
+
+
+def widest_vector(strides: Strides, aligned: bool, extent: int, widest: int) -> int:
+    """The most neighbours along w, at most ``widest``, that an array falls into vectors of."""
+    while widest > 1 and not in_vectors(strides, aligned, 4, extent, widest):
+        widest //= 2
+    return widest
 
 
 def in_vectors(strides: Strides, aligned: bool, axis: int, extent: int, count: int) -> bool:
@@ -186,20 +196,34 @@ def in_vectors(strides: Strides, aligned: bool, axis: int, extent: int, count: i
     )
 
 
-def _of_whole(call: PoolCall) -> Launch | None:
-    """The launch for one output that has all of an input evenly apart in memory."""
-    axes, (_, _, *steps) = axes_of(call), call.first
-    covered = (axis.pad >= 0 and axis.kernel - axis.pad >= axis.size for axis in axes)
+def is_whole(call: PoolCall, strides: Strides) -> bool:
+    """Whether one output has all of an input of these strides, whose places are evenly apart."""
+    axes, steps = axes_of(call), strides[2:]
+    covered = (axis.kernel - axis.pad >= axis.size for axis in axes)
     evenly = all(steps[i] == steps[i + 1] * call.size[i + 1] or call.size[i] == 1 for i in range(2))
     one = call.output == (1, 1, 1) and not call.adaptive and max(call.dilation) == 1
-    places = math.prod(call.size)
-    if not (one and all(covered) and evenly and FEW < places < 2**31):
+    return one and all(covered) and evenly and math.prod(call.size) > FEW
+
+
+def counted(call: PoolCall) -> int:
+    """What the sum of the one window that has all of an input is divided by."""
+    if call.divisor or not call.count_include_pad:
+        return call.divisor or math.prod(call.size)
+    return math.prod(
+        min(axis.kernel, axis.pad + axis.size + axis.pad_after) for axis in axes_of(call)
+    )
+
+
+def _of_whole(call: PoolCall, enough: int) -> Launch | None:
+    """The launch for one output that has all of an input evenly apart in memory."""
+    if not is_whole(call, call.first):
         return None
-    last, vector, step = channels_last(call), vector_of(call.dtype), steps[2]
+    places, step = math.prod(call.size), call.first[4]
+    last, vector = channels_last(call), vector_of(call.dtype)
     if last:
         lanes = vector if in_vectors(call.first, call.aligned[0], 1, call.c, vector) else 1
         across = min(1 << (call.c // lanes - 1).bit_length(), LANES)
-        while across > 2 and call.n * ceil_div(call.c // lanes, across) * THREADS < ENOUGH:
+        while across > 2 and call.n * ceil_div(call.c // lanes, across) * THREADS < enough:
             across //= 2
         blocks = ceil_div(call.c // lanes, across)
         units, group, cut, grid = places, THREADS // across, blocks, call.n * blocks
@@ -208,7 +232,7 @@ def _of_whole(call: PoolCall) -> Launch | None:
         lanes = vector if in_vectors(planes, call.aligned[0], 4, places, vector) else 1
         units, across, cut = places // lanes, 1, call.c
         group = next((group for most, group in GROUPS if units <= most), THREADS)
-        while 2 * group <= min(units, THREADS) and call.n * call.c * group < ENOUGH:
+        while 2 * group <= min(units, THREADS) and call.n * call.c * group < enough:
             group *= 2
         grid = ceil_div(call.n * call.c, THREADS // group)
         step *= lanes
@@ -219,17 +243,9 @@ def _of_whole(call: PoolCall) -> Launch | None:
         *pointers(call), "int32", "int32", "uint32[3]", "int32", "int32", *("int32[5]",) * 3,
         ACCUMULATED[call.dtype],
     )  # fmt: skip
-    if mean and not call.divisor:
-        call = call._replace(divisor=math.prod(map(partial(_counted, call), axes)))
+    call = call._replace(divisor=counted(call))
     args = (
         *operands(call), call.n * call.c, call.c, (*magic(cut), cut), units, step, call.first,
         call.out, call.indices or call.out, divisor_of(call),
     )  # fmt: skip
     return Launch(Entry(build_whole, constants, signature, THREADS), (grid, 1, 1), args)
-
-
-def _counted(call: PoolCall, axis: Axis) -> int:
-    """Places of an axis' one window that count in a mean."""
-    if not call.count_include_pad:
-        return axis.size
-    return min(axis.kernel, axis.pad + axis.size + axis.pad_after)

@@ -20,6 +20,7 @@ from . import device, direct, direct_wgrad, im2col, tensor, tensor_wgrad, tiled,
 from . import pool_grad as pool_gradients
 from . import pooling as poolings
 from . import wgrad as weight_gradients
+from .moving import at_once, in_batches
 from .program import ConvCall, PoolCall, Program
 
 Array = np.ndarray[Any, Any]
@@ -90,12 +91,25 @@ def _deliver(target: Array, out: Array) -> None:
         out[...] = target
 
 
+def _fprop(row: Callable[[ConvCall], Program]) -> Callable[..., None]:
+    return conv(in_batches(row, ("input", "output")))
+
+
+def _dgrad(row: Callable[[ConvCall], Program]) -> Callable[..., None]:
+    return conv(in_batches(row, ("output", "input")))
+
+
+def _wgrad(row: Callable[[ConvCall], Program]) -> Callable[..., None]:
+    return conv(at_once(row))
+
+
 # By family and algorithm, as the table's rows name them.
-fprop_wgmma, dgrad_wgmma = conv(wgmma.fprop), conv(wgmma.dgrad)
-fprop_tensor, dgrad_tensor = conv(tensor.fprop), conv(tensor.dgrad)
-fprop_tiled, dgrad_tiled = conv(tiled.fprop), conv(tiled.dgrad)
-fprop_im2col, dgrad_im2col = conv(im2col.fprop), conv(im2col.dgrad)
-fprop_direct, dgrad_direct = conv(direct.fprop), conv(direct.dgrad)
-wgrad_tensor, wgrad_tiled = conv(tensor_wgrad.wgrad), conv(weight_gradients.wgrad)
-wgrad_direct = conv(direct_wgrad.wgrad)
-pool_direct, pool_grad_direct = pool(poolings.pool), pool_grad(pool_gradients.pool_grad)
+fprop_tensor, dgrad_tensor = _fprop(tensor.fprop), _dgrad(tensor.dgrad)
+fprop_wgmma, dgrad_wgmma = _fprop(wgmma.fprop), _dgrad(wgmma.dgrad)
+fprop_tiled, dgrad_tiled = _fprop(tiled.fprop), _dgrad(tiled.dgrad)
+fprop_im2col, dgrad_im2col = _fprop(im2col.fprop), _dgrad(im2col.dgrad)
+fprop_direct, dgrad_direct = _fprop(direct.fprop), _dgrad(direct.dgrad)
+wgrad_tensor, wgrad_wgmma = _wgrad(tensor_wgrad.wgrad), _wgrad(wgmma.wgrad)
+wgrad_tiled, wgrad_direct = _wgrad(weight_gradients.wgrad), _wgrad(direct_wgrad.wgrad)
+pool_direct = pool(in_batches(poolings.pool, ("input", "output")))
+pool_grad_direct = pool_grad(in_batches(pool_gradients.pool_grad, ("output", "input")))

@@ -12,16 +12,19 @@ The order of a sum is t, r, s, c, whatever the tile.
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 from numba import cuda, int32, uint32
 
+from ..shapes import round_up
 from ._tile_fetch import placing, reduction, staging
 from ._tile_shape import LANES_K, LANES_P, STEP, TABLE, Tile, log2
 from .program import ACCUMULATED, STORED
 
-__all__ = ["STEP", "TABLE", "Tile", "TileFunctions", "tile_functions"]
+__all__ = ["STEP", "TABLE", "Tile", "TileFunctions", "pack", "tile_functions"]
 
 
 class TileFunctions(NamedTuple):
@@ -35,6 +38,37 @@ class TileFunctions(NamedTuple):
     column: Any
 
 
+def pack(weight: Any, tile: Tile, flat: bool) -> Any:
+    """Weights as ``accumulate`` reads them, in NumPy: a row per tap and channel, filled up with
+    zeros to whole steps and tiles.
+
+    Parameters
+    ----------
+    weight : array (K, C, T, R, S)
+    tile : Tile
+    flat : bool
+        As ``tile_functions`` has it.
+
+    Returns
+    -------
+    array (rows, pitch)
+        ``rows // STEP`` steps; ``pitch`` is a multiple of ``tile.rows``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tile = Tile(1, 1, 1, 1, 4, 16)
+    >>> pack(np.ones((5, 3, 1, 3, 3), np.float32), tile, flat=True).shape
+    (32, 16)
+    """
+    k, c, *taps = weight.shape
+    channels = c if flat else round_up(c, STEP)
+    rows = np.zeros((prod(taps), channels, round_up(k, tile.rows)), weight.dtype)
+    rows[:, :c, :k] = weight.transpose(2, 3, 4, 1, 0).reshape(prod(taps), c, k)
+    flattened = rows.reshape(-1, rows.shape[-1])
+    return np.pad(flattened, ((0, -len(flattened) % STEP), (0, 0)))
+
+
 @cache
 def tile_functions(tile: Tile, dtype: str, flat: bool, channels: bool) -> TileFunctions:
     """The device functions of a tile.
@@ -43,7 +77,7 @@ def tile_functions(tile: Tile, dtype: str, flat: bool, channels: bool) -> TileFu
     ----------
     tile : Tile
     dtype : str
-        Of the input. Weights are packed (``tiled.packing``), in what sums are made in.
+        Of the input. Weights are packed (``pack``), in what sums are made in.
     flat : bool
         Whether steps run over taps and channels as one, which fills them where channels are few;
         else a step is of one tap. For at most ``FLAT_TAPS`` taps along an axis.
@@ -74,7 +108,7 @@ def tile_functions(tile: Tile, dtype: str, flat: bool, channels: bool) -> TileFu
     """
     stored, total = getattr(numba, STORED[dtype]), getattr(numba, ACCUMULATED[dtype])
     multiply, zero = _multiplication(tile, total), total(0)
-    fetch, put = staging(tile, dtype, flat, channels)
+    own_weight, fetch, put = staging(tile, dtype, flat, channels)
     place = placing(tile, flat)
     begin, advance, tabulate = reduction(tile, flat, channels)
     own_pixels, own_rows, own_weights = tile.own_pixels, tile.own_rows, tile.own_weights
@@ -94,24 +128,25 @@ def tile_functions(tile: Tile, dtype: str, flat: bool, channels: bool) -> TileFu
         places = cuda.local.array((own_pixels, 2), int32)
         tap = cuda.local.array(6, int32)
         begin(problem, strides, first, tap, places, origins, table)
-        tap[5] = int32(first * STEP * pitch + k)
+        tap[5] = int32(first * STEP * pitch + k + own_weight(pitch))
         fetch(x, weights, problem, strides, pitch, tap, places, table, uint32(0), held_x, held_w)
         put(held_x, held_w, a, b, uint32(0))
         cuda.syncthreads()
-        step, now = int32(first), uint32(0)
-        while step < last:
-            if int32(step + 1) < last:
+        # Steps to go: one register where a step and the last one are two.
+        left, now = int32(last - first), uint32(0)
+        while left > 0:
+            if left > 1:
                 advance(problem, strides, tap, places, origins)
                 tap[5] = int32(tap[5] + STEP * pitch)
                 fetch(
                     x, weights, problem, strides, pitch, tap, places, table, uint32(now ^ 1),
                     held_x, held_w,
                 )  # fmt: skip
-                tabulate(problem, strides, int32(step + 2), table, now)
+                tabulate(problem, strides, int32(last - left + 2), table, now)
             multiply(a, b, now, sums)
             now = uint32((now ^ 1) & 1)
             put(held_x, held_w, a, b, now)
-            step = int32(step + 1)
+            left = int32(left - 1)
             cuda.syncthreads()
 
     return TileFunctions(place, clear, accumulate, row, column)

@@ -35,8 +35,8 @@ SLICE_PIXELS = 32
 
 #: Tiles by the type that sums are made in: blocks of a multiprocessor, which leave the compiler the
 #: registers it needs, and the share of its peak that the loop can reach: of float32 the multiplying
-#: instructions among all (sm_90a, pixels across the lanes, which has more others), of float64, whose
-#: units take two cycles each, an estimate.
+#: instructions among all (sm_90a, pixels across the lanes, which has more others), of float64, the
+#: units of which take two cycles each, an estimate.
 TILES = {
     "float32": (
         (Tile(128, 128, 8, 8), 2, 0.81),
@@ -56,10 +56,12 @@ TILES = {
         (Tile(16, 16, 4, 2), 16, 0.50),
     ),
 }
-#: Cycles of a block outside its loop, of a second launch, and elements that it adds in a cycle.
-BLOCK_CYCLES, LAUNCH_CYCLES, ADDED_PER_CYCLE = 4000, 4000, 500
-#: Products that a multiprocessor makes in a cycle.
+#: Products that a multiprocessor makes in a cycle, cycles that a step takes at least (a load's way
+#: from memory), cycles of a block before and behind its loop, and sums that are stored in a cycle.
 PRODUCTS = {"float32": 128, "float64": 64}
+STEP_CYCLES, BLOCK_CYCLES, STORED_PER_CYCLE = 800, 3000, 16
+#: Cycles of a second launch, and elements that the whole GPU adds in one.
+LAUNCH_CYCLES, ADDED_PER_CYCLE = 4000, 500
 
 
 class Cut(NamedTuple):
@@ -72,8 +74,7 @@ class Cut(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def cut(problem: ConvProblem, dtype: str) -> Cut:
-    """The cut that should take the fewest cycles: whole rounds of blocks, of which each has its
-    steps and a fixed cost, and the sum of the slices."""
+    """The cut that should take the fewest cycles."""
     real = ACCUMULATED[dtype]
     costs = dict(pair for kind in TILES[real] for pair in _costs(problem, real, *kind))
     return min(costs, key=costs.__getitem__)
@@ -82,18 +83,23 @@ def cut(problem: ConvProblem, dtype: str) -> Cut:
 def _costs(
     problem: ConvProblem, real: str, tile: Tile, resident: int, share: float
 ) -> list[tuple[Cut, float]]:
-    blocks = _blocks(problem, tile)
-    elements = blocks * tile.rows * tile.columns
-    cap = min(SLICES, SCRATCH_BYTES // (elements * np.dtype(real).itemsize))
-    wanted = (rounds * PROCESSORS * resident // blocks for rounds in range(1, 9))
+    """Cuts with a tile, for as many blocks as multiprocessors hold, or some multiple or part."""
+    blocks, area = _blocks(problem, tile), tile.rows * tile.columns
+    cap = min(SLICES, SCRATCH_BYTES // (blocks * area * np.dtype(real).itemsize))
+    rounds = (*range(1, resident), *range(resident, 9 * resident, resident))
+    numbers = {min(count * PROCESSORS // blocks, cap) for count in rounds}
     found = []
-    for slices in {1, *(min(max(number, 1), max(cap, 1)) for number in wanted)}:
+    for slices in sorted({max(number, 1) for number in numbers}):
         made = _sliced(problem, tile, slices)
-        rounds = ceil_div(blocks * made.slices, PROCESSORS * resident)
-        step = resident * tile.rows * tile.columns * DEPTH / (PRODUCTS[real] * share)
-        cost = rounds * (step * ceil_div(made.pixels, DEPTH) + resident * BLOCK_CYCLES)
+        each = ceil_div(blocks * made.slices, PROCESSORS)
+        whole = round_up(each, resident)
+        # Of a round that isn't full, a quarter of what is missing is lost.
+        step = (3 * each + whole) / 4 * area * DEPTH / (PRODUCTS[real] * share)
+        step = max(step, whole // resident * STEP_CYCLES)
+        cost = step * ceil_div(made.pixels, DEPTH) + each * area / STORED_PER_CYCLE
+        cost += whole // resident * BLOCK_CYCLES
         if made.slices > 1:
-            cost += LAUNCH_CYCLES + made.slices * elements / ADDED_PER_CYCLE
+            cost += LAUNCH_CYCLES + made.slices * blocks * area / ADDED_PER_CYCLE
         found.append((made, cost))
     return found
 

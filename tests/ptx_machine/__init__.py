@@ -12,7 +12,12 @@ by barriers; that barriers and instructions of whole warps are reached by all th
 What it can't: anything about time; what the memory model allows between blocks, or where accesses
 of different warps are ordered by other means than barriers; the rounding of tensor cores and of
 approximate functions (here products are exact and sums are rounded once); that ptxas and hardware
-do what PTX says. Of global memory only what one block wrote and another touches later is noticed.
+do what PTX says. Of global memory only what one block writes and another touches later is noticed,
+and registers read before they are written aren't.
+
+Not modelled, and refused by name: clusters, tensor copies to global memory and to several blocks,
+matrix products of integers, of 8-bit floats and of sparse matrices or with sums in float16,
+textures, recursion, indirect calls and calls of what isn't in the text (printf, malloc).
 """
 
 from . import bits, convert, floats, integers, moves, tensor, warp, wgmma  # noqa: F401 (they fill a table)

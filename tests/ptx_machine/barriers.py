@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import Fault, MachineError
-from .steps import condition
+from .steps import condition, unknown
 
 
 @dataclass(slots=True)
@@ -34,6 +34,8 @@ class Barriers:
     def ending(self, instruction, following):
         """What a barrier instruction that ends a block does with its lanes."""
         op = instruction.op
+        if "cluster" in op or not {"sync", "arrive", "red"} & set(op):
+            raise unknown(instruction)
         operands = list(instruction.operands)
         finish = None
         if "red" in op:
@@ -48,7 +50,7 @@ class Barriers:
             if aligned:
                 self.batch.whole_warps(lanes, "divergent barrier: reached")
             if threads is None and len(lanes) == self.batch.alive.sum() and not self.parked:
-                self.batch.meet(None)
+                self.meet(None)
                 if finish:
                     finish(lanes)
                 return ((following, lanes),)
@@ -109,7 +111,7 @@ class Barriers:
             done = (arrived > 0) & (arrived >= wanted)
             if not done.any():
                 continue
-            self.batch.meet(None if done.all() else done)
+            self.meet(None if done.all() else done)
             out += self.leave(number, done)
             arrived[done] = 0
             expected[done] = 0
@@ -145,6 +147,11 @@ class Barriers:
         if finish:
             finish(np.concatenate([parked.lanes for parked in go]))
         return [(parked.following, parked.lanes) for parked in go]
+
+    def meet(self, blocks):
+        """The threads of these blocks (None: of all) have met."""
+        self.batch.meet(blocks)
+        self.batch.phases.publish(blocks)
 
     def stuck(self):
         """Nobody can run, threads wait."""

@@ -114,12 +114,17 @@ def issue(batch, instruction, lane, mbarrier, offsets, data):
     starts = np.unique(offsets >> 4 << 4)
     who = np.full(len(starts), lane)
     batch.races.note(instruction, who, starts, 16, True)
+    if batch.machine.racecheck:
+        batch.readings.written(instruction, who, starts, True)
 
     def land():
         shared.data[offsets] = data
         shared.state[offsets] = GOOD
 
-    batch.phases.at(mbarrier, lane).copies.append(land)
+    phaser = batch.phases.at(mbarrier, lane)
+    if not phaser.fenced:
+        raise Fault("an mbarrier that no fence made known to the asynchronous proxy", lane)
+    phaser.copies.append(land)
     batch.phases.advance(mbarrier, 0, len(data), lane)
 
 

@@ -44,7 +44,7 @@ class Copies:
         if not (state[at] & ALLOCATED).all():
             raise Fault("copy outside what is allocated in shared memory", int(lanes[0]))
         state[at] = ALLOCATED | PENDING
-        batch.races.note(instruction, lanes, offsets, size, True)
+        batch.observe(instruction, "shared", lanes, offsets, size, True)
         group = self.committed[lanes]
         self.under_way.append(Copy(instruction, lanes, offsets, data, group))
 
@@ -88,7 +88,9 @@ class Copies:
         at = copy.offsets[:, None] + np.arange(size)
         batch.shared.data[at] = copy.data
         batch.shared.state[at] = GOOD
-        batch.observe(copy.instruction, "shared", copy.lanes, copy.offsets, size, True)
+        batch.races.note(copy.instruction, copy.lanes, copy.offsets, size, True)
+        if batch.machine.racecheck:
+            batch.readings.written(copy.instruction, copy.lanes, copy.offsets, False)
 
     def remind(self, done):
         """After a barrier: what is under way may be written in the next interval too."""
@@ -178,7 +180,20 @@ def _copy(batch, instruction):
     return by_lanes(batch, run)
 
 
-@builds("fence", "membar", "griddepcontrol", "nanosleep", "setmaxnreg", "createpolicy", "pmevent")
+@builds("fence")
+def fence(batch, instruction):
+    """fence.proxy.async and fence.mbarrier_init matter; memory is in order without the others."""
+    if not {"async", "mbarrier_init"} & set(instruction.op):
+        return Step(nothing, nothing)
+
+    def run(lanes):
+        batch.readings.fence(lanes)
+        batch.phases.fence(lanes)
+
+    return by_lanes(batch, run)
+
+
+@builds("membar", "griddepcontrol", "nanosleep", "setmaxnreg", "createpolicy", "pmevent")
 def no_operation(batch, instruction):
-    """What has no effect here: fences between memory that is always in order, and hints."""
+    """What has no effect here."""
     return Step(nothing, nothing)

@@ -41,8 +41,10 @@ class Observer:
     def pause(self):
         """Accesses that aren't to be looked at."""
         self.paused = True
-        yield
-        self.paused = False
+        try:
+            yield
+        finally:
+            self.paused = False
 
     def note(self, instruction, name, lanes, offsets, size, write):
         """One access of `size` bytes at `offsets` of a memory by `lanes`."""
@@ -51,6 +53,8 @@ class Observer:
         batch = self.batch
         if name == "shared":
             batch.races.note(instruction, lanes, offsets, size, write)
+            if write and batch.machine.racecheck:
+                batch.readings.written(instruction, lanes, offsets, False)
         elif name == "global" and batch.machine.racecheck:
             blocks = batch.numbers[batch.block_of[lanes]]
             batch.machine.owners.note(blocks, offsets, size, write, "nc" in instruction.op)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .barriers import Barriers
 from .errors import Fault, MachineError
-from .steps import build_step, unknown
+from .steps import build_step, naming, unknown
 
 
 class Executor:
@@ -27,7 +27,8 @@ class Executor:
     def compile(self, block):
         """(steps, what ends the block, its instructions)."""
         steps = [build_step(self.batch, instruction) for instruction in block.code]
-        return steps, self.ending(block), block.code
+        with naming(block.end):
+            return steps, self.ending(block), block.code
 
     def ending(self, block):
         """A function of the lanes that returns the (block, lanes) they go on to."""
@@ -53,6 +54,7 @@ class Executor:
         raise unknown(end)
 
     def branch(self, guard, target, following):
+        """A conditional branch."""
         row, negated = self.batch.registers[guard[0]], guard[1]
 
         def run(lanes):
@@ -71,6 +73,7 @@ class Executor:
         return run
 
     def switch(self, end, targets):
+        """brx.idx: a branch through a table."""
         row = self.batch.source(end.operands[0], "u32")
 
         def run(lanes):

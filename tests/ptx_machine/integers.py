@@ -276,6 +276,8 @@ def compare(batch, instruction):
 
     op = [part for part in instruction.op if part != "ftz"]
     kind = op[-1]
+    if kind in ("bf16", "bf16x2", "f16x2"):
+        raise unknown(instruction)
     function = _comparison(op[1], kind)
     target, a, b, *rest = instruction.operands
     sources = [batch.source(a, kind), batch.source(b, kind)]

@@ -135,6 +135,7 @@ class _Operands:
         return self.sum()
 
     def sum(self):
+        """An atom, with an offset or as the first of a pair."""
         first = self.atom()
         if self.accept("|"):
             return Pair(first, self.atom())

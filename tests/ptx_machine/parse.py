@@ -130,6 +130,7 @@ class Parser:
         return piece
 
     def parse(self):
+        """Read the whole text."""
         while self.skip():
             if match := re.compile(r"\.(version|target|address_size)\b[^\n]*").match(
                 self.text, self.at
@@ -220,6 +221,7 @@ class Parser:
         self.module.functions[function.name] = function
 
     def body(self, function):
+        """The statements of a function up to its closing brace."""
         scope = _Scope(0, None)
         for variable in function.params + function.returns:
             scope.names[variable.name] = ("var", variable.name, None)
@@ -249,6 +251,7 @@ class Parser:
             self.resolve(function, index, where)
 
     def statement(self, function, scope, wanted):
+        """A declaration or an instruction; branches go to `wanted`, to be resolved later."""
         start = self.at
         text = self.until(";").strip()
         if text.startswith((".pragma", ".maxntid", ".reqntid", ".minnctapersm", ".maxnreg")):

@@ -23,7 +23,10 @@ class Phaser:
     expected: int
     pending: int
     bytes: int = 0
+    by: int = 0
     phase: int = 0
+    public: bool = False
+    fenced: bool = False
     copies: list = field(default_factory=list)
 
 
@@ -56,7 +59,21 @@ class Phases:
         """The mbarrier at a place."""
         if offset not in self.barriers:
             raise Fault("no mbarrier was initialised there", lane)
-        return self.barriers[offset]
+        barrier = self.barriers[offset]
+        if not barrier.public and lane >> 5 != barrier.by >> 5:
+            raise Fault("an mbarrier is used with no barrier after its initialisation", lane)
+        return barrier
+
+    def publish(self, blocks):
+        """All threads of these blocks (None: of all) have met: they may use their mbarriers."""
+        for offset, barrier in self.barriers.items():
+            if blocks is None or blocks[offset // self.batch.shared.stride]:
+                barrier.public = True
+
+    def fence(self, lanes):
+        """Their mbarriers may be used by the asynchronous proxy."""
+        for barrier in self.barriers.values():
+            barrier.fenced |= barrier.by in lanes
 
     def advance(self, offset, arrivals, transferred, lane):
         """Count arrivals in and bytes (those expected as negative numbers)."""
@@ -78,7 +95,7 @@ class Phases:
 
     def try_wait(self, offset, waiting):
         """Let threads go on if their phase has ended: whether it had."""
-        barrier = self.at(offset, int(waiting.lanes[0]))
+        barrier = self.at(offset, int(waiting.lanes[-1]))
         if waiting.parity is None:
             done = barrier.phase > waiting.phase
         else:
@@ -168,7 +185,7 @@ def mbarrier(batch, instruction):
         if name == "init":
             if offset in phases.barriers:
                 raise Fault("an mbarrier is initialised twice", lane)
-            phases.barriers[offset] = Phaser(count, count)
+            phases.barriers[offset] = Phaser(count, count, by=lane)
             batch.shared.state[offset : offset + 8] = GOOD
             return
         barrier = phases.at(offset, lane)

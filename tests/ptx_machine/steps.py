@@ -5,6 +5,7 @@ batch, `masked(lanes)` for some. A `pure` step touches registers only and cannot
 for lanes that have ended, whose registers nobody will read.
 """
 
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -103,19 +104,26 @@ def guarded(step, predicate, negated):
     return Step(full, masked, step.pure)
 
 
-def build_step(batch, instruction):
-    """The step of an instruction, its guard included."""
-    builder = BUILDERS.get(instruction.op[0])
-    if builder is None:
-        raise unknown(instruction)
+@contextmanager
+def naming(instruction):
+    """Errors of operands that don't fit name the instruction."""
     try:
-        step = builder(batch, instruction)
+        yield
     except MachineError as error:
         if str(error).startswith("line "):
             raise
         raise MachineError(f"line {instruction.line}: {error}: {instruction.text}") from None
     except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
         raise MachineError(f"line {instruction.line}: {error!r}: {instruction.text}") from error
+
+
+def build_step(batch, instruction):
+    """The step of an instruction, its guard included."""
+    builder = BUILDERS.get(instruction.op[0])
+    if builder is None:
+        raise unknown(instruction)
+    with naming(instruction):
+        step = builder(batch, instruction)
     if instruction.guard:
         name, negated = instruction.guard
         step = guarded(step, batch.registers[name], negated)
