@@ -33,8 +33,8 @@ from .program import STORED, At, ConvCall, Entry, Grid, Launch, Program
 
 #: Multiprocessors of the card that blocks are cut for.
 PROCESSORS = 132
-#: Tiles, and what a multiprocessor makes of one per step of a chunk: products a cycle, as far as
-#: reading shared memory (two operands of each warp) lets it, and cycles of a block besides.
+#: Tiles of 128 or 64 pixels x out-channels, in steps of 128 bytes of the reduction, by four warps;
+#: two or three blocks of a multiprocessor hide each other's waits.
 TILES = (
     Tile(2, 2, 4, 8, 8, 3, 2),
     Tile(2, 2, 4, 4, 8, 3, 2),
