@@ -282,6 +282,16 @@ def test_infinite_weights_of_a_dgrad_meet_no_padding(name: str, last: bool) -> N
 
 
 @as_ptx
+@ROWS
+@pytest.mark.parametrize("infinite", [False, True])
+def test_phases_share_a_packed_gradient(infinite: bool, rows: Any) -> None:
+    case = ConvCase(
+        "phases", (2, 6, 9, 11), (16, 3, 3, 3), {"stride": 2, "padding": 1, "groups": 2}
+    )
+    check(case, "float16", True, False, "dgrad", infinite=infinite, rows=rows)
+
+
+@as_ptx
 def test_views_are_read_and_written_where_they_are() -> None:
     """Negative and great strides, and channels that don't begin at a multiple of 16 bytes."""
     rng = np.random.default_rng(8)

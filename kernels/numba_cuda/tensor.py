@@ -16,11 +16,13 @@ Tasks: a block per tile of pixels x out-channels, group and split (``_tensor_til
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from numba import config
 
+from ..adjoints import phases_of
 from ..drivers import reads_padding
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
@@ -332,4 +334,41 @@ def _compute_again(call: ConvCall, layout: _Layout) -> Launch:
     return Launch(entry, (again.BLOCKS, 1, 1), args)
 
 
-dgrad = dgrad_of(partial(fprop, skips_padding=True))
+def dgrad_on(tiles: tuple[Tile, ...]) -> Callable[[ConvCall], Program]:
+    """The dgrad row on some tiles."""
+    of_phases = dgrad_of(partial(fprop, tiles=tiles, skips_padding=True))
+
+    def dgrad(call: ConvCall) -> Program:
+        problem = call.problem
+        grad = Operand(
+            "first", call.dtype, problem.n, problem.g, problem.k, problem.output, call.first,
+            call.aligned[0],
+        )  # fmt: skip
+        several = len(phases_of(problem)) > 1 and grad.packed_bytes > 0
+        if grad.lies_in_chunks or problem.k != grad.filled or not several:
+            return of_phases(call)
+        # Packed once, at the beginning of scratch, for all phases.
+        ahead = round_up(grad.packed_bytes, ALIGNMENT)
+        n, d, h, w, _ = grad.source(0)[1]
+        aligned = (True, *call.aligned[1:])
+        program = of_phases(call._replace(first=(n, 1, d, h, w), aligned=aligned))
+        launches = [_on_packed(launch, ahead) for launch in program.launches]
+        return Program((grad.pack(0), *launches), ahead + program.scratch_bytes)
+
+    return dgrad
+
+
+def _on_packed(launch: Launch, ahead: int) -> Launch:
+    """A launch whose "first" is at the beginning of scratch, and all else there further on."""
+
+    def moved(arg: Any, text: str) -> Any:
+        if not isinstance(arg, At) or arg.operand not in ("first", "scratch"):
+            return arg
+        size = 2 if text == "uint16*" else 4
+        return At("scratch", arg.offset + (ahead // size if arg.operand == "scratch" else 0))
+
+    pairs = zip(launch.args, launch.entry.signature, strict=True)
+    return launch._replace(args=tuple(moved(*pair) for pair in pairs))
+
+
+dgrad = dgrad_on(TILES)
