@@ -90,7 +90,7 @@ def cut(problem: ConvProblem, dtype: str) -> Cut:
 @cuda.jit(device=True)
 def row_limit(d, h, problem):
     """Columns that an input row has: none if it isn't there."""
-    there = d >= 0 and d < problem.d and h >= 0 and h < problem.h
+    there = uint32(int32(d)) < uint32(problem.d) and uint32(int32(h)) < uint32(problem.h)
     return problem.w if there else int32(0)
 
 
@@ -160,14 +160,15 @@ def build_general(
                 taps[uint32(i * beside + k)] = value
             cuda.syncthreads()
             for i in range(min(steps, total - at)):
-                across_columns = s * problem.dilation_w
+                right = int32(s * problem.dilation_w)
+                further = int32(row + right * xs[4])
                 row_of_taps = uint64(i * beside + across * channels)
                 for j in range(pixels):
-                    w = column[j] + across_columns
-                    inside = w >= 0 and w < limit[j]
+                    # Unsigned, what is left of the row is beyond its end.
+                    inside = uint32(int32(column[j] + right)) < uint32(limit[j])
                     value = zero
                     if inside:
-                        value = read(x, int32(begin[j] + row + across_columns * xs[4]))
+                        value = read(x, int32(begin[j] + further))
                     if inside or not skip:
                         for k in range(channels):
                             sums[j, k] += value * taps[row_of_taps + uint64(k)]

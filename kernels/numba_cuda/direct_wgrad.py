@@ -293,6 +293,6 @@ def wgrad(call: ConvCall) -> Program:
         signature = sums, pointer, "problem", "int32[5]", "int32"
         entry = Entry(build_finish, (call.dtype,), signature, THREADS)
         grid = ceil_div(_filters(problem), ELEMENTS), 1, 1
-        args = At("scratch"), At("out"), problem, call.out, slices
-        launches.append(Launch(entry, grid, args))
+        finish = At("scratch"), At("out"), problem, call.out, slices
+        launches.append(Launch(entry, grid, finish))
     return Program(tuple(launches), scratch_bytes(problem, call.dtype))

@@ -69,17 +69,17 @@ def _calls(call: ConvCall, phases: Phases) -> Iterator[tuple[ConvCall, dict[str,
         o, p, q = (m.places for m in member)
         tap_strides = [m.taps.step * step for m, step in zip(member, tap_steps, strict=True)]
         out_strides = [m.target.step * step for m, step in zip(member, out[2:], strict=True)]
-        aligned = [
+        one, two, three = (
             was and offset * itemsize_of(call.dtype) % 16 == 0
             for was, offset in zip(call.aligned, offsets.values(), strict=True)
-        ]
+        )
         yield (
             call._replace(
                 problem=phases.problem._replace(k=problem.c, o=o, p=p, q=q),
                 second=(c_step, k_step, *tap_strides),
                 second_group=group if problem.g > 1 else 0,
                 out=(*out[:2], *out_strides),
-                aligned=tuple(aligned),
+                aligned=(one, two, three),
             ),
             offsets,
         )
@@ -94,7 +94,7 @@ def build_fill(dtype: str, bias: bool, activation: Any) -> Callable[..., None]:
     read, write, activate = reader(dtype), writer(dtype), activation_of(activation)
     threads, zero = FILL_THREADS, getattr(numba, ACCUMULATED[dtype])(0)
 
-    def fill(values, out, problem, steps):  # type: ignore[no-untyped-def]
+    def fill(values, out, problem, steps):
         i = uint32(uint32(cuda.blockIdx.x) * uint32(threads) + uint32(cuda.threadIdx.x))
         i, w = split(i, problem.w)
         i, h = split(i, problem.h)
