@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -17,17 +16,14 @@ pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed")
 from cnnfast import ConvGeometry
 from cnnfast.kernels import reference
 from cnnfast.kernels.numba_cuda import tensor, tensor_wgrad, wgmma
-from cnnfast.kernels.numba_cuda._tensor_tile import SIGNATURE, Tile, build_tile
-from cnnfast.kernels.numba_cuda._tensor_wgrad_tile import SIGNATURE as WGRAD_SIGNATURE
-from cnnfast.kernels.numba_cuda._tensor_wgrad_tile import build_wgrad_tile
-from cnnfast.kernels.numba_cuda.compiler import AMPERE, HOPPER
-from cnnfast.kernels.numba_cuda.program import STORED, ConvCall, Entry
+from cnnfast.kernels.numba_cuda._tensor_tile import Tile
+from cnnfast.kernels.numba_cuda.program import ConvCall
 from cnnfast.kernels.problem import ACTIVATION_CODES, ConvProblem
 
 from cases import CONV_CASES, ConvCase
 from conformance import channels_last, layout_names
 from conformance import length as length_of
-from gpu_rows import conv_call, report, run, simulated
+from gpu_rows import conv_call, run, simulated
 
 Array = np.ndarray[Any, Any]
 
@@ -81,7 +77,8 @@ def check(
     like = np.lib.stride_tricks.as_strided(np.float32(0), x.shape, (0,) * x.ndim)
     flat = np.lib.stride_tricks.as_strided(np.float32(0), case.weight, (0,) * weight.ndim)
     if last:
-        weight, flat = np.moveaxis(weight, (0, 1), (-1, -2)), np.moveaxis(flat, (0, 1), (-1, -2))
+        weight = np.ascontiguousarray(np.moveaxis(weight, (0, 1), (-1, -2)))
+        flat = np.moveaxis(flat, (0, 1), (-1, -2))
     geometry = ConvGeometry.of(like, flat, layout=layout, **case.arguments)
     grad = stored(random(geometry.out_shape, exact, 6), dtype)
     first, second = {"fprop": (x, weight), "dgrad": (grad, weight), "wgrad": (x, grad)}[family]
@@ -148,9 +145,6 @@ runs = pytest.mark.skipif(
 as_ptx = pytest.mark.skipif(
     SIMULATED or find_spec("ptx_machine") is None, reason="needs the PTX machine"
 )
-compiles = pytest.mark.skipif(
-    SIMULATED or shutil.which("ptxas") is None, reason="the simulator compiles nothing, or no ptxas"
-)
 BY_NAME = {case.name: case for case in CONV_CASES}
 #: What the simulator is quick enough for: everything that there is in the kernels.
 SIMULATED_CASES = ("relu", "no bias", "size 1", "stride per axis", "asymmetric padding", "1x1")
@@ -184,6 +178,11 @@ def test_dgrad_is_exact(name: str) -> None:
 @pytest.mark.parametrize("name", ["no bias", "stride per axis"])
 def test_wgrad_is_exact(name: str) -> None:
     check(BY_NAME[name], "float16", True, True, "wgrad", rows=tensor_wgrad)
+
+
+@runs
+def test_wgrad_by_warpgroups_is_exact() -> None:
+    check(BY_NAME["size 1"], "float16", True, True, "wgrad", rows=wgmma)
 
 
 @runs
@@ -283,6 +282,16 @@ def test_infinite_weights_of_a_dgrad_meet_no_padding(name: str, last: bool) -> N
 
 
 @as_ptx
+@ROWS
+@pytest.mark.parametrize("infinite", [False, True])
+def test_phases_share_a_packed_gradient(infinite: bool, rows: Any) -> None:
+    case = ConvCase(
+        "phases", (2, 6, 9, 11), (16, 3, 3, 3), {"stride": 2, "padding": 1, "groups": 2}
+    )
+    check(case, "float16", True, False, "dgrad", infinite=infinite, rows=rows)
+
+
+@as_ptx
 def test_views_are_read_and_written_where_they_are() -> None:
     """Negative and great strides, and channels that don't begin at a multiple of 16 bytes."""
     rng = np.random.default_rng(8)
@@ -303,86 +312,11 @@ def test_views_are_read_and_written_where_they_are() -> None:
     assert (kept == -7).all(), "written beside out"
 
 
-#: Instructions of SASS that a tile must be made of.
-PRODUCTS = {
-    "float16": ("HMMA.16816.F32", "HGMMA"),
-    "bfloat16": ("HMMA.16816.F32.BF16", "HGMMA"),
-    "float32": ("HMMA.1688.F32.TF32", "HGMMA"),
-}
-
-
-def _tile_entry(dtype: str, tile: Tile, order: str) -> Entry:
-    pointer = f"{STORED[dtype]}*"
-    return Entry(
-        build_tile, (dtype, tile, dtype, order, True, "relu"), (*[pointer] * 4, *SIGNATURE),
-        tile.threads, tile.blocks, tile.shared,
-    )  # fmt: skip
-
-
-def _check_compiled(entry: Entry, wanted: tuple[str, ...], target: tuple[Any, ...]) -> None:
-    found = report(entry, target)
-    assert found["spills"] == found["reloads"] == found["stack"] == 0
-    assert found["shared"] + entry.shared <= 227 * 1024
-    assert (found["registers"] + 7) // 8 * 8 * entry.threads * entry.blocks <= 65536
-    # That wgmma is made to wait is a warning.
-    assert not found["warnings"]
-    if found["sass"] is not None:
-        for name in wanted:
-            assert any(each.startswith(name) for each in found["sass"]), name
-
-
-@compiles
-@pytest.mark.parametrize("order", ["channels", "pixels"])
-@pytest.mark.parametrize("tile", tensor.TILES, ids=lambda tile: f"{tile.pixels}x{tile.channels}")
-def test_tiles_compile_for_tensor_cores(tile: Tile, order: str) -> None:
-    wanted = PRODUCTS["float16"][0], "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128"
-    for target in (AMPERE, HOPPER):
-        _check_compiled(_tile_entry("float16", tile, order), wanted, target)
-
-
-@compiles
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_other_dtypes_compile_for_tensor_cores(dtype: str) -> None:
-    wanted = PRODUCTS[dtype][0], "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128"
-    _check_compiled(_tile_entry(dtype, tensor.TILES[0], "channels"), wanted, HOPPER)
-
-
-@compiles
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("tile", wgmma.TILES, ids=lambda tile: f"{tile.pixels}x{tile.channels}")
-def test_tiles_compile_for_warpgroups(tile: Tile, dtype: str) -> None:
-    wanted = PRODUCTS[dtype][1], "LDGSTS.E.BYPASS.128"
-    _check_compiled(_tile_entry(dtype, tile, "channels"), wanted, HOPPER)
-
-
-@compiles
-@pytest.mark.parametrize(
-    "tile",
-    [*tensor_wgrad.TILES, *wgmma.TILES],
-    ids=lambda t: f"{t.pixels}x{t.channels}x{t.wide}",
-)
-def test_tiles_of_wgrad_compile(tile: Tile) -> None:
-    constants = "float16", tile
-    pointers = "uint16*", "uint16*", "float32*"
-    entry = Entry(
-        build_wgrad_tile, constants, (*pointers, *WGRAD_SIGNATURE),
-        tile.threads, tile.blocks, tile.shared,
-    )  # fmt: skip
-    products = ("HGMMA",) if tile.wide else ("HMMA.16816.F32", "LDSM.16.MT88.4")
-    for target in (HOPPER,) if tile.wide else (AMPERE, HOPPER):
-        _check_compiled(entry, (*products, "LDGSTS.E.BYPASS.128"), target)
-
-
-@compiles
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_launches_around_the_tiles_compile(dtype: str) -> None:
-    """Packing, adding up, and computing again."""
-    problem = ConvProblem(1, 1, 70, 9, 1, 9, 9, 1, 3, 3, 1, 9, 9, 1, 1, 1, 1, 1, 1, 0, 1, 1)
-    strides = ((5670, 81, 0, 9, 1), (630, 9, 0, 3, 1), (729, 81, 0, 9, 1))
-    call = ConvCall(problem, dtype, *strides, bias=True)
-    programs = tensor.fprop(call), tensor.dgrad(call)
-    entries = {launch.entry for program in programs for launch in program.launches}
-    assert len(entries) >= 5
-    for entry in entries:
-        for target in (AMPERE, HOPPER):
-            _check_compiled(entry, (), target)
+def test_what_32_bits_cannot_index_is_refused() -> None:
+    """One channel of 300 million is filled up to eight."""
+    problem = ConvProblem(3, 1, 1, 8, 1, 10**4, 10**4, 1, 1, 1, 1, 1, 1, *[1] * 6, 0, 0, 0)
+    assert not tensor.fits(problem, "float16")
+    assert tensor.fits(problem, "float32")
+    call = ConvCall(problem, "float16", (10**8, 10**8, 0, 10**4, 1), (1,) * 5, (8, 1, 1, 1, 1))
+    with pytest.raises(ValueError, match="2147483648 elements"):
+        tensor.fprop(call)

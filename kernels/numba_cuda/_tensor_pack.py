@@ -2,7 +2,8 @@
 
 x        any strides                            -> (N, D, H, W, G, C filled up to whole chunks)
 weight   any strides                            -> [g][chunk of the reduction][k][chunk]
-partial  [split][g][pixel][k filled up to 4]    -> out, any strides, with bias and activation
+partial  [split][g][pixel][k filled up to 4], or [split][g][k][pixel]
+                                                -> out, any strides, with bias and activation
 All three go through shared memory or read in order, so that both sides are coalesced. What fills up
 is zeros. tf32: rounded to nearest (ties away from zero) here, for the hardware would cut off.
 """
@@ -30,11 +31,45 @@ FILTERS, CHUNKS = 16, 16
 #: packed group, whether channels are read in order (else pixels).
 INPUT_SIGNATURE = ("int32[6]", "int32[5]", "int32", "int32")
 #: Of ``pack_weight``: weight, packed, marks; sizes (g, k, c, t, r, s), strides (g, k, c, t, r, s),
-#: taps and chunks of channels of a block.
-WEIGHT_SIGNATURE = ("int32[6]", "int32[6]", "int32[2]")
-#: Of ``add_parts``: partial, bias, out; the problem, out's strides, splits, and whether lanes go
-#: along channels (else pixels).
+#: taps and chunks of channels of a block, their order.
+WEIGHT_SIGNATURE = ("int32[6]", "int32[6]", "int32[2]", "int32")
+#: Of ``add_parts``: partial, bias, out; the problem, out's strides, splits, and whether a pixel's
+#: channels come one after the other (else a channel's pixels).
 PARTS_SIGNATURE = ("problem", "int32[5]", "int32", "int32")
+
+
+#: The order of weights: what lies next to each other.
+TAPS, IN_CHANNELS, OUT_CHANNELS = range(3)
+
+
+def order_of(k: int, c: int, s: int) -> int:
+    """The order of weights of these strides."""
+    if abs(k) < min(abs(c), abs(s)):
+        return OUT_CHANNELS
+    return IN_CHANNELS if abs(c) < abs(s) else TAPS
+
+
+@cuda.jit(device=True)
+def filter_of(e, taps, wide, order):
+    """Out-channel, channel and tap that is the e-th, in an order, of a block with ``taps`` taps and
+    ``wide`` channels of each."""
+    taps, wide = uint32(taps), uint32(wide)
+    if order == OUT_CHANNELS:
+        row = uint32(uint32(e) % uint32(FILTERS))
+        u = uint32(uint32(e) // uint32(FILTERS))
+        tap = uint32(u // wide)
+        c = uint32(u - tap * wide)
+    elif order == IN_CHANNELS:
+        u = uint32(uint32(e) // wide)
+        c = uint32(uint32(e) - u * wide)
+        row = uint32(u // taps)
+        tap = uint32(u - row * taps)
+    else:
+        u = uint32(uint32(e) // taps)
+        tap = uint32(uint32(e) - u * taps)
+        row = uint32(u // wide)
+        c = uint32(u - row * wide)
+    return int32(row), int32(c), int32(tap)
 
 
 def build_pack_input(dtype: str) -> Callable[..., None]:
@@ -98,11 +133,13 @@ def build_pack_weight(dtype: str, marked: bool) -> Callable[..., None]:
     other. ``marked``: blocks write to ``marks`` whether a weight of theirs isn't finite."""
     read = reader(dtype)
     stored, elements = (float32, 4) if dtype == "float32" else (uint16, 8)
-    size, zero = FILTERS * CHUNKS * elements, stored(0)
+    # A chunk of all out-channels, and a bank more: neighbours write taps, or chunks.
+    pitch = FILTERS * elements + elements // 4
+    size, zero = CHUNKS * pitch, stored(0)
     round_tf32 = ops.round_tf32
     wide = dtype == "float32"
 
-    def pack_weight(weight, packed, marks, sizes, w_at, block):
+    def pack_weight(weight, packed, marks, sizes, w_at, block, order):
         tile = cuda.shared.array(size, stored)
         tid = int32(cuda.threadIdx.x)
         taps, wide_c = block[0], int32(block[1] * elements)
@@ -114,10 +151,7 @@ def build_pack_weight(dtype: str, marked: bool) -> Callable[..., None]:
         chunk0, tap0 = int32(cuda.blockIdx.y * block[1]), int32(cuda.blockIdx.z * taps)
         infinite = False
         for e in range(tid, FILTERS * wide_c * taps, THREADS):
-            u = uint32(uint32(e) // uint32(taps))
-            tap = int32(uint32(e) - u * uint32(taps))
-            row = int32(u // uint32(wide_c))
-            column = int32(u - uint32(row) * uint32(wide_c))
+            row, column, tap = filter_of(e, taps, wide_c, order)
             k, c, at_tap = int32(k0 + row), int32(chunk0 * elements + column), int32(tap0 + tap)
             value = zero
             if k < sizes[1] and c < sizes[2] and at_tap < all_taps:
@@ -132,7 +166,7 @@ def build_pack_weight(dtype: str, marked: bool) -> Callable[..., None]:
                     y = read(weight, at)
                     infinite = infinite or not abs(y) <= LARGEST
             chunk = int32(column // elements)
-            place = int32(((tap * block[1] + chunk) * FILTERS + row) * elements)
+            place = int32((tap * block[1] + chunk) * pitch + row * elements)
             tile[place + column % elements] = value
         if marked:
             any_infinite = cuda.syncthreads_or(int32(infinite))
@@ -149,7 +183,8 @@ def build_pack_weight(dtype: str, marked: bool) -> Callable[..., None]:
             k, at_tap = int32(k0 + row), int32(tap0 + tap)
             if k < sizes[1] and chunk0 + chunk < c_chunks and at_tap < all_taps:
                 j = int32((group * all_taps + at_tap) * c_chunks + chunk0 + chunk)
-                packed[int32((j * sizes[1] + k) * elements + e % elements)] = tile[e]
+                place = int32(int32(u) * pitch + row * elements + e % elements)
+                packed[int32((j * sizes[1] + k) * elements + e % elements)] = tile[place]
 
     return pack_weight
 
@@ -171,9 +206,13 @@ def build_add_parts(dtype: str, bias: bool, activation: Any) -> Callable[..., No
                 m = uint32(e - channel * pixels)
             group = uint32(channel // uint32(problem.k))
             k = uint32(channel - group * uint32(problem.k))
-            filled = int32((problem.k + 3) // 4 * 4)
-            at = int32((int32(group * pixels) + int32(m)) * filled + int32(k))
-            whole = int32(problem.g * int32(pixels) * filled)
+            if in_order:
+                filled = int32((problem.k + 3) // 4 * 4)
+                at = int32((int32(group * pixels) + int32(m)) * filled + int32(k))
+                whole = int32(problem.g * int32(pixels) * filled)
+            else:
+                at = int32(e)
+                whole = int32(pixels * every)
             y = float32(0)
             for part in range(splits):
                 y = float32(y + partial[int32(at + part * whole)])

@@ -15,22 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import complex128, config, cuda, float32, int32, uint32
+from numba import complex128, cuda, float32, int32, uint32
 
 from . import ops
 from ._tensor_tile import CHUNK, NONE, NOWHERE, Tile
-from .elements import writer
 
 #: Channels of a chunk.
 ELEMENTS = 8
 #: Of ``wgrad_tile``: x, grad, parts; the problem; strides of x (n, d, h, w, g) and grad
 #: (n, o, p, q, g); chunks of a tap and in all; steps of a split, tiles of k and of chunks.
 SIGNATURE = ("problem", "int32[5]", "int32[5]", "int32[2]", "int32[3]")
-
-FINISH_THREADS = 32 if config.ENABLE_CUDASIM else 256
-#: Of ``finish_wgrad``: parts, out; the problem, out's strides, chunks of a tap, splits, whether
-#: lanes go along channels (else taps).
-FINISH_SIGNATURE = ("problem", "int32[5]", "int32", "int32", "int32")
 
 
 def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
@@ -196,36 +190,3 @@ def build_wgrad_tile(dtype: str, tile: Tile) -> Callable[..., None]:
                 store_floats(parts, at, load_shared(finished, int32(row * pitch + column)))
 
     return wgrad_tile
-
-
-def build_finish_wgrad(dtype: str) -> Callable[..., None]:
-    """Parts, added in the order of the splits, to where weights lie."""
-    write = writer(dtype)
-
-    def finish_wgrad(parts, out, problem, out_at, of_tap, splits, in_order):
-        taps = uint32(problem.t * problem.r * problem.s)
-        e = uint32(cuda.blockIdx.x * FINISH_THREADS + cuda.threadIdx.x)
-        rest = uint32(e // (uint32(problem.c) * taps))
-        e = uint32(e - rest * (uint32(problem.c) * taps))
-        if rest < uint32(problem.g * problem.k):
-            if in_order:
-                tap = uint32(e // uint32(problem.c))
-                c = int32(e - tap * uint32(problem.c))
-            else:
-                c = int32(e // taps)
-                tap = uint32(e - uint32(c) * taps)
-            channel = int32(rest)
-            width = int32(int32(taps) * of_tap * ELEMENTS)
-            at = int32(channel * width + int32(tap) * of_tap * ELEMENTS + c)
-            whole = int32(problem.g * problem.k * width)
-            y = float32(0)
-            for part in range(splits):
-                y = float32(y + parts[int32(at + part * whole)])
-            u = uint32(tap // uint32(problem.s))
-            s = int32(tap - u * uint32(problem.s))
-            t = int32(u // uint32(problem.r))
-            r = int32(u - uint32(t) * uint32(problem.r))
-            to = int32(channel * out_at[0] + c * out_at[1] + t * out_at[2])
-            write(out, int32(to + r * out_at[3] + s * out_at[4]), y)
-
-    return finish_wgrad

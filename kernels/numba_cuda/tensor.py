@@ -16,11 +16,13 @@ Tasks: a block per tile of pixels x out-channels, group and split (``_tensor_til
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from numba import config
 
+from ..adjoints import phases_of
 from ..drivers import reads_padding
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
@@ -33,8 +35,8 @@ from .program import STORED, At, ConvCall, Entry, Grid, Launch, Program
 
 #: Multiprocessors of the card that blocks are cut for.
 PROCESSORS = 132
-#: Tiles, and what a multiprocessor makes of one per step of a chunk: products a cycle, as far as
-#: reading shared memory (two operands of each warp) lets it, and cycles of a block besides.
+#: Tiles of 128 or 64 pixels x out-channels, in steps of 128 bytes of the reduction, by four warps;
+#: two or three blocks of a multiprocessor hide each other's waits.
 TILES = (
     Tile(2, 2, 4, 8, 8, 3, 2),
     Tile(2, 2, 4, 4, 8, 3, 2),
@@ -47,6 +49,8 @@ TINY_WIDE = Tile(4, 1, 1, 2, 8, 3, 1, True)
 MOST_SPLITS = 16
 #: Bytes that segments of scratch begin at multiples of.
 ALIGNMENT = 256
+#: That many elements 32 bits can't tell apart.
+ELEMENTS_LIMIT = 1 << 31
 
 
 class Cut(NamedTuple):
@@ -123,7 +127,7 @@ def _layout(problem: ConvProblem, itemsize: int, packs: bool, splits: int) -> _L
     filled = round_up(problem.c, _elements(itemsize))
     x = problem.n * math.prod(problem.size) * problem.g * filled * itemsize if packs else 0
     parts = splits * problem.g * pixels * round_up(problem.k, 4) * 4 if splits > 1 else 0
-    marks = 4 * math.prod(_weight_grid(problem, itemsize)[0])
+    marks = 4 * math.prod(weight_grid(problem, itemsize)[0])
     ends = [0]
     for size in (weight, x, parts, marks):
         ends.append(round_up(ends[-1] + size, ALIGNMENT))
@@ -136,6 +140,11 @@ def scratch_bound(problem: ConvProblem, dtype: str, tiles: tuple[Tile, ...] = TI
     return _layout(problem, itemsize, True, cut(problem, itemsize, tiles).splits).end
 
 
+def fits(problem: ConvProblem, dtype: str) -> bool:
+    """Whether scratch is indexed in 32 bits, however much of the problem is packed into it."""
+    return scratch_bound(problem, dtype) // itemsize_of(dtype) < ELEMENTS_LIMIT
+
+
 def fprop(call: ConvCall, tiles: tuple[Tile, ...] = TILES, skips_padding: bool = False) -> Program:
     """Pack, multiply, and add up what was split. ``skips_padding``: infinite weights aren't
     multiplied by padding."""
@@ -143,6 +152,8 @@ def fprop(call: ConvCall, tiles: tuple[Tile, ...] = TILES, skips_padding: bool =
     if not problem.n * math.prod(problem.output) * problem.g * problem.k:
         return Program(())
     chosen = cut(problem, itemsize, tiles)
+    if not fits(problem, call.dtype):
+        raise ValueError(f"packed operands have {ELEMENTS_LIMIT} elements or more")
     x = _input_of(call)
     packs = not x.lies_in_chunks
     layout = _layout(problem, itemsize, packs, chosen.splits)
@@ -174,7 +185,7 @@ def _output_of(call: ConvCall) -> Operand:
     )  # fmt: skip
 
 
-def _weight_grid(problem: ConvProblem, itemsize: int) -> tuple[Grid, tuple[int, int]]:
+def weight_grid(problem: ConvProblem, itemsize: int) -> tuple[Grid, tuple[int, int]]:
     """Blocks that pack the weights, and taps and chunks of channels of one."""
     of_tap, _ = _chunks(problem, itemsize)
     taps = math.prod(problem.kernel)
@@ -198,7 +209,7 @@ def _pack_weight(call: ConvCall, layout: _Layout, marked: bool) -> Launch:
         (pointer, pointer, "int32*", *pack.WEIGHT_SIGNATURE),
         pack.THREADS,
     )
-    grid, block = _weight_grid(problem, itemsize)
+    grid, block = weight_grid(problem, itemsize)
     args = (
         At("second"),
         At("scratch", layout.weight // itemsize),
@@ -206,6 +217,7 @@ def _pack_weight(call: ConvCall, layout: _Layout, marked: bool) -> Launch:
         (problem.g, problem.k, problem.c, *problem.kernel),
         _weight_strides(call),
         block,
+        pack.order_of(*call.second[:2], call.second[4]),
     )
     return Launch(entry, grid, args)
 
@@ -226,12 +238,8 @@ def _multiply(call: ConvCall, layout: _Layout, chosen: Cut, packs: bool) -> Laun
     pixels = problem.n * math.prod(problem.output)
     x, x_at = _input_of(call).source(layout.x if packs else None)
     if splits > 1:
-        # Pixels one after the other, out-channels filled up to whole chunks.
-        row = round_up(problem.k, 4)
-        o, p, q = (row * step for step in (problem.p * problem.q, problem.q, 1))
-        out = At("scratch", layout.parts // 4)
-        out_at = (o * problem.o, 1, o, p, q, pixels * row, problem.g * pixels * row)
-        result, order, bias, activation = "float32", "channels", False, None
+        out, result, bias, activation = At("scratch", layout.parts // 4), "float32", False, None
+        order, out_at = _parts_of(call)
     else:
         out, out_at = At("out"), (*call.out, problem.k * call.out[1], 0)
         result, bias, activation = call.dtype, call.bias, call.activation
@@ -262,6 +270,24 @@ def _multiply(call: ConvCall, layout: _Layout, chosen: Cut, packs: bool) -> Laun
     return Launch(entry, (math.prod(tiles) * problem.g * splits, 1, 1), args)
 
 
+def _channels_first(call: ConvCall) -> bool:
+    """Whether out has its pixels, not its channels, next to each other."""
+    return abs(call.out[1]) >= abs(call.out[4])
+
+
+def _parts_of(call: ConvCall) -> tuple[str, tuple[int, ...]]:
+    """How a tile writes its part of a split, and where: in the order of out, so that they are added
+    up in it; channels, if next to each other, filled up to whole chunks."""
+    problem = call.problem
+    pixels = problem.n * math.prod(problem.output)
+    q, k = (1, pixels) if _channels_first(call) else (round_up(problem.k, 4), 1)
+    p = q * problem.q
+    o = p * problem.p
+    group = problem.k * k if _channels_first(call) else pixels * q
+    order = "pixels" if _channels_first(call) else "channels"
+    return order, (o * problem.o, k, o, p, q, group, problem.g * group)
+
+
 def _add_parts(call: ConvCall, layout: _Layout, splits: int) -> Launch:
     problem = call.problem
     pointer = f"{STORED[call.dtype]}*"
@@ -279,7 +305,7 @@ def _add_parts(call: ConvCall, layout: _Layout, splits: int) -> Launch:
         problem,
         call.out,
         splits,
-        int(abs(call.out[1]) < abs(call.out[4])),
+        int(not _channels_first(call)),
     )
     return Launch(entry, (ceil_div(total, pack.THREADS), 1, 1), args)
 
@@ -299,7 +325,7 @@ def _compute_again(call: ConvCall, layout: _Layout) -> Launch:
         At("bias" if call.bias else "second"),
         At("out"),
         At("scratch", layout.marks // 4),
-        math.prod(_weight_grid(problem, itemsize_of(call.dtype))[0]),
+        math.prod(weight_grid(problem, itemsize_of(call.dtype))[0]),
         problem,
         call.first,
         _weight_strides(call),
@@ -308,4 +334,41 @@ def _compute_again(call: ConvCall, layout: _Layout) -> Launch:
     return Launch(entry, (again.BLOCKS, 1, 1), args)
 
 
-dgrad = dgrad_of(partial(fprop, skips_padding=True))
+def dgrad_on(tiles: tuple[Tile, ...]) -> Callable[[ConvCall], Program]:
+    """The dgrad row on some tiles."""
+    of_phases = dgrad_of(partial(fprop, tiles=tiles, skips_padding=True))
+
+    def dgrad(call: ConvCall) -> Program:
+        problem = call.problem
+        grad = Operand(
+            "first", call.dtype, problem.n, problem.g, problem.k, problem.output, call.first,
+            call.aligned[0],
+        )  # fmt: skip
+        several = len(phases_of(problem)) > 1 and grad.packed_bytes > 0
+        if grad.lies_in_chunks or problem.k != grad.filled or not several:
+            return of_phases(call)
+        # Packed once, at the beginning of scratch, for all phases.
+        ahead = round_up(grad.packed_bytes, ALIGNMENT)
+        n, d, h, w, _ = grad.source(0)[1]
+        aligned = (True, *call.aligned[1:])
+        program = of_phases(call._replace(first=(n, 1, d, h, w), aligned=aligned))
+        launches = [_on_packed(launch, ahead) for launch in program.launches]
+        return Program((grad.pack(0), *launches), ahead + program.scratch_bytes)
+
+    return dgrad
+
+
+def _on_packed(launch: Launch, ahead: int) -> Launch:
+    """A launch whose "first" is at the beginning of scratch, and all else there further on."""
+
+    def moved(arg: Any, text: str) -> Any:
+        if not isinstance(arg, At) or arg.operand not in ("first", "scratch"):
+            return arg
+        size = 2 if text == "uint16*" else 4
+        return At("scratch", arg.offset + (ahead // size if arg.operand == "scratch" else 0))
+
+    pairs = zip(launch.args, launch.entry.signature, strict=True)
+    return launch._replace(args=tuple(moved(*pair) for pair in pairs))
+
+
+dgrad = dgrad_on(TILES)

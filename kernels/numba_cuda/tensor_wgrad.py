@@ -20,18 +20,13 @@ from numba import config
 
 from ..problem import ConvProblem
 from ..shapes import ceil_div, round_up
-from ._tensor_operands import Operand
-from ._tensor_tile import Tile
-from ._tensor_wgrad_tile import (
-    ELEMENTS,
-    FINISH_SIGNATURE,
-    FINISH_THREADS,
-    SIGNATURE,
-    build_finish_wgrad,
-    build_wgrad_tile,
-)
+from . import _tensor_wgrad_finish as finish
+from ._tensor_operands import Operand, itemsize_of
+from ._tensor_pack import order_of
+from ._tensor_tile import CHUNK, Tile
+from ._tensor_wgrad_tile import ELEMENTS, SIGNATURE, build_wgrad_tile
 from .program import STORED, At, ConvCall, Entry, Launch, Program
-from .tensor import ALIGNMENT, TINY, TINY_WIDE, Cut, cycles
+from .tensor import ALIGNMENT, ELEMENTS_LIMIT, TINY, TINY_WIDE, Cut, cycles, weight_grid
 
 #: Tiles of out-channels x channels of taps.
 TILES = (
@@ -98,6 +93,11 @@ def scratch_bound(problem: ConvProblem, dtype: str, tiles: tuple[Tile, ...] = TI
     return sum(round_up(size, ALIGNMENT) for size in sizes)
 
 
+def fits(problem: ConvProblem, dtype: str) -> bool:
+    """Whether scratch is indexed in 32 bits, however much of the problem is packed into it."""
+    return scratch_bound(problem, dtype) // itemsize_of(dtype) < ELEMENTS_LIMIT
+
+
 def _computes(problem: ConvProblem) -> bool:
     """Whether there is anything to sum."""
     return problem.n * math.prod(problem.output) * math.prod(problem.size) > 0
@@ -108,6 +108,8 @@ def wgrad(call: ConvCall, tiles: tuple[Tile, ...] = TILES) -> Program:
     problem = call.problem
     if not problem.g * problem.k * problem.c * math.prod(problem.kernel):
         return Program(())
+    if not fits(problem, call.dtype):
+        raise ValueError(f"packed operands have {ELEMENTS_LIMIT} elements or more")
     launches, sources, end = [], [], 0
     splits = 0
     if _computes(problem):
@@ -153,15 +155,19 @@ def _multiply(
 def _finish(call: ConvCall, parts: int, splits: int) -> Launch:
     problem = call.problem
     entry = Entry(
-        build_finish_wgrad,
+        finish.build_finish_wgrad,
         (call.dtype,),
-        ("float32*", f"{STORED[call.dtype]}*", *FINISH_SIGNATURE),
-        FINISH_THREADS,
+        ("float32*", f"{STORED[call.dtype]}*", *finish.SIGNATURE),
+        finish.THREADS,
     )
-    total = problem.g * problem.k * problem.c * math.prod(problem.kernel)
-    in_order = int(abs(call.out[1]) < abs(call.out[4]))
+    grid, block = weight_grid(problem, CHUNK // ELEMENTS)
     args = (
-        At("scratch", parts // 4), At("out"), problem, call.out, _chunks(problem)[0], splits,
-        in_order,
-    )  # fmt: skip
-    return Launch(entry, (ceil_div(total, FINISH_THREADS), 1, 1), args)
+        At("scratch", parts // 4),
+        At("out"),
+        (problem.g, problem.k, problem.c, *problem.kernel),
+        call.out,
+        block,
+        splits,
+        order_of(*call.out[:2], call.out[4]),
+    )
+    return Launch(entry, grid, args)

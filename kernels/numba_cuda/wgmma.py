@@ -15,7 +15,6 @@ from functools import partial
 
 from . import tensor, tensor_wgrad
 from ._tensor_tile import Tile
-from .phases import dgrad_of
 
 #: Of 64 to 256 out-channels. The widest reads shared memory least: 128 bytes a cycle, copies
 #: included, which is what there is. Narrow ones run two or three blocks at a time.
@@ -29,6 +28,6 @@ TILES = (
 
 fprop = partial(tensor.fprop, tiles=TILES)
 scratch_bound = partial(tensor.scratch_bound, tiles=TILES)
-dgrad = dgrad_of(partial(tensor.fprop, tiles=TILES, skips_padding=True))
+dgrad = tensor.dgrad_on(TILES)
 wgrad = partial(tensor_wgrad.wgrad, tiles=TILES)
 wgrad_scratch_bound = partial(tensor_wgrad.scratch_bound, tiles=TILES)
