@@ -73,6 +73,10 @@ def _run_packed(
     input, weight, bias, out = arrays
     call = find(make, name, (input, weight.array, bias, out), arguments)
     if call is None:
+        if on_gpu(input, bias, out):
+            raise TypeError(
+                f"{name}: a packed weight is the host's: give the weight itself on GPUs"
+            )
         input, plain, bias = as_arrays(name, input=input, weight=weight.array, bias=bias)
         call = prepare(make, name, (input, plain, bias, out), arguments)
     result: Array = call(input, weight, bias, out)

@@ -8,6 +8,7 @@ may read through them, and what would raises TypeError.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -38,27 +39,61 @@ class DeviceArray(np.ndarray[Any, Any]):
         """A view; ValueError where NumPy would copy."""
         if len(shape) == 1 and isinstance(shape[0], tuple):
             (shape,) = shape
-        view = self.view()
-        try:
-            view.shape = shape
-        except AttributeError:
+        if math.prod(shape) != self.size:
+            raise ValueError(f"an array of shape {self.shape} can't be seen as one of {shape}")
+        # NumPy's own, and setting the shape, may copy before they look whether they must.
+        strides: Shape | None = (0,) * len(shape)
+        if self.size:
+            strides = strides_in(self.shape, self.strides, shape, self.itemsize)
+        if strides is None:
             raise ValueError(
                 f"an array on a GPU of shape {self.shape} and strides {self.strides} can't be seen "
                 f"as one of shape {shape}: make it contiguous first"
-            ) from None
-        return view
+            )
+        pointer, readonly = self.__array_interface__["data"]
+        owner, library = self.owner, self.library
+        return array_at(pointer, shape, strides, self.dtype, readonly, owner, library)
 
     def _unreadable(self, *arguments: Any, **keywords: Any) -> Any:
         raise TypeError("the host can't read an array on a GPU: move it to host memory first")
 
     __array_ufunc__ = __array_function__ = _unreadable
-    astype = copy = item = tolist = tobytes = conj = _unreadable
-    __float__ = __int__ = __bool__ = __iter__ = _unreadable
+    astype = copy = item = tolist = tobytes = conj = flatten = ravel = dot = fill = _unreadable
+    __float__ = __int__ = __bool__ = __iter__ = __setitem__ = _unreadable
+    __copy__ = __deepcopy__ = __reduce_ex__ = _unreadable
 
     def __repr__(self) -> str:
         return f"<{self.dtype} array of shape {self.shape} on a GPU>"
 
     __str__ = __repr__
+
+
+def strides_in(shape: Shape, strides: Shape, wanted: Shape, itemsize: int) -> Shape | None:
+    """Strides of the same elements, of which there are as many, seen in another shape; None if
+    they lie so that there are none.
+
+    >>> strides_in((2, 3, 4), (48, 16, 4), (6, 4), 4), strides_in((3, 2), (4, 12), (6,), 4)
+    ((16, 4), None)
+    """
+    runs: list[tuple[int, int]] = []
+    for extent, step in zip(shape, strides, strict=True):
+        if runs and extent > 1 and runs[-1][1] == extent * step:
+            runs[-1] = runs[-1][0] * extent, step
+        elif extent > 1:
+            runs.append((extent, step))
+    found, following = [], itemsize
+    for extent in reversed(wanted):
+        if extent > 1:
+            left, step = runs.pop()
+            if left % extent:
+                return None
+            if left > extent:
+                runs.append((left // extent, step * extent))
+            found.append(step)
+            following = step * extent
+        else:
+            found.append(following)
+    return tuple(reversed(found))
 
 
 def array_at(
@@ -80,6 +115,13 @@ def array_at(
     result = array.view(DeviceArray)
     result.owner, result.library = owner, library
     return result
+
+
+def stand_in(shape: Shape, dtype: Dtype) -> DeviceArray:
+    """What a new array on a GPU will be like: dense, at a multiple of many bytes. There is no
+    memory behind it: the host may have less than results take."""
+    strides = tuple(step * dtype.itemsize for step in contiguous_strides(shape))
+    return array_at(1 << 20, shape, strides, dtype, False, None, GENERIC)
 
 
 #: DLPack device types that are host memory (kDLCPU, kDLCUDAHost).
@@ -135,9 +177,12 @@ class Library:
 
     def key(self, source: Any) -> Any:
         """What of an array decides how a call is prepared."""
+        from cnnfast.kernels.numba_cuda import device
+
         array = self.wrap(source)
-        flags = array.flags.writeable, array.__array_interface__["data"][0] % 16
-        return self.name, array.dtype, array.shape, array.strides, flags
+        pointer = array.__array_interface__["data"][0]
+        flags = array.flags.writeable, pointer % 16, tuple(device.numbers_of([pointer]))
+        return self.name, array.dtype, array.shape, array.strides, *flags
 
     def pointer(self, source: Any) -> int:
         """The address of the first element."""
@@ -197,7 +242,7 @@ class Torch(Pooling):
         return array_at(source.data_ptr(), shape, strides, dtype, False, source, self)
 
     def key(self, source: Any) -> Any:
-        place = source.device.index, source.data_ptr() % 16, source.requires_grad
+        place = source.device, source.data_ptr() % 16, source.requires_grad
         return source.dtype, source.shape, source.stride(), place
 
     def pointer(self, source: Any) -> int:
@@ -275,7 +320,10 @@ def library_of(source: Any) -> Library:
     kind = type(source)
     found = _by_type.get(kind)
     if found is None:
-        found = _by_type[kind] = LIBRARIES.get(kind.__module__.partition(".")[0], GENERIC)
+        # A user's subclass is its library's.
+        names = (base.__module__.partition(".")[0] for base in kind.__mro__)
+        found = next((LIBRARIES[name] for name in names if name in LIBRARIES), GENERIC)
+        _by_type[kind] = found
     return found
 
 

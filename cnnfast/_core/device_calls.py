@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from cnnfast.kernels.drivers import has_element_strides
 from cnnfast.kernels.registry import engine_missing
 
 from . import recall
 from .arrays import Array, Dtype, check_apart
 from .config import get_workspace_limit
 from .conv_geometry import ConvGeometry
-from .device_arrays import DeviceArray, Library, library_of
+from .device_arrays import DeviceArray, Library, library_of, stand_in
 from .operand import Shape, View
-from .planner import BackendUnavailableError, Plan
+from .planner import BackendUnavailableError, Plan, Rejected
 from .pool_geometry import PoolGeometry
 from .recording import recording
 
@@ -38,12 +39,6 @@ class DeviceCall:
     def __init__(self, name: str, program: Any, operands: Sequence[str]) -> None:
         from cnnfast.kernels.numba_cuda import device
 
-        limit = get_workspace_limit()
-        if program.scratch_bytes > limit:
-            raise BackendUnavailableError(
-                f"{name}: needs {program.scratch_bytes} bytes of scratch on the GPU, the workspace "
-                f"limit is {limit}"
-            )
         self.name = name
         self.scratch_bytes = program.scratch_bytes
         self.ready = device.bind(program, (*operands, "scratch"))
@@ -61,7 +56,7 @@ class DeviceCall:
         """Queue the launches; scratch comes from the caller's library where that knows when it may
         be used again."""
         library, like = _library(arrays[0]), _owner(arrays[0])
-        pointers = [_pointer(library, array) for array in arrays if array is not None]
+        pointers = [_pointer(array) for array in arrays if array is not None]
         stream = library.stream(like)
         if not self.scratch_bytes:
             pointers.append(0)
@@ -76,17 +71,9 @@ class DeviceConv(DeviceCall):
     """A call of a convolution family: ``call(first, second, bias, out)``."""
 
     def __init__(
-        self, plan: Plan, geometry: ConvGeometry, views: Sequence[View], shape: Shape,
-        arrays: tuple[Array, Array, Array | None, Array | None], result: Dtype, activation: Any,
-    ) -> None:  # fmt: skip
-        from cnnfast.kernels.numba_cuda import device
-
-        first, second, bias, out = arrays
+        self, geometry: ConvGeometry, program: Any, shape: Shape, result: Dtype, biased: bool
+    ) -> None:
         self.shape, self.result = shape, result
-        target = np.empty(shape, result) if out is None else out
-        seen = [view.of(a) for view, a in zip(views, (first, second, target), strict=True)]
-        biased = bias is not None
-        program = device.conv_program(plan.function, geometry.problem, seen, biased, activation)
         names = ("first", "second", "bias", "out") if biased else ("first", "second", "out")
         super().__init__(geometry.name, program, names)
 
@@ -98,6 +85,37 @@ class DeviceConv(DeviceCall):
         return target
 
 
+def conv_program(
+    plan_without: Callable[[Rejected], Plan], geometry: ConvGeometry, views: Sequence[View],
+    arrays: tuple[Array, Array, Array | None, Array | None], target: Array, activation: Any,
+) -> tuple[Plan, Any]:  # fmt: skip
+    """The plan of the first row whose program's scratch is within the workspace limit, and that
+    program. ``plan_without`` plans without rows that need more."""
+    from cnnfast.kernels.numba_cuda import device
+    from cnnfast.kernels.numba_cuda.program import Program
+
+    first, second, bias, _ = arrays
+    if bias is not None and bias.size > 1 and bias.strides != (bias.itemsize,):
+        raise ValueError(
+            f"{geometry.name}: a bias on a GPU must be contiguous, got strides {bias.strides} for "
+            f"elements of {bias.itemsize} bytes"
+        )
+    limit = get_workspace_limit()
+    rejected: Rejected = ()
+    while True:
+        chosen = plan_without(rejected)
+        if target.size == 0:
+            return chosen, Program(())
+        seen = [view.of(a) for view, a in zip(views, (first, second, target), strict=True)]
+        program = device.conv_program(
+            chosen.function, geometry.problem, seen, bias is not None, activation
+        )
+        if program.scratch_bytes <= limit:
+            return chosen, program
+        needs = f"needs {program.scratch_bytes} bytes of scratch, the workspace limit is {limit}"
+        rejected = (*rejected, (chosen.row.name, needs))
+
+
 class DevicePool(DeviceCall):
     """A pooling: ``call(x, out)``."""
 
@@ -107,10 +125,10 @@ class DevicePool(DeviceCall):
         from cnnfast.kernels.numba_cuda import device
 
         self.shape, self.result, self.with_indices = geometry.out_shape, x.dtype, with_indices
-        target = np.empty(self.shape, x.dtype) if out is None else out
+        target = stand_in(self.shape, x.dtype) if out is None else out
         seen = [x, target]
         if with_indices:
-            seen.append(np.empty(self.shape, INT64))
+            seen.append(stand_in(self.shape, INT64))
         program = device.pool_program(plan.function, geometry, list(map(geometry.canonical, seen)))
         super().__init__(geometry.name, program, ("first", "out", "indices")[: len(seen)])
 
@@ -132,10 +150,10 @@ class DevicePoolGrad(DeviceCall):
         from cnnfast.kernels.numba_cuda import device
 
         self.shape, self.result = geometry.input.shape, result
-        target = np.empty(self.shape, result) if out is None else out
+        target = stand_in(self.shape, result) if out is None else out
         seen = [grad, target]
         if geometry.reduction == "max":
-            seen.append(np.empty(geometry.out_shape, INT64))
+            seen.append(stand_in(geometry.out_shape, INT64))
         program = device.pool_program(plan.function, geometry, list(map(geometry.canonical, seen)))
         super().__init__(geometry.name, program, ("first", "out", "indices")[: len(seen)])
 
@@ -160,11 +178,11 @@ def _owner(array: Any) -> Any:
     return array if getattr(array, "owner", None) is None else array.owner
 
 
-def _pointer(library: Library, array: Any) -> int:
+def _pointer(array: Any) -> int:
     if isinstance(array, DeviceArray):
         address: int = array.__array_interface__["data"][0]
         return address
-    return library.pointer(array)
+    return library_of(array).pointer(array)
 
 
 def wrapped(source: Any) -> DeviceArray:
@@ -172,13 +190,40 @@ def wrapped(source: Any) -> DeviceArray:
     return source if isinstance(source, DeviceArray) else library_of(source).wrap(source)
 
 
+def _check_memory(name: str, arrays: Arrays) -> None:
+    """ValueError for arrays that kernels can't address: nothing is copied to where they could."""
+    for array in arrays:
+        if array is None or array.size == 0:
+            continue
+        if not has_element_strides(array):
+            raise ValueError(
+                f"{name}: arrays on a GPU must lie at whole elements, got strides {array.strides} "
+                f"at {_pointer(array):#x} for elements of {array.itemsize} bytes"
+            )
+
+
+def _check_devices(name: str, arrays: Arrays) -> None:
+    """ValueError for arrays that aren't on the thread's device."""
+    from cnnfast.kernels.numba_cuda import device
+
+    here = device.number()
+    pointers = [_pointer(array) for array in arrays if array is not None and array.size]
+    found = set(device.numbers_of(pointers)) - {None}
+    if found - {here}:
+        raise ValueError(
+            f"{name}: arrays are on GPU {', '.join(map(str, sorted(found)))}, and the thread's "
+            f"current one is {here}: move them to one, and make that current"
+        )
+
+
 def _check_dtypes(name: str, arrays: Arrays) -> None:
     """TypeError for dtypes that aren't all one that the kernels on a GPU take."""
     dtypes = {array.dtype.name for array in arrays if array is not None}
-    if len(dtypes) > 1 or not dtypes <= set(TAKEN):
+    native = all(array.dtype.isnative for array in arrays if array is not None)
+    if len(dtypes) > 1 or not dtypes <= set(TAKEN) or not native:
         raise TypeError(
             f"{name}: arrays on a GPU must all be of one dtype, one of {', '.join(TAKEN)}, got "
-            f"{', '.join(sorted(dtypes))}"
+            f"{', '.join(sorted(dtypes))}{'' if native else ' in another byte order'}"
         )
 
 
@@ -197,6 +242,8 @@ def run(make: recall.Make, name: str, arrays: Arrays, arguments: Arrays) -> Any:
     if found is None:
         seen = tuple(None if array is None else wrapped(array) for array in arrays)
         _check_dtypes(name, seen)
+        _check_memory(name, seen)
+        _check_devices(name, seen)
         call = make(name, seen, *arguments)
         found = call, isinstance(call, DeviceCall)
         if key is not None and key == _key(make, name, arrays, arguments):

@@ -13,11 +13,11 @@ from . import complexes
 from .activations import check_device_activation, split_activation
 from .arrays import Array, Dtype, check_out
 from .conv_geometry import ConvGeometry
-from .device_arrays import DeviceArray
+from .device_arrays import DeviceArray, stand_in
 from .dtypes import Arithmetic, converted
 from .launching import launched_conv, launched_pool
 from .operand import Shape, View
-from .planner import Plan, plan, warn
+from .planner import Plan, Rejected, plan, warn
 from .pool_geometry import PoolGeometry
 from .prepared import (
     Delivery,
@@ -27,6 +27,7 @@ from .prepared import (
     PreparedPool,
     PreparedPoolGrad,
 )
+from .recall import pass_on
 from .recording import note, recording
 
 
@@ -108,6 +109,7 @@ def prepare_conv(
     if chosen.row.reads(lowered) != computing:
         filled = arithmetic.result
     if chosen.row.engine == "numba_cuda":
+        pass_on()
         # Kernels on a GPU have them all, and compile the user's.
         code, following = activation, None
     one, two, three = _views(geometry, family, shaped)
@@ -131,7 +133,7 @@ def _on_device(
     shaped: tuple[Shape, tuple[Shape, Shape, Shape]] | None,
 ) -> Callable[..., Any]:  # fmt: skip
     """The call of arrays on a GPU."""
-    from .device_calls import DeviceConv
+    from .device_calls import DeviceConv, conv_program
 
     if arithmetic.result != arrays[0].dtype:
         raise TypeError(
@@ -140,12 +142,19 @@ def _on_device(
         )
     if arithmetic.kind == "integer":
         geometry = replace(geometry, dtype=arithmetic.common)
-    chosen = _planned(family, geometry, backend, on_device=True)
+
+    def plan_without(rejected: Rejected) -> Plan:
+        return plan(family, geometry, backend, True, rejected)
+
     shape = geometry.operands(family)[2].shape if shaped is None else shaped[0]
-    if recording():
-        return _not_run(shape, arithmetic.result, like=arrays[0])
+    out, result = arrays[3], arithmetic.result
+    target = stand_in(shape, result) if out is None else out
     views = _views(geometry, family, shaped)
-    return DeviceConv(chosen, geometry, views, shape, arrays, arithmetic.result, activation)
+    chosen, program = conv_program(plan_without, geometry, views, arrays, target, activation)
+    _noted(family, geometry, chosen)
+    if recording():
+        return _not_run(shape, result, like=arrays[0])
+    return DeviceConv(geometry, program, shape, result, arrays[2] is not None)
 
 
 def run_conv(
@@ -246,11 +255,16 @@ def _planned(
 ) -> Plan:
     """The plan, noted where steps are recorded."""
     chosen = plan(family, geometry, backend, on_device)
+    _noted(family, geometry, chosen)
+    return chosen
+
+
+def _noted(family: str, geometry: ConvGeometry | PoolGeometry, chosen: Plan) -> None:
+    """Note the plan where steps are recorded."""
     if recording():
         if chosen.warning is not None:
             warn(chosen.warning)
         note(family, geometry, chosen)
-    return chosen
 
 
 def _not_run(shape: Shape, *dtypes: Dtype, like: Array | None = None) -> Callable[..., Any]:

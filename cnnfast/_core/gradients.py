@@ -13,6 +13,7 @@ from .arguments import flag, integer, shown
 from .arrays import Array, as_arrays, check_apart, check_out, on_gpu
 from .calls import multiply_rows
 from .conv_geometry import ConvGeometry
+from .device_arrays import DeviceArray
 from .dtypes import Arithmetic, converted, promote
 from .execute import deliver, prepare_conv, run_conv
 from .local import LocalGeometry, at_least_one
@@ -215,6 +216,8 @@ def _of_filters(
     ConvGeometry.of_linear(x.shape, size, name=name)
     check_gradient(name, grad, (*x.shape[:-1], size[0]))
     rows = math.prod(x.shape[:-1])
+    if rows == 0 and isinstance(x, DeviceArray):
+        raise ValueError(f"{name}: input on a GPU must have a row or more, got shape {x.shape}")
     if out is not None:
         check_out(name, out, size, arithmetic.result, [x, grad])
 

@@ -68,35 +68,42 @@ class Plan(NamedTuple):
         return threads
 
 
+#: Rows' names, and why each of them doesn't run.
+Rejected = tuple[tuple[str, str], ...]
+
+
 class Circumstances(NamedTuple):
     """What a choice depends on besides the problem: the request, bytes of scratch at most, whether
-    the arrays are on a GPU, and whether float32 may be rounded to tf32 there."""
+    the arrays are on a GPU, whether float32 may be rounded to tf32 there, and rows that these
+    arrays have rejected."""
 
     request: Request
     limit: int
     on_device: bool
     tf32: bool
+    without: Rejected = ()
 
 
 _plans: dict[tuple[str, AnyGeometry, Circumstances], Plan] = {}
 
 
 def plan(
-    family: str, geometry: AnyGeometry, backend: str | None = None, on_device: bool = False
-) -> Plan:
+    family: str, geometry: AnyGeometry, backend: str | None = None, on_device: bool = False,
+    without: Rejected = (),
+) -> Plan:  # fmt: skip
     """The cheapest row of ``family`` that is here, fits, and was asked for.
 
     ``backend`` (else ``use_backend``, else ``CNNFAST_BACKEND``) narrows the choice; if nothing is
     left, BackendUnavailableError gives the reasons. Landing unasked on the reference is to be
     warned of. Arrays ``on_device`` are computed where they are, arrays of the host move to a GPU
-    only if that is asked for.
+    only if that is asked for. Rows named in ``without`` don't serve, for the reasons there.
     """
     if backend is not None:
         request = Request.parse(backend, f"{geometry.name}: backend")
     else:
         request = config.ambient_backend().within(family)
     around = Circumstances(
-        request, config.get_workspace_limit(), on_device, config.get_allow_tf32()
+        request, config.get_workspace_limit(), on_device, config.get_allow_tf32(), without
     )
     key = family, geometry, around
     chosen = _plans.get(key)
@@ -177,13 +184,13 @@ def _slower(row: Kernel, cost: float, other: Kernel, price: float) -> str:
 
 
 def _why_not(row: Kernel, geometry: AnyGeometry, around: Circumstances) -> str | None:
-    request, limit, on_device, tf32 = around
+    request, limit, on_device, tf32, without = around
     on_gpu = row.engine == "numba_cuda"
     if not request.matches(row) or (on_gpu and not on_device and request.engine is None):
         return _NOT_ASKED
     if on_device and not on_gpu:
         return "the arrays are on a GPU"
-    reason = row_missing(row) or row.unsupported(geometry)
+    reason = dict(without).get(row.name) or row_missing(row) or row.unsupported(geometry)
     if reason is None and not tf32 and row.rounds(geometry):
         reason = "rounds float32 to tf32, which cnnfast.allow_tf32() would allow"
     if reason is None and (needs := row.scratch_bytes(geometry)) > limit:

@@ -79,7 +79,9 @@ def _of_max(
         check_out(name, out, x.shape, arithmetic.result, [grad, x])
     finds = finds_maxima(geometry, backend, isinstance(x, DeviceArray))
     if not finds:
-        forward = prepare_pool(x, None, geometry, True, geometry.dtype, backend)
+        # Of its values nothing is used; kernels on a GPU give the input's dtype alone.
+        values = x.dtype if isinstance(x, DeviceArray) else geometry.dtype
+        forward = prepare_pool(x, None, geometry, True, values, backend)
     backward = prepare_pool_grad(out, geometry, arithmetic.result, [grad, x], backend, finds)
 
     def call(grad: Array, x: Array, out: Array | None) -> Array:

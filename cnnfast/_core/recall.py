@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ KEPT_CALLS = 512
 Make = Callable[..., Callable[..., Any]]
 
 _calls: dict[Hashable, Callable[..., Any]] = {}
+
+#: Not empty where what is being prepared isn't to be remembered.
+_passing: ContextVar[list[bool] | None] = ContextVar("cnnfast_passing", default=None)
 
 _PLAIN = frozenset({int, str, type(None)})
 
@@ -62,7 +66,13 @@ def prepare(
     found = None if key is None else _calls.get(key)
     if found is not None:
         return found
-    made = make(name, arrays, *arguments)
+    token = _passing.set([])
+    try:
+        made = make(name, arrays, *arguments)
+        if _passing.get():
+            key = None
+    finally:
+        _passing.reset(token)
     # Settings that another thread has changed meanwhile are not those that the key names.
     if key is not None and key == signature(make, name, arrays, arguments):
         while len(_calls) >= KEPT_CALLS:
@@ -71,6 +81,14 @@ def prepare(
                 _calls.pop(next(iter(_calls)), None)
         _calls[key] = made
     return made
+
+
+def pass_on() -> None:
+    """Don't remember what is being prepared: arrays of the host that move to a GPU, where what is
+    allowed (``allow_tf32``) isn't in the signature, and preparing is little beside moving."""
+    passing = _passing.get()
+    if passing is not None:
+        passing.append(True)
 
 
 def described(

@@ -10,11 +10,11 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,20 +89,26 @@ _compiling = Lock()
 @contextmanager
 def _as_if_on(target: tuple[Any, ...]) -> Iterator[None]:
     """Device functions ask the driver for the device's capability while they are compiled; here
-    they are told the target's."""
+    they are told the target's. Other threads, which may be launching kernels of their own, are
+    told the truth."""
     from numba.cuda import compiler, dispatcher
 
     modules = dispatcher, compiler
     device = SimpleNamespace(compute_capability=target[:2])
+    compiling = get_ident()
+
+    def instead_of(ask: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: device if get_ident() == compiling else ask()
+
     with _compiling:
         before = [module.get_current_device for module in modules]
         try:
-            for module in modules:
-                module.get_current_device = lambda: device
+            for module, ask in zip(modules, before, strict=True):
+                module.get_current_device = instead_of(ask)
             yield
         finally:
-            for module, function in zip(modules, before, strict=True):
-                module.get_current_device = function
+            for module, ask in zip(modules, before, strict=True):
+                module.get_current_device = ask
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -130,12 +136,11 @@ def _sources() -> str:
 
 def cache_folder() -> Path | None:
     """Where PTX is kept; None if there is no such folder and none can be made."""
-    given = os.environ.get("CNNFAST_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(given) if given else Path(base) / "cnnfast"
+    given, caches = os.environ.get("CNNFAST_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
     try:
+        folder = Path(given or Path(caches or Path.home() / ".cache") / "cnnfast")
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # a user without a home is a RuntimeError
         return None
     return folder
 

@@ -43,6 +43,16 @@ def context() -> int:
     return 0 if simulated() else driver.context()
 
 
+def number() -> int:
+    """The current device's, or 0 in the simulator."""
+    return 0 if simulated() else driver.device()
+
+
+def numbers_of(pointers: Sequence[int]) -> list[int | None]:
+    """The devices that pointers were allocated on; None where that isn't known."""
+    return [None] * len(pointers) if simulated() else driver.devices_of(pointers)
+
+
 def bind(program: Program, operands: tuple[str, ...]) -> Bound:
     """The program, ready to run in the current context."""
     if simulated():
@@ -66,8 +76,12 @@ def scratch(nbytes: int, stream: int) -> Iterator[int]:
 
 
 def strides_of(array: Array) -> Strides:
-    """Element strides of a five-axis view."""
-    one, two, three, four, five = (step // array.itemsize for step in array.strides)
+    """Element strides of a five-axis view; that of an axis of one element, which nobody steps
+    along, may be one that kernels can't index by."""
+    pairs = zip(array.shape, array.strides, strict=True)
+    one, two, three, four, five = (
+        step // array.itemsize if extent > 1 or abs(step) < 2**31 else 0 for extent, step in pairs
+    )
     return one, two, three, four, five
 
 
