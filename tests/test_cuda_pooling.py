@@ -57,6 +57,8 @@ STRIPS = (
     PoolCase("ceil_mode, strips", (1, 8, 6, 24), 3, {"stride": 2, "ceil_mode": True}),
     PoolCase("uneven", (1, 8, 6, 16), (3, 2), {"stride": (1, 2), "padding": [(1, 0), (0, 1)]}),
     PoolCase("3d, strips", (1, 8, 5, 6, 8), 3, {"stride": 2, "padding": 1}),
+    PoolCase("odd width", (2, 8, 7, 15), 3, {"stride": 2, "padding": 1}),
+    PoolCase("odd width, behind the last", (1, 8, 6, 9), 2, {"stride": 2, "padding": 1}),
     PoolCase("whole, vectors", (3, 8, 8, 8), 8),
     PoolCase("whole, padded", (3, 8, 7, 6), (8, 7), {"padding": 1}),
     PoolCase("whole, large", (1, 3, 24, 27), 0, {"output_size": 1}),
