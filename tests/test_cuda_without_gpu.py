@@ -19,11 +19,12 @@ import fake_cuda
 
 HERE = Path(__file__).resolve().parent
 ROWS, ARRAYS = HERE / "test_cuda_rows.py", HERE / "test_cuda_arrays.py"
+HOST = HERE / "test_cuda_host.py"
 OPTIONS = ["-q", "-p", "no:cacheprovider", "--no-header"]
 #: What runs side by side: files and chosen tests of a process, and least tests that must pass.
 AS_PTX = {
     "rows of tiles": ([ROWS, "-k", "tiled or im2col or tensor or wgmma"], 400),
-    "rows without, and public calls": ([ROWS, ARRAYS, "-k", "direct or not cuda-"], 250),
+    "rows without, and public calls": ([ROWS, ARRAYS, HOST, "-k", "direct or not cuda-"], 250),
 }
 #: Cases that a warp of Python's threads gets through.
 IN_SIMULATOR = ([ROWS, "-k", "plain"], 15)

@@ -208,7 +208,7 @@ def _check_devices(name: str, arrays: Arrays) -> None:
 
     here = device.number()
     pointers = [_pointer(array) for array in arrays if array is not None and array.size]
-    found = set(device.numbers_of(pointers)) - {None}
+    found = {number for number in device.numbers_of(pointers) if number is not None}
     if found - {here}:
         raise ValueError(
             f"{name}: arrays are on GPU {', '.join(map(str, sorted(found)))}, and the thread's "

@@ -80,8 +80,8 @@ def _of_max(
     finds = finds_maxima(geometry, backend, isinstance(x, DeviceArray))
     if not finds:
         # Of its values nothing is used; kernels on a GPU give the input's dtype alone.
-        values = x.dtype if isinstance(x, DeviceArray) else geometry.dtype
-        forward = prepare_pool(x, None, geometry, True, values, backend)
+        maxima = x.dtype if isinstance(x, DeviceArray) else geometry.dtype
+        forward = prepare_pool(x, None, geometry, True, maxima, backend)
     backward = prepare_pool_grad(out, geometry, arithmetic.result, [grad, x], backend, finds)
 
     def call(grad: Array, x: Array, out: Array | None) -> Array:
