@@ -18,10 +18,10 @@ from cnnfast.kernels.registry import engine_missing
 MISSING = engine_missing("numba_cuda")
 needs_gpu = pytest.mark.skipif(MISSING is not None, reason=f"no GPU: {MISSING}")
 if MISSING is None:
+    from cnnfast.kernels.numba_cuda import compiler
+
     import fake_cuda
     from fake_cuda.arrays import DeviceArray
-
-    from cnnfast.kernels.numba_cuda import compiler
 
 Array = np.ndarray[Any, Any]
 GENERATOR = np.random.default_rng(20261122)
