@@ -19,6 +19,7 @@ MISSING = engine_missing("numba_cuda")
 needs_gpu = pytest.mark.skipif(MISSING is not None, reason=f"no GPU: {MISSING}")
 if MISSING is None:
     from cnnfast.kernels.numba_cuda import compiler
+    from cnnfast.kernels.numba_cuda.program import Entry
 
     import fake_cuda
     from fake_cuda.arrays import DeviceArray
@@ -33,6 +34,15 @@ def values(*shape: int, dtype: Any = np.float32) -> Array:
 
 
 X, W, B = values(2, 4, 5, 6), values(6, 4, 3, 3), values(6)
+
+
+def build_nothing() -> Any:
+    """A kernel that does next to nothing."""
+
+    def nothing(x):  # type: ignore[no-untyped-def]
+        x[0] = x[1]
+
+    return nothing
 
 
 class Foreign:
@@ -197,3 +207,22 @@ def test_users_without_a_home_have_no_cache(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
     assert compiler.cache_folder() is None
+
+
+@needs_gpu
+def test_files_of_the_cache_that_were_changed_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNNFAST_CACHE_DIR", str(tmp_path))
+    compile_again = compiler.ptx_of.__wrapped__
+    entry = Entry(build_nothing, (), ("float32*",), 32)
+    compile_again(entry, compiler.AMPERE)
+    (file,) = tmp_path.iterdir()
+    written = file.read_bytes()
+    for damaged in (b"", written[:-1], written.replace(b"ret", b"rte"), b"\xff" + written):
+        file.write_bytes(damaged)
+        text, _ = compile_again(entry, compiler.AMPERE)
+        assert text == compiler._read(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler, "_compile", None)
+        assert compile_again(entry, compiler.AMPERE)[0] == text

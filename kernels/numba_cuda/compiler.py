@@ -18,6 +18,7 @@ from threading import Lock, get_ident
 from types import SimpleNamespace
 from typing import Any
 
+import numba
 import numba_cuda
 from numba import cuda
 from numba.cuda import types
@@ -59,9 +60,9 @@ def ptx_of(entry: Entry, target: tuple[Any, ...]) -> tuple[str, str]:
     path = folder / f"{_key(entry, target)}.ptx" if folder is not None and own else None
     if path is not None:
         try:
-            return _named(path.read_text("ascii"))
+            return _named(_read(path))
         except (OSError, ValueError):
-            pass  # not there, or cut short: compiled again
+            pass  # not there, or not what was written: compiled again
     text = _compile(entry, target)
     if path is not None:
         _write(path, text)
@@ -128,8 +129,10 @@ def _key(entry: Entry, target: tuple[Any, ...]) -> str:
 @cache
 def _sources() -> str:
     """A digest of what compiles and of what is compiled."""
-    digest = hashlib.sha256(f"{numba_cuda.__version__} {cuda.__file__}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    versions = f"{numba.__version__} {numba_cuda.__version__} {cuda.__file__}"
+    digest = hashlib.sha256(versions.encode())
+    here = Path(__file__).parent
+    for path in (here.parent / "problem.py", *sorted(here.glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -145,11 +148,29 @@ def cache_folder() -> Path | None:
     return folder
 
 
+def _read(path: Path) -> str:
+    """The text of a file; ValueError if it isn't what was written."""
+    digest, _, text = path.read_text("ascii").partition("\n")
+    if digest != _digest(text):
+        raise ValueError(f"{path} isn't as it was written")
+    return text
+
+
 def _write(path: Path, text: str) -> None:
-    """Put a file in place as a whole, so that no other process reads a part."""
+    """Put a file in place as a whole, so that no other process reads a part; its first line says
+    what the rest has to be."""
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            file.write(text)
+            try:
+                file.write(f"{_digest(text)}\n{text}")
+                file.flush()
+            except OSError:
+                os.unlink(file.name)
+                raise
         os.replace(file.name, path)
     except OSError:
         pass  # a full or read-only disk costs the next start its seconds, nothing else
+
+
+def _digest(text: str) -> str:
+    return f"// {hashlib.sha256(text.encode()).hexdigest()}"
