@@ -154,6 +154,14 @@ def test_arrays_of_several_libraries_and_of_unknown_ones() -> None:
 
 
 @needs_gpu
+def test_kernels_are_no_activations() -> None:
+    from numba import cuda
+
+    with pytest.raises(TypeError, match="activation must be"):
+        cnnfast.conv2d(DeviceArray(X), DeviceArray(W), activation=cuda.jit(lambda x: None))
+
+
+@needs_gpu
 def test_packed_weights_are_the_hosts() -> None:
     with pytest.raises(TypeError, match="a packed weight is the host's"):
         cnnfast.conv2d(DeviceArray(X), cnnfast.pack_weight(W))

@@ -27,7 +27,7 @@ def is_device_function(value: Any) -> bool:
     """Whether it is a function compiled by ``numba.cuda.jit(device=True)``; imports nothing."""
     dispatcher = sys.modules.get("numba.cuda.dispatcher")
     kind = getattr(dispatcher, "CUDADispatcher", None)
-    return kind is not None and isinstance(value, kind)
+    return kind is not None and isinstance(value, kind) and bool(value.targetoptions.get("device"))
 
 
 def address_of(name: str, function: Any, dtype: Dtype) -> int:
