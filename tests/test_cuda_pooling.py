@@ -30,7 +30,10 @@ import gpu_rows as gpu
 Array = np.ndarray[Any, Any]
 
 #: What a window without places gives in the simulator, as on a GPU.
-pytestmark = pytest.mark.filterwarnings("ignore:.*(divide by zero|invalid value):RuntimeWarning")
+pytestmark = [
+    pytest.mark.sampled,
+    pytest.mark.filterwarnings("ignore:.*(divide by zero|invalid value):RuntimeWarning"),
+]
 
 SIMULATED = gpu.simulated()
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
