@@ -203,7 +203,9 @@ def test_views_are_read_and_written_where_they_are() -> None:
 
 
 @runs
-@pytest.mark.parametrize("rows", [tiled, im2col, direct, tensor], ids=lambda rows: rows.__name__[27:])
+@pytest.mark.parametrize(
+    "rows", [tiled, im2col, direct, tensor], ids=lambda rows: rows.__name__[27:]
+)
 def test_a_dgrad_of_groups_that_share_their_weights(rows: Any) -> None:
     """A stride of zero is one, not none."""
     rng = np.random.default_rng(9)
