@@ -16,6 +16,8 @@ from ._core.version import __version__
 if TYPE_CHECKING:
     from . import analysis, functional, grad, kernels, layers, models, transform
     from ._core.config import (
+        allow_tf32,
+        get_allow_tf32,
         get_num_threads,
         get_workspace_limit,
         set_num_threads,
@@ -44,6 +46,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "allow_tf32",
     "analysis",
     "avg_pool1d",
     "avg_pool2d",
@@ -62,6 +65,7 @@ __all__ = [
     "fold",
     "functional",
     "gelu",
+    "get_allow_tf32",
     "get_num_threads",
     "get_workspace_limit",
     "grad",
@@ -116,6 +120,8 @@ _MODULES = (
 #: used: importing the package costs a few milliseconds, and using it what it takes.
 _HOMES = {
     "_core.config": (
+        "allow_tf32",
+        "get_allow_tf32",
         "get_num_threads",
         "get_workspace_limit",
         "set_num_threads",

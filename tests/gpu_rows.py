@@ -23,9 +23,6 @@ Array = np.ndarray[Any, Any]
 
 #: What ptxas warns of, and that it makes wgmma wait (C7510 and its like), which it calls "info".
 WARNINGS = r".*(?:warning|\(C75\d\d\)).*"
-#: Bytes before and behind each operand that nothing may touch.
-GUARD = 256
-
 
 def simulated() -> bool:
     """Whether this process has Numba's simulator in place of the compiler."""
@@ -75,12 +72,12 @@ def _run_ptx(program: Program, spans: dict[str, tuple[Array, int]]) -> list[Any]
 
     from ptx_machine import Machine
 
-    total = sum(memory.size + 4 * GUARD for memory, _ in spans.values())
+    total = sum(memory.size + 1024 for memory, _ in spans.values())
     machine, places, counts = Machine(total + (1 << 20)), {}, []
     for name, (memory, first) in spans.items():
-        # The first element keeps its address modulo 16.
-        begin = machine.allocate(max(memory.size, 1) + GUARD)
-        begin += (memory.ctypes.data - begin) % 16
+        # The first element keeps its address modulo 16; behind the last there is nothing.
+        shift = memory.ctypes.data % 16
+        begin = machine.allocate(max(memory.size, 1) + shift) + shift
         machine.write(begin, memory)
         places[name] = begin, begin + first
     for launch in program.launches:

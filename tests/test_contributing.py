@@ -93,7 +93,8 @@ def test_the_matrix_of_the_readme() -> None:
     shown = set()
     for line in lines:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 4 and cells[0] in {row.family for row in KERNELS}:
-            for engine, cell in zip(("cython", "numba", "numpy"), cells[1:], strict=True):
+        if len(cells) == 5 and cells[0] in {row.family for row in KERNELS}:
+            engines = "cython", "numba", "numpy", "cuda"
+            for engine, cell in zip(engines, cells[1:], strict=True):
                 shown |= {(cells[0], f"{algorithm}/{engine}") for algorithm in cell.split()}
     assert shown == {(row.family, row.name) for row in KERNELS}

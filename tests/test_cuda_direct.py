@@ -27,7 +27,7 @@ import gpu_rows as gpu
 
 Array = np.ndarray[Any, Any]
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [pytest.mark.sampled, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 SIMULATED = gpu.simulated()
 runs = pytest.mark.skipif(
     not SIMULATED and find_spec("ptx_machine") is None,

@@ -30,7 +30,10 @@ import gpu_rows as gpu
 Array = np.ndarray[Any, Any]
 
 #: What a window without places gives in the simulator, as on a GPU.
-pytestmark = pytest.mark.filterwarnings("ignore:.*(divide by zero|invalid value):RuntimeWarning")
+pytestmark = [
+    pytest.mark.sampled,
+    pytest.mark.filterwarnings("ignore:.*(divide by zero|invalid value):RuntimeWarning"),
+]
 
 SIMULATED = gpu.simulated()
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -57,6 +60,8 @@ STRIPS = (
     PoolCase("ceil_mode, strips", (1, 8, 6, 24), 3, {"stride": 2, "ceil_mode": True}),
     PoolCase("uneven", (1, 8, 6, 16), (3, 2), {"stride": (1, 2), "padding": [(1, 0), (0, 1)]}),
     PoolCase("3d, strips", (1, 8, 5, 6, 8), 3, {"stride": 2, "padding": 1}),
+    PoolCase("odd width", (2, 8, 7, 15), 3, {"stride": 2, "padding": 1}),
+    PoolCase("odd width, behind the last", (1, 8, 6, 9), 2, {"stride": 2, "padding": 1}),
     PoolCase("whole, vectors", (3, 8, 8, 8), 8),
     PoolCase("whole, padded", (3, 8, 7, 6), (8, 7), {"padding": 1}),
     PoolCase("whole, large", (1, 3, 24, 27), 0, {"output_size": 1}),

@@ -27,6 +27,8 @@ from gpu_rows import conv_call, run, simulated
 
 Array = np.ndarray[Any, Any]
 
+pytestmark = pytest.mark.sampled
+
 SIMULATED = simulated()
 
 #: Bits that an operand and a result have.

@@ -27,6 +27,8 @@ import gpu_rows as gpu
 
 Array = np.ndarray[Any, Any]
 
+pytestmark = pytest.mark.sampled
+
 SIMULATED = gpu.simulated()
 runs = pytest.mark.skipif(
     not SIMULATED and find_spec("ptx_machine") is None,

@@ -27,6 +27,8 @@ import gpu_rows as gpu
 
 Array = np.ndarray[Any, Any]
 
+pytestmark = pytest.mark.sampled
+
 SIMULATED = gpu.simulated()
 TINY = Tile(16, 16, 4, 2)
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}

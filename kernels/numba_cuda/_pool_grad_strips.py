@@ -127,8 +127,11 @@ def build_grad_strips(
                 at = place(n, c, d, int32(h + b), w, out_strides)
                 if vector > 1:
                     for k in range(columns * lanes // vector):
+                        # Channels last, a vector is a place's; else they fill the row.
                         step = k * out_strides[4] if strip.last else k * vector
-                        store(out, int32(at + step), totals, (b * columns * lanes) + k * vector)
+                        if not strip.last or w + k < width[0]:
+                            first_total = (b * columns * lanes) + k * vector
+                            store(out, int32(at + step), totals, first_total)
                 else:
                     for v in range(columns):
                         if w + v < width[0]:

@@ -155,7 +155,8 @@ def _run_on_gpu(program: Program, spans: Spans, written: set[str]) -> None:
     places: list[int] = []
     try:
         # One by one: those that are allocated are freed if the next one can't be.
-        places.extend(driver.allocate(size + ALIGNED, STREAM) for size in sizes)
+        for size, shift in zip(sizes, shifts, strict=True):
+            places.append(driver.allocate(size + shift, STREAM))
         begins = list(map(sum, zip(places, shifts, strict=True)))
         for (name, (span, _)), begin in zip(spans.items(), begins, strict=False):
             if name not in written:

@@ -36,8 +36,8 @@ from .phases import dgrad_of
 from .program import ACCUMULATED, STORED, At, ConvCall, Entry, Launch, Program, Strides
 
 #: Tiles, the largest first, and the share of the peak that their instructions leave: so many of a
-#: step's are multiplications (``nvdisasm``, without the code that goes on to the next tap). Those of
-#: float64 are guesses: its multiplications take two cycles.
+#: step's are multiplications (``nvdisasm``, without the code that goes on to the next tap). Those
+#: of float64 are guesses: its multiplications take two cycles.
 TILES = {
     "float32": (
         (Tile(4, 2, 2, 2, 4, 2), 0.85),
