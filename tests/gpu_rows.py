@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 #: What ptxas warns of, and that it makes wgmma wait (C7510 and its like), which it calls "info".
 WARNINGS = r".*(?:warning|\(C75\d\d\)).*"
 
+
 def simulated() -> bool:
     """Whether this process has Numba's simulator in place of the compiler."""
     from numba import config
