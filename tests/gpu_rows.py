@@ -21,6 +21,9 @@ from cnnfast.kernels.numba_cuda.program import ConvCall, Entry, Program
 
 Array = np.ndarray[Any, Any]
 
+#: What ptxas warns of, and that it makes wgmma wait (C7510 and its like), which it calls "info".
+WARNINGS = r".*(?:warning|\(C75\d\d\)).*"
+
 
 def simulated() -> bool:
     """Whether this process has Numba's simulator in place of the compiler."""
@@ -140,7 +143,7 @@ def report(entry: Entry, target: tuple[Any, ...] = (9, 0, "a")) -> dict[str, Any
         "sass": None if sass is None else Counter(name for name, _ in sass if name != ":"),
         "loop": loop,
     }
-    return {**numbers, **counted, "warnings": re.findall(r".*warning.*", done.stderr)}
+    return {**numbers, **counted, "warnings": re.findall(WARNINGS, done.stderr)}
 
 
 def _sass(binary: Path) -> list[tuple[str, str]] | None:

@@ -61,3 +61,20 @@ def test_what_one_image_spans_must_fit() -> None:
         in_batches(direct.fprop, ("input", "output"))(call)
     with pytest.raises(ValueError, match="weight gradients on a GPU take inputs and gradients"):
         at_once(direct_wgrad.wgrad)(call)
+
+
+def test_what_weights_and_indices_span_must_fit() -> None:
+    weight = np.lib.stride_tricks.as_strided(W, W.shape, (0, 4, 2**33, 4))
+    geometry = ConvGeometry.of(X, W, padding=1)
+    out = np.empty(geometry.out_shape, np.float32)
+    call = gpu_rows.conv_call(geometry.problem, *geometry.canonical(X, weight, out))
+    with pytest.raises(ValueError, match="weights that span fewer than 2147483648 elements"):
+        in_batches(direct.fprop, ("input", "output"))(call)
+    call = call._replace(second=call.out, out=call.second)
+    with pytest.raises(ValueError, match="weights that span fewer than 2147483648 elements"):
+        at_once(direct_wgrad.wgrad)(call)
+    pool = PoolGeometry.of(X, "max", 2, rank=2)
+    strides = [gpu_rows.strides_of(pool.canonical(array)) for array in (X, out[..., ::2, ::2])]
+    far = pooling.call_of(pool, "float32", *strides, (0, 0, 0, 2**31, 1))
+    with pytest.raises(ValueError, match="images that span fewer than 2147483648 elements"):
+        in_batches(pooling.pool, ("input", "output"))(far)

@@ -13,10 +13,11 @@ from cnnfast.kernels.numba_cuda import tensor, tensor_wgrad, wgmma
 from cnnfast.kernels.numba_cuda._tensor_tile import SIGNATURE, Tile, build_tile
 from cnnfast.kernels.numba_cuda._tensor_wgrad_tile import SIGNATURE as WGRAD_SIGNATURE
 from cnnfast.kernels.numba_cuda._tensor_wgrad_tile import build_wgrad_tile
-from cnnfast.kernels.numba_cuda.compiler import AMPERE, HOPPER
+from cnnfast.kernels.numba_cuda.compiler import AMPERE, HOPPER, ptx_of
 from cnnfast.kernels.numba_cuda.program import STORED, ConvCall, Entry
 from cnnfast.kernels.problem import ConvProblem
 
+import gpu_rows
 from gpu_rows import report, simulated
 
 compiles = pytest.mark.skipif(
@@ -44,7 +45,6 @@ def _check_compiled(entry: Entry, wanted: tuple[str, ...], target: tuple[Any, ..
     assert found["spills"] == found["reloads"] == found["stack"] == 0
     assert found["shared"] + entry.shared <= 227 * 1024
     assert (found["registers"] + 7) // 8 * 8 * entry.threads * entry.blocks <= 65536
-    # That wgmma is made to wait is a warning.
     assert not found["warnings"]
     if found["sass"] is not None:
         for name in wanted:
@@ -73,6 +73,17 @@ def test_other_dtypes_compile_for_tensor_cores(dtype: str) -> None:
 def test_tiles_compile_for_warpgroups(tile: Tile, dtype: str) -> None:
     wanted = PRODUCTS[dtype][1], "LDGSTS.E.BYPASS.128"
     _check_compiled(_tile_entry(dtype, tile, "channels"), wanted, HOPPER)
+
+
+@compiles
+def test_products_that_are_made_to_wait_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unfenced(entry: Entry, target: tuple[Any, ...]) -> tuple[str, str]:
+        text, name = ptx_of(entry, target)
+        return text.replace("wgmma.fence.sync.aligned;", ""), name
+
+    monkeypatch.setattr(gpu_rows, "ptx_of", unfenced)
+    entry = _tile_entry("float16", wgmma.TILES[-1], "channels")
+    assert report.__wrapped__(entry, HOPPER)["warnings"]
 
 
 @compiles

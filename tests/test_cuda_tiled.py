@@ -17,7 +17,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda isn't installed")
 
 from numba import cuda, float32, int32
 
-from cnnfast.kernels.numba_cuda import im2col, tiled
+from cnnfast.kernels.numba_cuda import direct, im2col, tensor, tiled
 from cnnfast.kernels.numba_cuda.phases import dgrad_of
 from cnnfast.kernels.numba_cuda.program import At, Entry, Launch, Program
 from cnnfast.kernels.numba_cuda.tiles import STEP, TABLE, pack, tile_functions
@@ -202,6 +202,23 @@ def test_views_are_read_and_written_where_they_are() -> None:
         assert (kept[:, [0, 6]] == -7).all()
         assert (kept[..., [0, 8]] == -7).all()
         out[...] = 0
+
+
+@runs
+@pytest.mark.parametrize(
+    "rows", [tiled, im2col, direct, tensor], ids=lambda rows: rows.__name__[27:]
+)
+def test_a_dgrad_of_groups_that_share_their_weights(rows: Any) -> None:
+    """A stride of zero is one, not none."""
+    rng = np.random.default_rng(9)
+    grad, one = (rng.integers(-4, 5, shape).astype(np.float32) for shape in ((4, 2), (1, 3)))
+    weight = np.broadcast_to(one.reshape(1, 3, 1, 1, 1), (4, 3, 1, 1, 1))
+    problem = ConvProblem(1, 2, 3, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 0, 0, 0)
+    first, out = grad.reshape(1, 4, 1, 1, 2), np.full((1, 6, 1, 1, 2), np.nan, np.float32)
+    call = gpu.conv_call(problem, first, weight, out)
+    gpu.run(rows.dgrad(call), first=first, second=weight, out=out)
+    sums = grad.reshape(2, 2, 2).sum(1)
+    np.testing.assert_array_equal(out.reshape(2, 3, 2), one.reshape(3, 1) * sums[:, None])
 
 
 def build_norms(tile: Any, flat: bool) -> Any:

@@ -220,7 +220,7 @@ def _general(call: ConvCall, skip: bool) -> Program:
     values = At("bias" if call.bias else "second")
     args = (
         *(At("first"), At("second"), values, At("out"), problem, call.first, call.second),
-        *(call.second_group or problem.k * call.second[0], call.out, m_blocks, k_blocks),
+        *(call.group_step, call.out, m_blocks, k_blocks),
     )
     return Program((Launch(entry, (blocks, 1, 1), args),))
 

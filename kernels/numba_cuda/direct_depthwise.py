@@ -357,7 +357,7 @@ def program(call: ConvCall, skip: bool) -> Program:
     values = At("bias" if call.bias else "second")
     args = (
         *(At("first"), At("second"), values, At("out"), problem, call.first, call.second),
-        *(call.second_group or problem.k * call.second[0], call.out),
+        *(call.group_step, call.out),
         *(shape.groups, shape.tiles, shape.strips, shape.pitch),
         *(_begin(problem, shape, call.dtype) // size, _around(problem, size)[0], shape.team),
     )

@@ -238,7 +238,7 @@ def program(call: ConvCall, skip: bool) -> Program:
         ceil_div(problem.q, COLUMNS),
         ceil_div(problem.p, shape.rows),
     ]
-    filter_step = call.second_group or call.second[0]
+    filter_step = call.group_step
     vectors = filter_step == 1 and call.aligned[1]
     vectors = vectors and all(step % shape.channels == 0 for step in call.second[3:])
     pointer = f"{STORED[call.dtype]}*"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..problem import ConvProblem
 from .program import STORED, At, ConvCall, Launch, PoolCall, Program
 
 #: Elements that an operand may span, or that may be counted over all of it.
@@ -68,7 +69,18 @@ def _spanned(call: Any, shapes: tuple[str, str], n: int) -> int:
     """The most that ``n`` images span in an operand."""
     extents = _extents(call)
     first, out = ((n, *extents[shape]) for shape in shapes)
-    return max(_span(call.first, first), _span(call.out, out))
+    spans = [_span(call.first, first), _span(call.out, out)]
+    if isinstance(call, PoolCall) and call.indices is not None:
+        spans.append(_span(call.indices, (n, *extents["output"])))
+    return max(spans)
+
+
+def _check_weights(problem: ConvProblem, strides: tuple[int, ...]) -> None:
+    span = _span(strides, (problem.g * problem.k, problem.c, *problem.kernel))
+    if span > MOST:
+        raise ValueError(
+            f"kernels on a GPU take weights that span fewer than {MOST + 1} elements, got {span}"
+        )
 
 
 def _part(call: Any, begin: int, n: int) -> tuple[Any, dict[str, int]]:
@@ -91,11 +103,13 @@ def in_batches(
     row: Callable[[Any], Program], shapes: tuple[str, str], most: int = MOST
 ) -> Callable[[Any], Program]:
     """The row for any number of images. ``shapes``: which of "input" and "output" the operands
-    "first" and "out" are. ValueError if one image alone spans too much.
+    "first" and "out" are. ValueError if one image alone, or the weights, span too much.
     """
 
     def program(call: Any) -> Program:
         images = call.problem.n if isinstance(call, ConvCall) else call.n
+        if isinstance(call, ConvCall):
+            _check_weights(call.problem, call.second)
         if _spanned(call, shapes, images) <= most:
             return row(call)
         fitting = bisect_left(
@@ -119,10 +133,11 @@ def in_batches(
 
 
 def at_once(row: Callable[[ConvCall], Program]) -> Callable[[ConvCall], Program]:
-    """A wgrad row, which sums over all images; ValueError if they span too much."""
+    """A wgrad row, which sums over all images; ValueError if they or weights span too much."""
 
     def program(call: ConvCall) -> Program:
         extents, n = _extents(call), call.problem.n
+        _check_weights(call.problem, call.out)
         strides = {"input": call.first, "output": call.second}
         spans = {shape: _span(strides[shape], (n, *extents[shape])) for shape in strides}
         if max(spans.values()) > MOST:

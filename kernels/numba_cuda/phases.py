@@ -56,7 +56,6 @@ def _calls(call: ConvCall, phases: Phases) -> Iterator[tuple[ConvCall, dict[str,
     """The fprops of phases that read the same windows, and where their operands begin."""
     problem, first, out = call.problem, call.first, call.out
     k_step, c_step, *tap_steps = call.second
-    group = call.second_group or problem.k * k_step
     begins = [part.start for part in phases.source]
     for member in itertools.product(*phases.members):
         taps = [m.taps.start for m in member]
@@ -77,7 +76,7 @@ def _calls(call: ConvCall, phases: Phases) -> Iterator[tuple[ConvCall, dict[str,
             call._replace(
                 problem=phases.problem._replace(k=problem.c, o=o, p=p, q=q),
                 second=(c_step, k_step, *tap_strides),
-                second_group=group if problem.g > 1 else 0,
+                second_group=call.group_step if problem.g > 1 else 0,
                 out=(*out[:2], *out_strides),
                 aligned=(one, two, three),
             ),

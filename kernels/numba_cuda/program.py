@@ -84,7 +84,7 @@ class ConvCall(NamedTuple):
     whether the first elements of first, second and out lie at multiples of 16 bytes. ``activation``
     is None, a name, or a device function of one number. ``capability``: 80, 90, ...
     ``second_group``: elements from one group's weights to the next's where they aren't the next out
-    channels' (a dgrad's, whose channels are exchanged), else 0.
+    channels' (a dgrad's, whose channels are exchanged; 0 if all groups have the same), else None.
     """
 
     problem: ConvProblem
@@ -96,7 +96,13 @@ class ConvCall(NamedTuple):
     activation: Any = None
     aligned: tuple[bool, bool, bool] = (True, True, True)
     capability: int = 90
-    second_group: int = 0
+    second_group: int | None = None
+
+    @property
+    def group_step(self) -> int:
+        """Elements from one group's weights to the next's."""
+        group = self.second_group
+        return self.problem.k * self.second[0] if group is None else group
 
 
 class PoolCall(NamedTuple):

@@ -197,7 +197,7 @@ def weight_grid(problem: ConvProblem, itemsize: int) -> tuple[Grid, tuple[int, i
 
 def _weight_strides(call: ConvCall) -> tuple[int, ...]:
     """(g, k, c, t, r, s)."""
-    return call.second_group or call.problem.k * call.second[0], *call.second
+    return call.group_step, *call.second
 
 
 def _pack_weight(call: ConvCall, layout: _Layout, marked: bool) -> Launch:

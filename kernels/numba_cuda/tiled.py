@@ -266,7 +266,6 @@ def _finish(
 
 def _packing(call: ConvCall, problem: ConvProblem, made: Cut, channels: int, packed: At) -> Launch:
     k_step, c_step, *tap_steps = call.second
-    group = call.second_group or problem.k * k_step
     order = "k" if k_step == 1 else "c" if c_step == 1 else "t"
     sizes = made.steps * STEP, channels, made.pitch
     signature = (
@@ -274,7 +273,7 @@ def _packing(call: ConvCall, problem: ConvProblem, made: Cut, channels: int, pac
     )  # fmt: skip
     entry = Entry(build_pack, (call.dtype, order), signature, PACK_THREADS)
     blocks = problem.g * ceil_div(sizes[0], PACKED) * ceil_div(sizes[2], PACKED)
-    strides = group, k_step, c_step, *tap_steps
+    strides = call.group_step, k_step, c_step, *tap_steps
     return Launch(entry, (blocks, 1, 1), (At("second"), packed, problem, sizes, strides))
 
 
