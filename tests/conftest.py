@@ -13,7 +13,7 @@ import cnnfast
 
 #: Parameter sets of a ``sampled`` test that run unless ``CNNFAST_GPU_CASES=all`` asks for all of
 #: them, which take an hour where the PTX machine stands for a GPU.
-SAMPLE = 4
+SAMPLE = 2
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ PTX, in the PTX machine; and what the compiler makes of them. ``test_cuda_rows``
 from __future__ import annotations
 
 import math
-import shutil
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,7 +33,7 @@ runs = pytest.mark.skipif(
     reason="neither NUMBA_ENABLE_CUDASIM=1 nor the PTX machine",
 )
 compiles = pytest.mark.skipif(
-    SIMULATED or shutil.which("ptxas") is None, reason="the simulator compiles nothing, or no ptxas"
+    SIMULATED or gpu.tool("ptxas") is None, reason="the simulator compiles nothing, or no ptxas"
 )
 NAMES = {code: name for name, code in ACTIVATION_CODES.items()}
 ROWS = {"fprop": direct.fprop, "dgrad": direct.dgrad, "wgrad": direct.wgrad}

@@ -4,7 +4,6 @@ what the compiler makes of them."""
 from __future__ import annotations
 
 import re
-import shutil
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,7 +45,7 @@ runs = pytest.mark.skipif(
     reason="neither NUMBA_ENABLE_CUDASIM=1 nor the PTX machine",
 )
 compiles = pytest.mark.skipif(
-    SIMULATED or shutil.which("ptxas") is None, reason="the simulator compiles nothing, or no ptxas"
+    SIMULATED or gpu.tool("ptxas") is None, reason="the simulator compiles nothing, or no ptxas"
 )
 layouts = pytest.mark.parametrize("last", [False, True], ids=["NCHW", "NHWC"])
 

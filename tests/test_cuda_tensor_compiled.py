@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import pytest
@@ -18,10 +17,10 @@ from cnnfast.kernels.numba_cuda.program import STORED, ConvCall, Entry
 from cnnfast.kernels.problem import ConvProblem
 
 import gpu_rows
-from gpu_rows import report, simulated
+from gpu_rows import report, simulated, tool
 
 compiles = pytest.mark.skipif(
-    simulated() or shutil.which("ptxas") is None,
+    simulated() or tool("ptxas") is None,
     reason="the simulator compiles nothing, or no ptxas",
 )
 #: Instructions of SASS that a tile must be made of.

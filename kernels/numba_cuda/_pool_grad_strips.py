@@ -295,75 +295,23 @@ def _for_windows(dtype: str, of_max: bool, padded: bool, uniform: bool, strip: S
         divisor, totals,
     ):  # fmt: skip
         one(
-            grad,
-            indices,
-            at,
-            index_at,
-            p,
-            q,
-            flat,
-            places,
-            height,
-            width,
-            strides,
-            index_strides,
-            divisor,
-            totals,
-            0,
-        )
+            grad, indices, at, index_at, p, q, flat, places, height, width, strides, index_strides,
+            divisor, totals, 0,
+        )  # fmt: skip
         if count > 1:
             one(
-                grad,
-                indices,
-                at,
-                index_at,
-                p,
-                q,
-                flat,
-                places,
-                height,
-                width,
-                strides,
-                index_strides,
-                divisor,
-                totals,
-                1,
-            )
+                grad, indices, at, index_at, p, q, flat, places, height, width, strides,
+                index_strides, divisor, totals, 1,
+            )  # fmt: skip
         if count > 2:
             one(
-                grad,
-                indices,
-                at,
-                index_at,
-                p,
-                q,
-                flat,
-                places,
-                height,
-                width,
-                strides,
-                index_strides,
-                divisor,
-                totals,
-                2,
-            )
+                grad, indices, at, index_at, p, q, flat, places, height, width, strides,
+                index_strides, divisor, totals, 2,
+            )  # fmt: skip
         if count > 3:
             one(
-                grad,
-                indices,
-                at,
-                index_at,
-                p,
-                q,
-                flat,
-                places,
-                height,
-                width,
-                strides,
-                index_strides,
-                divisor,
-                totals,
-                3,
-            )
+                grad, indices, at, index_at, p, q, flat, places, height, width, strides,
+                index_strides, divisor, totals, 3,
+            )  # fmt: skip
 
     return for_windows
