@@ -61,7 +61,7 @@ def test_rows_and_calls_as_compiled_ptx() -> None:
 def test_rows_in_the_simulator() -> None:
     chosen, least = IN_SIMULATOR
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *OPTIONS, *map(str, chosen)],
+        [sys.executable, "-P", "-m", "pytest", *OPTIONS, *map(str, chosen)],
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         cwd=HERE.parent, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -55,7 +55,8 @@ def cut(problem: ConvProblem, tiles: tuple[Tile, ...] = TILES) -> Cut:
     pixels = problem.n * math.prod(problem.output)
     columns = _chunks(problem)[1] * ELEMENTS
     if config.ENABLE_CUDASIM:
-        tile = TINY_WIDE if tiles[0].wide else TINY._replace(chunks=2)
+        # Warpgroups read 64 channels at a time.
+        tile = TINY_WIDE._replace(columns=8) if tiles[0].wide else TINY._replace(chunks=2)
         steps = ceil_div(pixels, 8 * tile.chunks)
         each = ceil_div(steps, 2)
         return Cut(tile, each, ceil_div(steps, each))
