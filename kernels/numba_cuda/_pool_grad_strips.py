@@ -45,10 +45,6 @@ class Reach(NamedTuple):
         """How many have one."""
         return (self.places - 1 + self.pad) // self.stride + 1 - self.first
 
-    def has(self, window: int, at: int) -> bool:
-        """Whether a window (from ``first`` on) has a place of the strip."""
-        return 0 <= at + self.pad - (window + self.first) * self.stride < self.taps
-
 
 class Strip(NamedTuple):
     """What is constant: the axes h and w, channels of a thread, how many neighbouring windows are

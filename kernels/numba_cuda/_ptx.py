@@ -164,13 +164,6 @@ pair = _instruction("mov.b32 $0, {$1, $2};", types.uint32, [types.uint16] * 2, p
 _WORDS, _INTEGERS, _FLOATS = (
     types.UniTuple(kind, 4) for kind in (types.uint32, types.int32, types.float32)
 )
-#: Of memory that no one writes meanwhile.
-load_words = _instruction(
-    "ld.global.nc.v4.b32 {$0,$1,$2,$3}, [$4];", _WORDS, [], [_in_global], pure=True
-)
-load_floats = _instruction(
-    "ld.global.nc.v4.f32 {$0,$1,$2,$3}, [$4];", _FLOATS, [], [_in_global], pure=True
-)
 store_words = _instruction(
     "st.global.v4.b32 [$0], {$1,$2,$3,$4};", types.void, [_WORDS], [_in_global]
 )

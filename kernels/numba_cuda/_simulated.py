@@ -66,11 +66,6 @@ def pair(low: Any, high: Any) -> Any:
 # Memory, 16 bytes at a time. ----------------------------------------------------------------------
 
 
-def _load(pointer: Any, i: Any, kind: Any) -> Any:
-    bits = _elements(pointer, i)
-    return tuple(bits.view(kind))
-
-
 def _elements(pointer: Any, i: Any) -> Array:
     """16 bytes of a simulated pointer, of which none may lie outside its operand."""
     if pointer.address(i) % 16:
@@ -83,16 +78,6 @@ def _store(pointer: Any, i: Any, values: Any, kind: Any) -> None:
     _elements(pointer, i)
     for j, element in enumerate(elements):
         pointer[i + j] = element
-
-
-def load_words(pointer: Any, i: Any) -> Any:
-    """Four uint32 of global memory."""
-    return _load(pointer, i, np.uint32)
-
-
-def load_floats(pointer: Any, i: Any) -> Any:
-    """Four float32 of global memory."""
-    return _load(pointer, i, np.float32)
 
 
 def store_words(pointer: Any, i: Any, values: Any) -> None:
