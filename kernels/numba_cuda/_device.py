@@ -150,7 +150,7 @@ def device_of(pointer: int) -> int | None:
 
 
 def devices_of(pointers: Iterable[int]) -> list[int | None]:
-    """``device_of`` each of the pointers; one call for all operands saves 1 us each."""
+    """``device_of`` each of the pointers; one call for all operands."""
     context()
     number = ctypes.c_int()
     at, ask = ctypes.addressof(number), library().cuPointerGetAttribute

@@ -1,8 +1,8 @@
 """NVIDIA's driver library as Python functions, and what its errors mean.
 
-Why ctypes: ``cuda.bindings`` takes 42 ms to import and this 2 ms, a launch costs the same through
-both (``Launcher``), and libcuda's symbols keep their meaning for ever, so nothing has to follow
-the versions of another package.
+Why ctypes: it is there at once, a launch with prebuilt arguments is one short call (``Launcher``),
+and libcuda's symbols keep their meaning for ever, so nothing has to follow the versions of another
+package.
 """
 
 from __future__ import annotations
