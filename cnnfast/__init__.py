@@ -116,6 +116,8 @@ _MODULES = (
     "training",
     "transform",
 )
+#: Drop-ins for other packages: a star import leaves them out, for each may need its package.
+_DROP_INS = ("dask", "keras", "ndimage", "onnx", "signal", "torch")
 #: Where a name comes from, unless it is a function. Modules load when a name of theirs is first
 #: used: importing the package costs a few milliseconds, and using it what it takes.
 _HOMES = {
@@ -138,14 +140,14 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES or name in _DROP_INS:
+        return import_module(f"cnnfast.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'cnnfast' has no attribute {name!r}")
-    if name in _MODULES:
-        return import_module(f"cnnfast.{name}")
     home = next((module for module, names in _HOMES.items() if name in names), "functional")
     value = globals()[name] = getattr(import_module(f"cnnfast.{home}"), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_DROP_INS})

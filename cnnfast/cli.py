@@ -15,18 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import cnnfast
+from cnnfast._core.extras import EXTRAS
 from cnnfast.inspection import operations
 from cnnfast.kernels import KERNELS
 from cnnfast.kernels.registry import row_missing
-
-#: Module that isn't there -> the extra that brings it.
-EXTRAS = {
-    "rich": "demo",
-    "sklearn": "demo",
-    "PIL": "demo",
-    "matplotlib": "demo",
-    "numba": "numba",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,8 @@ import pkgutil
 import pytest
 
 import cnnfast
-from cnnfast import benchmarks, cli, kernels
+from cnnfast import benchmarks, kernels
+from cnnfast._core.extras import EXTRAS
 
 #: What pytest collects, and what needs an engine or runs a command when it is imported.
 LEFT_OUT = (
@@ -52,7 +53,7 @@ def test_examples(name: str) -> None:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in cli.EXTRAS:
+        if missing not in EXTRAS:
             raise
         pytest.skip(f"{missing} isn't installed")
     assert doctest.testmod(module).failed == 0

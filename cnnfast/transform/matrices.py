@@ -10,6 +10,7 @@ import numpy as np
 from cnnfast._core.arguments import flag, integer, sequence, shown
 from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.conv_geometry import ConvGeometry
+from cnnfast._core.extras import require
 from cnnfast._core.operand import Shape
 from cnnfast.kernels.problem import taps_of
 
@@ -121,12 +122,8 @@ def conv_to_linear(
     rows, columns, values = _entries(kernel, geometry)
     extents = math.prod(geometry.out_shape), math.prod(shape)
     if wants_sparse:
-        try:
-            from scipy.sparse import csr_array
-        except ModuleNotFoundError:
-            message = "conv_to_linear: sparse=True needs SciPy: pip install 'cnnfast[sparse]'"
-            raise ModuleNotFoundError(message, name="scipy") from None
-        return csr_array((values, (rows, columns)), shape=extents), offsets
+        sparse_arrays = require("conv_to_linear: sparse=True", "scipy.sparse")
+        return sparse_arrays.csr_array((values, (rows, columns)), shape=extents), offsets
     matrix = np.zeros(extents, kernel.dtype)
     matrix[rows, columns] = values
     return matrix, offsets
