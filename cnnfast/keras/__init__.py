@@ -1,8 +1,8 @@
 """Keras 3 on NumPy without JAX: its NumPy backend, with convolutions and pools by cnnfast.
 
-``KERAS_BACKEND=numpy`` needs JAX for convolutions and pools, and imports it whether a model has any or
-not. After ``install()`` it needs neither: models are built, saved, loaded and predict as ever, on
-NumPy and these kernels alone.
+With ``KERAS_BACKEND=numpy`` Keras has JAX compute convolutions and pools, and can't be imported
+without it. After ``install()`` it can: models are built, saved, loaded and predict as ever, on
+NumPy and the kernels of cnnfast alone.
 
 >>> import os
 >>> os.environ["KERAS_BACKEND"] = "numpy"

@@ -75,13 +75,13 @@ _FINDER = Finder(_HOOKS)
 def install() -> None:
     """Make Keras' NumPy backend run convolutions and pools on cnnfast, without JAX.
 
-    Call it before ``import keras``, with ``KERAS_BACKEND=numpy``; where JAX is installed, after it will
-    do. Convolution layers add their bias and apply relu, relu6, sigmoid, tanh, silu and gelu in
-    the kernel. A second call changes nothing.
+    Call it before ``import keras``, with ``KERAS_BACKEND=numpy``; where JAX is installed, after
+    it will do. Convolution layers add their bias and apply relu, relu6, sigmoid, tanh, silu and
+    gelu in the kernel. A second call changes nothing.
 
     JAX is stood in for only where it can't be imported, and only in the modules of Keras' NumPy
-    backend that import it: to everything else it stays missing. What of them calls it raises
-    NotImplementedError (in Keras 3.8 and 3.9 ``keras.ops.image.resize``, in later versions nothing).
+    backend that import it: to everything else it stays missing. Functions that call it
+    raise NotImplementedError: ``keras.ops.image.resize`` in Keras 3.8 and 3.9, later none.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Keras' convolution layers with bias and activation in the kernel's last store.
 
-Their own ``call`` adds the bias and activates in passes over copies of the result, which take longer
-than the convolution.
+Their own ``call`` adds the bias and activates in passes over copies of the result, which take
+longer than the convolution.
 """
 
 from __future__ import annotations

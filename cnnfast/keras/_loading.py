@@ -1,4 +1,4 @@
-"""Modules of Keras as they are imported: read without JAX where it isn't installed, then changed."""
+"""Modules of Keras as they are imported: read without JAX where there is none, then changed."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ class Operations:
         if w.ndim != x.ndim or not w.shape[-2] or channels % w.shape[-2]:
             raise ValueError(
                 f"conv: the number of input channels must be a multiple of the kernel's, and the "
-                f"kernel must have the input's axes, got inputs {x.shape} in {data_format or layout} "
-                f"and kernel {w.shape}"
+                f"kernel must have the input's axes, got inputs {x.shape} in {layout} and "
+                f"kernel {w.shape}"
             )
         result: Array = _function("conv{}d", x)(
             x, w, self._optional(bias), strides,
