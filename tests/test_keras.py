@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import cnnfast
+from cnnfast.benchmarks.drop_ins import keras_predict
 
 from keras_layers import ROUNDING, Results, cases
 from keras_models import MODELS
@@ -284,6 +285,15 @@ def test_a_layer_with_a_convolution_of_its_own_keeps_it(tmp_path: Path) -> None:
         "print(layer(ones).ravel()[0], layer(keras.Input((4, 4, 1))).shape)\n"
     )
     assert printed(code, tmp_path) == "9.0 (None, 3, 3, 1)\n"
+
+
+@without_jax
+def test_a_benchmark_without_jax_has_no_rows_and_says_why(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CNNFAST_JAX_PYTHON", raising=False)
+    assert keras_predict.rows(0.1, 1) == []
+    assert "No module named 'jax'" in capsys.readouterr().out
 
 
 # What is refused
