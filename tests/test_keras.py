@@ -287,6 +287,64 @@ def test_a_layer_with_a_convolution_of_its_own_keeps_it(tmp_path: Path) -> None:
     assert printed(code, tmp_path) == "9.0 (None, 3, 3, 1)\n"
 
 
+CORNERS = f"""
+{INSTALL}
+import keras, numpy as np
+from keras import ops
+x = np.arange(16).reshape(1, 4, 4, 1)
+def show(result):
+    print(result.shape, result.dtype, result.ravel()[:3].tolist())
+for dtype in ("int32", "int8"):
+    show(ops.conv(x.astype(dtype) * 9, np.ones((2, 2, 1, 1), dtype)))
+    show(ops.average_pool(x.astype(dtype), 2))
+    show(ops.max_pool(x.astype(dtype), 2, 1, "same"))
+show(ops.max_pool(np.array([[[1.0], [np.nan], [2.0], [3.0]]]), 2))
+show(ops.conv(np.ones((0, 4, 4, 1)), np.ones((2, 2, 1, 1))))
+show(ops.conv(x.tolist(), np.ones((2, 2, 1, 1), "int32")))
+small = np.ones((1, 4, 2))
+calls = {
+    "padding": lambda: ops.conv(small, np.ones((2, 2, 1)), padding="causal"),
+    "channels": lambda: ops.conv(small, np.ones((2, 3, 1))),
+    "depthwise": lambda: ops.depthwise_conv(small, np.ones((2, 3, 1))),
+    "transposed": lambda: ops.conv_transpose(small, np.ones((2, 1, 3)), 2),
+    "axes": lambda: ops.conv(small, np.ones((2, 2, 2, 1))),
+    "4 axes": lambda: ops.max_pool(np.ones((1, 2, 2, 2, 2, 1)), 2),
+    "size": lambda: ops.conv(small, np.ones((5, 2, 1))),
+    "stride": lambda: ops.conv(small, np.ones((2, 2, 1)), strides=0),
+}
+for name, call in calls.items():
+    try:
+        call()
+    except ValueError as error:
+        print(name, "refused:", error)
+"""
+
+
+def test_corners_are_as_on_jax_and_bad_arguments_are_refused(tmp_path: Path) -> None:
+    """Integers keep their dtype and wrap around, but for means."""
+    lines = printed(CORNERS, tmp_path).splitlines()
+    assert lines[:9] == [
+        "(1, 3, 3, 1) int32 [90, 126, 162]",
+        "(1, 2, 2, 1) float64 [2.5, 4.5, 10.5]",
+        "(1, 4, 4, 1) int32 [5, 6, 7]",
+        "(1, 3, 3, 1) int8 [90, 126, -94]",
+        "(1, 2, 2, 1) float64 [2.5, 4.5, 10.5]",
+        "(1, 4, 4, 1) int8 [5, 6, 7]",
+        "(1, 2, 1) float64 [nan, 3.0]",
+        "(0, 3, 3, 1) float64 []",
+        "(1, 3, 3, 1) int32 [10, 14, 18]",
+    ]
+    refused = dict(line.split(" refused: ") for line in lines[9:])
+    assert refused["padding"] == "padding must be 'valid' or 'same', got 'causal'"
+    assert "inputs (1, 4, 2) in NWC and kernel (2, 3, 1)" in refused["channels"]
+    assert "kernel must have the input's axes and channels" in refused["depthwise"]
+    assert "kernel must have the input's axes and channels" in refused["transposed"]
+    assert "inputs (1, 4, 2) in NWC and kernel (2, 2, 2, 1)" in refused["axes"]
+    assert refused["4 axes"].startswith("max_pool takes inputs of 1 to 3 spatial axes")
+    assert "kernel must fit the padded input" in refused["size"]
+    assert refused["stride"] == "conv1d: stride must be positive, got 0"
+
+
 @without_jax
 def test_a_benchmark_without_jax_has_no_rows_and_says_why(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

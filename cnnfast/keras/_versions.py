@@ -41,7 +41,7 @@ def check_backend() -> None:
     name = config.backend() if config is not None else _configured_backend()
     if name == "numpy":
         return
-    if "keras" in sys.modules:
+    if config is not None:
         raise RuntimeError(
             f"cnnfast.keras.install() serves Keras' NumPy backend, and Keras is loaded with "
             f"{name!r}: set KERAS_BACKEND=numpy before `import keras`, in a new process"
