@@ -82,8 +82,8 @@ def rows(seconds: float, threads: int) -> list[DropInRow]:
                     starts[name].append(start)
                     steady[name] += samples
             if not turn:
-                results = (np.load(Path(folder) / f"{name}.npy") for name in starts)
-                np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-6)
+                own, jax = (np.load(Path(folder) / f"{name}.npy") for name in (OWN, JAX))
+                np.testing.assert_allclose(own, jax, rtol=1e-4, atol=1e-6)
     return [
         DropInRow(f"{case}, 256 images", JAX, _timing(times[OWN]), _timing(times[JAX]), asked=1.0)
         for case, times in (("import, build, first predict", starts), ("predict", steady))
