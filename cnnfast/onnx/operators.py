@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+from ._columns import col2im
 from ._convolutions import conv, conv_transpose
+from ._deformable import deform_conv
 from ._pools import (
     average_pool,
     global_average_pool,
@@ -18,15 +20,20 @@ from ._pools import (
     max_pool,
     max_unpool,
 )
+from ._quantized import conv_integer, qlinear_conv
 
 __all__ = [
     "average_pool",
+    "col2im",
     "conv",
+    "conv_integer",
     "conv_transpose",
+    "deform_conv",
     "global_average_pool",
     "global_lp_pool",
     "global_max_pool",
     "lp_pool",
     "max_pool",
     "max_unpool",
+    "qlinear_conv",
 ]
