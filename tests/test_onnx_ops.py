@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,11 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="onnx isn't installed")
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx import helper, numpy_helper  # noqa: E402
 from onnx.backend.test.loader import load_model_tests  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from cnnfast.onnx import op_runs, operators, ops  # noqa: E402
+from cnnfast.onnx import op_runs, ops  # noqa: E402
 
 #: Operator -> how many cases the onnx package has at least: those of the node tests, those that
 #: were converted from PyTorch (opset 6 and 12).
