@@ -1,7 +1,9 @@
-"""ONNX's operators: the onnx package's own cases, and random ones beside onnxruntime."""
+"""ONNX's operators in its reference evaluator: the onnx package's own cases, convolutions and pools
+beside onnxruntime and by ONNX's formulas."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="onnx isn't installed")
 
-from onnx import helper, numpy_helper  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.backend.test.loader import load_model_tests  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
+from onnx_models import Draw, by_onnxruntime, evaluated  # noqa: E402
 
 from cnnfast.onnx import op_runs, ops  # noqa: E402
 
@@ -106,94 +109,6 @@ def test_onnx_own_cases(op_type: str, own_cases: dict[str, list[Any]]) -> None:
                 np.testing.assert_allclose(got, wanted, rtol, atol, err_msg=case.name)
 
 
-def model_of(
-    op_type: str, inputs: list[Any], opset: int, outputs: int, attributes: dict[str, Any]
-) -> Any:
-    """A model of one node; an input of None is left out."""
-    names = [f"x{i}" if array is not None else "" for i, array in enumerate(inputs)]
-    results = [f"y{i}" for i in range(outputs)]
-    node = helper.make_node(op_type, names, results, **attributes)
-    given = [
-        helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-        )
-        for name, array in zip(names, inputs, strict=True)
-        if array is not None
-    ]
-    graph = helper.make_graph(
-        [node], "one", given, [helper.make_empty_tensor_value_info(name) for name in results]
-    )
-    imports = [helper.make_opsetid("", opset)]
-    return helper.make_model(graph, opset_imports=imports, ir_version=10)
-
-
-def feeds_of(inputs: list[Any]) -> dict[str, Any]:
-    return {f"x{i}": array for i, array in enumerate(inputs) if array is not None}
-
-
-def evaluated(
-    op_type: str, *inputs: Any, opset: int = 22, outputs: int = 1, new_ops: Any = ops,
-    **attributes: Any,
-) -> list[Any]:  # fmt: skip
-    """What the reference evaluator gives for a model of one node."""
-    model = model_of(op_type, list(inputs), opset, outputs, attributes)
-    results: list[Any] = ReferenceEvaluator(model, new_ops=new_ops).run(
-        None, feeds_of(list(inputs))
-    )
-    return results
-
-
-def by_onnxruntime(
-    op_type: str, *inputs: Any, opset: int = 22, outputs: int = 1, **attributes: Any
-) -> list[Any]:
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime isn't installed")
-    runtime.set_default_logger_severity(4)
-    model = onnx.shape_inference.infer_shapes(
-        model_of(op_type, list(inputs), opset, outputs, attributes)
-    )
-    session = runtime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    results: list[Any] = session.run(None, feeds_of(list(inputs)))
-    return results
-
-
-class Draw:
-    """Seeded arguments; the same for an operator and its peer."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-        self.rank = self.int(1, 3)
-
-    def int(self, low: int, high: int) -> int:
-        return int(self.random.integers(low, high + 1))
-
-    def ints(self, low: int, high: int) -> list[int]:
-        return [self.int(low, high) for _ in range(self.rank)]
-
-    def array(self, *shape: int, dtype: Any = np.float32) -> Any:
-        if np.dtype(dtype).kind in "iu":
-            limits = np.iinfo(dtype)
-            return self.random.integers(limits.min, limits.max + 1, shape, dtype)
-        return self.random.standard_normal(shape).astype(dtype)
-
-    def image(self, channels: int, dtype: Any = np.float32) -> Any:
-        return self.array(self.int(1, 2), channels, *self.ints(5, 8), dtype=dtype)
-
-    def window(self) -> tuple[list[int], dict[str, Any]]:
-        """A kernel and attributes. onnxruntime doesn't dilate under an ``auto_pad``, and doesn't do
-        as ONNX says where the stride passes the kernel there."""
-        kernel, auto = self.ints(1, 3), self.int(0, 4)
-        attributes: dict[str, Any] = {"strides": self.ints(1, 3), "dilations": self.ints(1, 2)}
-        if auto < 2:
-            attributes["pads"] = [self.int(0, k - 1) for k in kernel * 2]
-        else:
-            attributes["auto_pad"] = ["VALID", "SAME_UPPER", "SAME_LOWER"][auto - 2]
-            attributes["dilations"] = [1] * self.rank
-            kernel = [max(*pair) for pair in zip(kernel, attributes["strides"], strict=True)]
-        return kernel, attributes
-
-
 def known(op_type: str, opset: int, attributes: dict[str, Any]) -> dict[str, Any]:
     """Those of the attributes that the operator has in this opset."""
     schema = onnx.defs.get_schema(op_type, opset)
@@ -256,3 +171,127 @@ def test_random_calls_as_onnxruntime(op_type: str, seed: int) -> None:
         assert mine.dtype == theirs.dtype
         assert mine.shape == theirs.shape
         np.testing.assert_allclose(mine, theirs, 1e-5, 1e-5)
+
+
+def same_pads(size: int, kernel: int, stride: int, dilation: int, auto_pad: str) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    less, more = total // 2, total - total // 2
+    return (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+
+
+def pooled(op_type: str, x: Any, attributes: dict[str, Any]) -> Any:
+    """A pooling by ONNX's formulas, window by window."""
+    rank, kernel = x.ndim - 2, attributes["kernel_shape"]
+    steps, gaps, auto = attributes["strides"], attributes["dilations"], attributes.get("auto_pad")
+    pads = attributes.get("pads", [0] * 2 * rank)
+    ceil, taps, padded = attributes.get("ceil_mode", 0), [], []
+    for i, (size, k, step, gap) in enumerate(zip(x.shape[2:], kernel, steps, gaps, strict=True)):
+        before, after = pads[i], pads[rank + i]
+        if auto in ("SAME_UPPER", "SAME_LOWER"):
+            before, after = same_pads(size, k, step, gap, auto)
+        places = (size + before + after - gap * (k - 1) - 1) / step + 1
+        count = math.ceil(places) if ceil else math.floor(places)
+        count -= ceil and (count - 1) * step >= size + before
+        taps.append([[o * step - before + j * gap for j in range(k)] for o in range(count)])
+        padded.append(size + after)
+    result = np.zeros((*x.shape[:2], *map(len, taps)))
+    for at in np.ndindex(*result.shape[2:]):
+        window = [axis[o] for axis, o in zip(taps, at, strict=True)]
+        inside = [
+            [t for t in axis if 0 <= t < n] for axis, n in zip(window, x.shape[2:], strict=True)
+        ]
+        values = x[np.ix_(range(len(x)), range(x.shape[1]), *inside)].astype(float)
+        values = values.reshape(*x.shape[:2], -1)
+        counted = [[t for t in axis if t < n] for axis, n in zip(window, padded, strict=True)]
+        divisor = math.prod(map(len, counted if attributes["count_include_pad"] else inside))
+        place = (..., *at)
+        if op_type == "MaxPool":
+            result[place] = values.max(-1)
+        elif op_type == "AveragePool":
+            result[place] = values.sum(-1) / divisor
+        else:
+            result[place] = (abs(values) ** attributes["p"]).sum(-1) ** (1 / attributes["p"])
+    return result
+
+
+@pytest.mark.usefixtures("never_falls_back")
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool", "LpPool"])
+def test_pools_by_onnx_formulas(op_type: str, seed: int) -> None:
+    """Also where onnxruntime does otherwise: dilation and strides past the kernel under an
+    ``auto_pad``, padding as wide as dilated windows."""
+    draw = Draw(1000 + seed)
+    kernel, steps, gaps = draw.ints(1, 4), draw.ints(1, 4), draw.ints(1, 3)
+    x = draw.array(draw.int(1, 2), draw.int(1, 3), *draw.ints(9, 11), dtype=np.float64)
+    attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": steps, "dilations": gaps}
+    attributes |= {"count_include_pad": draw.int(0, 1), "p": draw.int(1, 3)}
+    if draw.int(0, 1):
+        attributes["auto_pad"] = ["SAME_UPPER", "SAME_LOWER"][draw.int(0, 1)]
+    else:
+        attributes["ceil_mode"] = draw.int(0, 1)
+        limits = [(k - 1) * gap for k, gap in zip(kernel, gaps, strict=True)] * 2
+        attributes["pads"] = [draw.int(0, limit) for limit in limits]
+    wanted = pooled(op_type, x, attributes)
+    (got,) = evaluated(op_type, x, **known(op_type, 22, attributes))
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, 1e-12, 1e-12)
+
+
+def test_a_partial_window_may_be_the_only_one() -> None:
+    x = np.arange(36, dtype=np.float32).reshape(1, 1, 6, 6)
+    attributes: dict[str, Any] = {"kernel_shape": [7, 7], "strides": [2, 2], "ceil_mode": 1}
+    for op_type in ("MaxPool", "AveragePool", "LpPool"):
+        (got,) = evaluated(op_type, x, **attributes)
+        assert got.shape == (1, 1, 1, 1)
+        np.testing.assert_allclose(got, by_onnxruntime(op_type, x, **attributes)[0], 1e-6)
+
+
+@pytest.mark.usefixtures("never_falls_back")
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("op_type", ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
+def test_global_pools_as_onnxruntime(op_type: str, rank: int) -> None:
+    x = Draw(rank).array(2, 3, *[5, 4, 3][:rank])
+    attributes: dict[str, Any] = {"opset": 21}  # onnxruntime has no GlobalLpPool of the next one
+    if op_type == "GlobalLpPool":
+        attributes["p"] = 3
+    (got,), (wanted,) = (
+        evaluated(op_type, x, **attributes),
+        by_onnxruntime(op_type, x, **attributes),
+    )
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, 1e-6)
+
+
+@pytest.mark.usefixtures("never_falls_back")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize(
+    ("op_type", "attributes"),
+    [
+        ("Conv", {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+        ("ConvTranspose", {"pads": [1, 0, 1, 0], "strides": [2, 1]}),
+        ("MaxPool", {"kernel_shape": [3, 3], "ceil_mode": 1, "strides": [2, 2]}),
+        ("AveragePool", {"kernel_shape": [3, 3], "pads": [2, 2, 2, 2], "dilations": [2, 2]}),
+        ("LpPool", {"kernel_shape": [3, 3], "p": 3}),
+        ("GlobalAveragePool", {}),
+        ("GlobalMaxPool", {}),
+        ("GlobalLpPool", {"p": 2}),
+        ("DeformConv", {"pads": [1, 1, 1, 1]}),
+    ],
+)
+def test_dtypes(op_type: str, attributes: dict[str, Any], dtype: str) -> None:
+    """Half floats are rounded once, at the end; the result's dtype is the input's."""
+    number = helper.tensor_dtype_to_np_dtype(
+        getattr(TensorProto, dtype.replace("float64", "DOUBLE").upper())
+    )
+    draw = Draw(3)
+    inputs = [draw.array(2, 4, 7, 7, dtype=np.float64)]
+    if "Conv" in op_type:
+        inputs.append(draw.array(4, 4, 3, 3, dtype=np.float64))
+    if op_type == "DeformConv":
+        inputs.append(draw.array(2, 18, 7, 7, dtype=np.float64))
+    inputs = [array.astype(number) for array in inputs]
+    (got,) = evaluated(op_type, *inputs, **attributes)
+    (wanted,) = evaluated(op_type, *[array.astype(np.float64) for array in inputs], **attributes)
+    assert got.dtype == number
+    bound = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 0}[dtype]
+    np.testing.assert_allclose(got.astype(float), wanted, bound * 1.01, 2e-5 if bound else 0)

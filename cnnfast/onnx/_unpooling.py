@@ -62,10 +62,12 @@ def max_unpool(
     pooled = (
         *array.shape[:2],
         *(
-            shapes.transposed_output_size(size, tap, step, 1, *pair, 0)
-            for size, tap, step, pair in axes
+            shapes.transposed_output_size(size, tap, step, 1, before, after, 0)
+            for size, tap, step, (before, after) in axes
         ),
     )
+    if min(pooled[2:]) < 1:
+        raise ValueError(f"{name}: the result must not be empty, got shape {pooled}")
     if output_shape is None:
         shape = pooled
     else:
