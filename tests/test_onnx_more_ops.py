@@ -16,9 +16,10 @@ onnx = pytest.importorskip("onnx", reason="onnx isn't installed")
 
 from onnx import helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
-from onnx_models import Draw, by_onnxruntime, evaluated  # noqa: E402
 
 from cnnfast.onnx import op_runs, operators, ops  # noqa: E402
+
+from onnx_models import Draw, by_onnxruntime, evaluated  # noqa: E402
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ onnx = pytest.importorskip("onnx", reason="onnx isn't installed")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.backend.test.loader import load_model_tests  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
-from onnx_models import Draw, by_onnxruntime, evaluated  # noqa: E402
 
 from cnnfast.onnx import op_runs, ops  # noqa: E402
+
+from onnx_models import Draw, by_onnxruntime, evaluated  # noqa: E402
 
 #: Operator -> how many cases the onnx package has at least: those of the node tests, those that
 #: were converted from PyTorch (opset 6 and 12).
