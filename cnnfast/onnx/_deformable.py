@@ -147,11 +147,12 @@ def _sampled(
     values = values.reshape(outputs, taps, rows.shape[2])
     result.fill(0)
     for corner in product((0, 1), repeat=len(sizes)):
-        index, weight, inside = np.zeros(factors.shape, np.int64), factors, True
+        index, weight = np.zeros(factors.shape, np.int64), factors
+        inside = np.ones(factors.shape, bool)
         for at, low, step, size in zip(places, lower, corner, sizes, strict=True):
             weight = weight * (at - low if step else 1 - (at - low))
             near = np.nan_to_num(low).astype(np.int64) + step
-            inside = inside & (near >= 0) & (near < size)
+            inside &= (near >= 0) & (near < size)
             index = index * size + near
         index = np.where(inside, index, rows.shape[1] - 1)
         for part in range(parts):
