@@ -92,7 +92,7 @@ class Operations:
         activation: str | None = None,
         before: int = 0,
     ) -> Array:
-        """``before`` zeros in front of each axis, of which causal convolutions take care."""
+        """``before``: zeros in front of each axis, as causal convolutions have them."""
         x, layout = self._data("conv", inputs, data_format)
         w = self._array(kernel)
         rank = x.ndim - 2
