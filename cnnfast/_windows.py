@@ -34,8 +34,8 @@ def correlated(x: Array, weight: Array, padding: Pads | None = None) -> Array:
         return tap_by_tap(x, weight, pads)
     stand_in = STAND_INS.get(dtype, dtype)
     x, weight = x.astype(stand_in, copy=False), weight.astype(stand_in, copy=False)
-    result = CONVOLUTIONS[x.ndim - 1](x[None, None], weight[None, None], padding=pads)[0, 0]
-    return result != 0 if dtype.kind == "b" else result.astype(dtype, copy=False)
+    result: Array = CONVOLUTIONS[x.ndim - 1](x[None, None], weight[None, None], padding=pads)[0, 0]
+    return result.astype(dtype, copy=False)
 
 
 def tap_by_tap(x: Array, weight: Array, padding: Pads | None = None) -> Array:

@@ -122,7 +122,7 @@ def output_of(name: str, output: Any, x: Array, is_complex: bool) -> Array:
     else:
         dtype = np.dtype(output)
         if is_complex and dtype.kind in "biuf":
-            warnings.warn(f"{name}: output is complex instead of {dtype}", stacklevel=4)
+            warnings.warn(f"{name}: promoting specified output dtype to complex", stacklevel=5)
             dtype = np.promote_types(dtype, np.complex64)
     if dtype.kind not in "biufc" or (is_complex and dtype.kind != "c"):
         kind = "complex numbers" if is_complex else "numbers"

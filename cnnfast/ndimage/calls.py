@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ def means(
 
 def _separable(
     x: Array, out: Array, windows: Sequence[Window], value: complex, dtype: Dtype,
-    compute: Callable[[Array, Window], Array], at_once: bool,
+    compute: Callable[..., Array], at_once: bool,
 ) -> None:  # fmt: skip
     """A window after another; ``at_once``: storing what is between them would change nothing."""
     windows = [window for window in windows if window.size > 1] or windows[:1]
@@ -165,7 +165,7 @@ def _separable(
         return
     for window in windows:
         edges = _borders(x.ndim, [window])
-        in_bands(x, out, *edges, value, dtype, lambda band, at=window: compute(band, at))
+        in_bands(x, out, *edges, value, dtype, partial(compute, window=window))
         x = out
 
 
