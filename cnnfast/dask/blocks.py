@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import operator
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ class Span(NamedTuple):
     before: int
     after: int
     skip: int
-    count: int
+    kept: int
 
 
 def edges_of(chunks: Chunks) -> list[int]:
@@ -46,7 +45,7 @@ def whole(chunks: Chunks) -> list[Span]:
     """Blocks of an axis that nothing slides along: the chunks.
 
     >>> whole((2, 3))[1]
-    Span(start=2, stop=5, before=0, after=0, skip=0, count=3)
+    Span(start=2, stop=5, before=0, after=0, skip=0, kept=3)
     """
     return [
         Span(edge - chunk, edge, 0, 0, 0, chunk)
@@ -62,7 +61,7 @@ def blocks_of(
     An output belongs to the chunk (up to an edge) that its window's middle lies in. The last edge
     is the axis' end.
 
-    >>> [(span.start, span.stop, span.count) for span in blocks_of([4, 8], 8, 3, 1, (1, 1))]
+    >>> [(span.start, span.stop, span.kept) for span in blocks_of([4, 8], 8, 3, 1, (1, 1))]
     [(0, 5, 4), (3, 8, 4)]
     """
     size, (before, after) = edges[-1], padding
@@ -104,9 +103,9 @@ def fields_of(
     for span in blocks_of(edges, outputs, size, stride, (-offset, 0)):
         first = done * stride + offset
         start = max(first // stride * stride, 0)
-        stop = min((done + span.count - 1) * stride + offset + size, edges[-1])
-        found.append(Span(start, stop, 0, 0, done - start // stride, span.count))
-        done += span.count
+        stop = min((done + span.kept - 1) * stride + offset + size, edges[-1])
+        found.append(Span(start, stop, 0, 0, done - start // stride, span.kept))
+        done += span.kept
     return found
 
 
@@ -142,6 +141,11 @@ def is_alone() -> bool:
     """
     in_main = threading.current_thread() is threading.main_thread()
     return in_main and multiprocessing.parent_process() is None
+
+
+def copied(chunk: Any, part: Index) -> Any:
+    """A part of a chunk without the rest of its memory."""
+    return chunk[part].copy()
 
 
 def pieces(chunks: Chunks, start: int, stop: int) -> list[tuple[int, slice, slice]]:
@@ -184,7 +188,8 @@ def blockwise(
     graphs = require("cnnfast.dask", "dask.highlevelgraph")
     token = f"{name}-{base.tokenize(x, spans, function, others, pads)}"
     graph: dict[Any, Any] = {}
-    keys, dependencies = [], [x]
+    keys: list[Any] = []
+    dependencies = [x]
     for number, other in enumerate(others):
         if isinstance(other, da.Array):
             dependencies.append(other)
@@ -204,13 +209,13 @@ def blockwise(
             part = tuple(part for _, part, _ in row)
             extents = (chunks[index] for chunks, (index, _, _) in zip(x.chunks, row, strict=True))
             if any(p.stop - p.start < n for p, n in zip(part, extents, strict=True)):
-                # A task of its own: what travels between machines is the part.
-                graph[f"{token}-part", *at, number] = (operator.getitem, key, part)
+                # A task of its own: what is kept, and travels between machines, is the part.
+                graph[f"{token}-part", *at, number] = (copied, key, part)
                 key = (f"{token}-part", *at, number)
             parts.append(key)
             targets.append(tuple(target for _, _, target in row))
         kept = [
-            slice(span.skip, span.skip + span.count) if axis in spatial else slice(None)
+            slice(span.skip, span.skip + span.kept) if axis in spatial else slice(None)
             for axis, span in enumerate(block)
         ]
         task = Block(

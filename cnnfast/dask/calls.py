@@ -58,7 +58,7 @@ def convolved(
         tuple(x.shape), tuple(w.shape), stride, padding, dilation, groups, rank=rank,
         layout=layout, weight_layout=weight_layout, name=name,
     )  # fmt: skip
-    function = partial(
+    function: Callable[..., Array] = partial(
         _convolution, getattr(functional, name), stride=geometry.stride[-rank:],
         dilation=geometry.dilation[-rank:], groups=geometry.groups, layout=layout,
         weight_layout=weight_layout, activation=activation, out_dtype=out_dtype, backend=backend,
@@ -94,7 +94,7 @@ def pooled(
         tuple(x.shape), reduction, kernel_size, stride, padding, **window, rank=rank,
         layout=layout, name=name,
     )  # fmt: skip
-    function = partial(
+    function: Callable[..., Array] = partial(
         _pooling, getattr(functional, name), reduction=reduction,
         kernel_size=geometry.kernel[-rank:], stride=geometry.stride[-rank:], layout=layout,
         backend=backend, **window,
@@ -181,4 +181,4 @@ def _padded(x: Any, widths: Sequence[tuple[int, int]], mode: str, value: complex
 
 
 def _counts(spans: Sequence[Sequence[Span]]) -> list[tuple[int, ...]]:
-    return [tuple(span.count for span in axis) for axis in spans]
+    return [tuple(span.kept for span in axis) for axis in spans]

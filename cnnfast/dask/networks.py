@@ -90,7 +90,7 @@ def slide(model: Layer, image: Any) -> Any:
     for axis in spatial:
         sample[axis] = spans[axis][0].stop - spans[axis][0].start
     dtype = model(np.empty(sample, x.dtype)).dtype  # prepares the weights as well, once
-    counts = [tuple(span.count for span in axis) for axis in spans]
+    counts = [tuple(span.kept for span in axis) for axis in spans]
     counts[channels] = (outputs[channels],)
     return blockwise(
         "slide", x, spans, _Pass(model), (), spatial=spatial, pads=False,
