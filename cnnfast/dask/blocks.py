@@ -199,21 +199,7 @@ def blockwise(
             graph[keys[-1]] = other
     for at in np.ndindex(*map(len, spans)):
         block = [axis[i] for axis, i in zip(spans, at, strict=True)]
-        parts, targets = [], []
-        rows = [
-            pieces(chunks, span.start, span.stop)
-            for chunks, span in zip(x.chunks, block, strict=True)
-        ]
-        for number, row in enumerate(itertools.product(*rows)):
-            key = (x.name, *(index for index, _, _ in row))
-            part = tuple(part for _, part, _ in row)
-            extents = (chunks[index] for chunks, (index, _, _) in zip(x.chunks, row, strict=True))
-            if any(p.stop - p.start < n for p, n in zip(part, extents, strict=True)):
-                # A task of its own: what is kept, and travels between machines, is the part.
-                graph[f"{token}-part", *at, number] = (copied, key, part)
-                key = (f"{token}-part", *at, number)
-            parts.append(key)
-            targets.append(tuple(target for _, _, target in row))
+        parts, targets = _parts(x, block, (f"{token}-part", *at), graph)
         kept = [
             slice(span.skip, span.skip + span.kept) if axis in spatial else slice(None)
             for axis, span in enumerate(block)
@@ -221,10 +207,32 @@ def blockwise(
         task = Block(
             function,
             tuple(span.stop - span.start for span in block),
-            tuple(targets),
+            targets,
             tuple((block[axis].before, block[axis].after) for axis in spatial) if pads else None,
             tuple(kept),
         )
         graph[(token, *at)] = (task, parts, *keys)
     layers = graphs.HighLevelGraph.from_collections(token, graph, dependencies=dependencies)
     return da.Array(layers, token, chunks=out_chunks, dtype=dtype)
+
+
+def _parts(
+    x: Any, block: Sequence[Span], name: tuple[Any, ...], graph: dict[Any, Any]
+) -> tuple[list[Any], tuple[Index, ...]]:
+    """Keys of the parts of chunks that a block needs, and where they go; where a part isn't the
+    chunk itself it becomes a task: what is kept, and travels between machines, is the part.
+    """
+    rows = [
+        pieces(chunks, span.start, span.stop) for chunks, span in zip(x.chunks, block, strict=True)
+    ]
+    keys, targets = [], []
+    for number, row in enumerate(itertools.product(*rows)):
+        key = (x.name, *(index for index, _, _ in row))
+        part = tuple(part for _, part, _ in row)
+        extents = (chunks[index] for chunks, (index, _, _) in zip(x.chunks, row, strict=True))
+        if any(p.stop - p.start < n for p, n in zip(part, extents, strict=True)):
+            graph[(*name, number)] = (copied, key, part)
+            key = (*name, number)
+        keys.append(key)
+        targets.append(tuple(target for _, _, target in row))
+    return keys, tuple(targets)

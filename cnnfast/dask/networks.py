@@ -69,6 +69,23 @@ def slide(model: Layer, image: Any) -> Any:
     spatial = [axis for axis, letter in enumerate(letters) if letter not in "NC"]
     x = x.rechunk({channels: -1})
     shape = tuple(map(int, x.shape))
+    spans = _spans(model, x.chunks, shape, spatial)
+    sample = [0 if axis == 0 else extent for axis, extent in enumerate(shape)]
+    for axis in spatial:
+        sample[axis] = spans[axis][0].stop - spans[axis][0].start
+    found = model(np.empty(sample, x.dtype))  # prepares the weights as well, once
+    counts = [tuple(span.kept for span in axis) for axis in spans]
+    counts[channels] = (found.shape[channels],)
+    return blockwise(
+        "slide", x, spans, _Pass(model), (), spatial=spatial, pads=False,
+        out_chunks=tuple(counts), dtype=found.dtype,
+    )  # fmt: skip
+
+
+def _spans(
+    model: Layer, chunks: Any, shape: tuple[int, ...], spatial: list[int]
+) -> list[list[Span]]:
+    """Blocks of every axis, with the network's receptive field as the halo."""
     outputs = model.output_shape(shape)
     fields = receptive_field(model, shape)
     if len(outputs) != len(shape) or len(fields[""]) != len(spatial):
@@ -76,26 +93,17 @@ def slide(model: Layer, image: Any) -> Any:
             f"slide: the model must give a map, got shape {tuple(outputs)} for {shape}; "
             "transform.to_fully_convolutional turns dense layers into convolutions"
         )
-    spans: list[list[Span]] = [whole(chunks) for chunks in x.chunks]
+    spans: list[list[Span]] = [whole(axis) for axis in chunks]
     for axis, field in zip(spatial, fields[""], strict=True):
         if len(field.windows) != 1 or not field.step:
             raise ValueError(
                 "slide: every output's receptive field must be the one before it moved on by a "
                 f"whole number of pixels, got a stride of {shown(field.stride)}"
             )
-        edges = edges_of(x.chunks[axis])
+        edges = edges_of(chunks[axis])
         spans[axis] = fields_of(edges, outputs[axis], field.size, field.step, field.offset)
     _check_cuts(model, shape, spatial, spans, fields)
-    sample = [0 if axis == 0 else extent for axis, extent in enumerate(shape)]
-    for axis in spatial:
-        sample[axis] = spans[axis][0].stop - spans[axis][0].start
-    dtype = model(np.empty(sample, x.dtype)).dtype  # prepares the weights as well, once
-    counts = [tuple(span.kept for span in axis) for axis in spans]
-    counts[channels] = (outputs[channels],)
-    return blockwise(
-        "slide", x, spans, _Pass(model), (), spatial=spatial, pads=False,
-        out_chunks=tuple(counts), dtype=dtype,
-    )  # fmt: skip
+    return spans
 
 
 class _Pass:
