@@ -45,11 +45,11 @@ def correlated(
         )
     size = _sizes(weight, chosen)
     windows = windows_of(name, chosen, size, one_mode(name, mode), origin, flipped)
-    with np.errstate(invalid="ignore"):
-        weight = np.where(np.abs(weight) > NO_TAP, weight, 0)
-    weight = np.expand_dims(weight, [axis for axis in range(x.ndim) if axis not in chosen])
+    weight = np.where(np.abs(weight) > NO_TAP, weight, 0)
+    if len(chosen) < x.ndim:
+        weight = np.expand_dims(weight, [axis for axis in range(x.ndim) if axis not in chosen])
     weight = np.flip(weight) if flipped else weight.conj()
-    return _under(name, x, weight, output, windows, cval, bool((weight == 0).any()))
+    return _under(name, x, weight, output, windows, cval, not weight.all())
 
 
 def correlated_1d(
@@ -143,9 +143,11 @@ def means(
     cuts = out.dtype.kind in "biu"
 
     def compute(band: Array, window: Window) -> Array:
+        if not cuts:
+            return along_axis(band, np.full(window.size, 1 / window.size, dtype), window.axis)
         band = along_axis(band, np.ones(window.size, dtype), window.axis)
-        band /= window.size
-        return np.trunc(band, out=band) if cuts else band
+        band /= window.size  # an exact sum, rounded once: what is cut off depends on that
+        return np.trunc(band, out=band)
 
     # What is beyond an axis is not cut off with the means of another.
     exact = not cuts or (out.dtype == x.dtype and value == np.asarray(value).astype(out.dtype))
