@@ -13,6 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 #: Page -> packages that its program needs.
 PAGES: dict[str, tuple[str, ...]] = {"keras.md": ("keras",), "onnx.md": ("onnx",)}
+PAGES: dict[str, tuple[str, ...]] = {
+    "dask.md": ("dask",),
+    "onnx.md": ("onnx",),
+    "scipy.md": (),
+}
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "docs").exists(), reason="the pages aren't here: the tests run elsewhere"
