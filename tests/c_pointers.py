@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import random
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,11 @@ _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 POINTER, INT, INT64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+
+DTYPES = ("float32", "float64")
+#: Spatial axes and taps by rank.
+LETTERS = {1: "w", 2: "hw", 3: "dhw"}
+TAPS = {1: "s", 2: "rs", 3: "trs"}
 
 CONV_FIELDS = (
     *("n", "c", "d", "h", "w", "k", "t", "r", "s"),
@@ -68,3 +74,23 @@ def five(array: Array) -> list[int]:
 def strides_of(*arrays: Array) -> Array:
     """What C reads of some arrays' strides."""
     return np.array([step for array in arrays for step in five(array)], np.int64)
+
+
+def status(code: int) -> str:
+    """A status in words."""
+    from cnnfast.kernels.cython_cpu import conv
+
+    text: bytes = function(conv, "status_text", ctypes.c_char_p, INT)(code)
+    return text.decode()
+
+
+def spread_out(rng: Any, array: Array) -> Array:
+    """The same numbers in memory with other strides."""
+    order = rng.permutation(array.ndim)
+    steps = [random.choice((1, 1, 2, -1)) for _ in order]
+    home = np.empty([n * abs(s) for n, s in zip(array.shape, steps, strict=True)], array.dtype)
+    home = home.transpose(order).copy().transpose(np.argsort(order))
+    view = home[tuple(slice(None, None, s) for s in steps)]
+    view[...] = array
+    assert view.shape == array.shape
+    return view

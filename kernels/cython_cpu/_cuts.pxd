@@ -1,10 +1,10 @@
-"""How a problem is cut, and which row takes it, without Python: what ``blocking``, ``blocking_rows``
-and ``costs`` say, for calls from C (a test compares every field)."""
+"""How a problem is cut, without Python: what ``blocking`` and ``blocking_rows`` say, for calls from C
+(a test compares every field)."""
 
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._problem cimport (
-    ConvProblem, GemmCut, InputStrides, RowsCut, TiledCut,
+    ConvProblem, GemmCut, RowsCut, TiledCut,
 )
 
 

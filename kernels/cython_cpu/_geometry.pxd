@@ -6,8 +6,8 @@ from cnnfast.kernels.cython_cpu._problem cimport ConvProblem
 from cnnfast.kernels.cython_cpu.conv cimport ConvShape, ConvStrides
 
 
-#: The largest arrays and the most operations; extents and steps are below LIMIT. In double: products
-#: may pass 64 bits.
+#: The largest arrays and the most operations, in double, for products may pass 64 bits; extents and
+#: steps are no more than LIMIT.
 cdef int64_t LIMIT
 cdef double MOST_ELEMENTS
 cdef double MOST_OPERATIONS

@@ -121,7 +121,7 @@ cdef void fill_strides(
 cdef bint spread_strides(
     int64_t* to, const Py_ssize_t* strides, int rank, int64_t itemsize
 ) noexcept nogil:
-    """Strides in bytes of 2 + rank axes as those of five in elements; False if they aren't whole."""
+    """Strides in bytes of 2 + rank axes as those of five in elements; False if not whole ones."""
     cdef int axis
     cdef bint whole = True
     for axis in range(5):

@@ -3,7 +3,6 @@
 from libc.stdint cimport int64_t
 
 from cnnfast.kernels.cython_cpu._call cimport ConvCall
-from cnnfast.kernels.cython_cpu._choice cimport choose
 from cnnfast.kernels.cython_cpu._cuts cimport Algorithm, Blocks
 from cnnfast.kernels.cython_cpu._problem cimport ConvProblem, InputStrides
 

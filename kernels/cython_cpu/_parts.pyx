@@ -1,4 +1,4 @@
-"""One fprop of a call from C: its row, its cut, its memory, and the run on one thread or several."""
+"""One fprop of a call from C: its row, cut and memory, and the run on one thread or several."""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uintptr_t
@@ -27,8 +27,9 @@ cdef RunPanels[2] _panels
 
 cdef int read_functions() except -1:
     cdef int i
+    rows = (TILED, _tiled), (IM2COL, _im2col), (DIRECT, _direct), (LOOP, _loop)
     for i, dtype in enumerate(("float32", "float64")):
-        for algorithm, row in ((TILED, _tiled), (IM2COL, _im2col), (DIRECT, _direct), (LOOP, _loop)):
+        for algorithm, row in rows:
             _tasks[<int>algorithm][i] = <RunConv>PyCapsule_GetPointer(row._tasks[dtype], NULL)
         _panels[i] = <RunPanels>PyCapsule_GetPointer(_packing.packing[dtype], NULL)
     return 0

@@ -56,7 +56,9 @@ cdef int64_t phases_along(const ConvProblem* problem, int axis) noexcept nogil:
     return min(stride // gcd(stride, (&problem.dilation_d)[axis]), (&problem.t)[axis])
 
 
-cdef bint find_phase(Phase* phase, const ConvProblem* problem, int axis, int64_t first) noexcept nogil:
+cdef bint find_phase(
+    Phase* phase, const ConvProblem* problem, int axis, int64_t first
+) noexcept nogil:
     """The phase that reads every ``step``-th tap from ``first`` on, as ``adjoints`` finds it; False
     if it has no results, or none that reads anything."""
     cdef int64_t stride = (&problem.stride_d)[axis], dilation = (&problem.dilation_d)[axis]
@@ -111,7 +113,7 @@ cdef void apply_to_one(void* value, int64_t activation) noexcept nogil:
 
 
 cdef void fill_alone(const ConvCall* call, int64_t itemsize) noexcept nogil:
-    """Fill the results of a dgrad with what those get that no input reaches: bias and activation."""
+    """Fill the results of a dgrad with what no input reaches: bias and activation."""
     cdef const ConvProblem* at = &call.problem
     cdef const OutputStrides* strides = &call.out_strides
     cdef int64_t n, c, d, h, w, to

@@ -1,16 +1,16 @@
-"""Convolutions for other people's Cython: C functions without the GIL, Python objects or exceptions.
+"""Convolutions for other people's Cython: C functions without GIL, Python objects or exceptions.
 
-``conv_float32`` and its kin take pointers; ``conv2d`` and its kin typed memoryviews. All return 0, or
-a negative code of ``status`` when nothing was computed. docs/cython.md has complete programs.
+``conv_float32`` and its kin take pointers, ``conv2d_float32`` and its kin typed memoryviews. All
+return 0, or a negative code of ``status`` when nothing was computed. docs/cython.md has complete
+programs.
 """
 
 cimport cython
-from cython cimport floating
 from libc.stdint cimport int64_t
 
 
 #: A convolution of three spatial axes; those that aren't there have extents, taps and strides of 1.
-#: To ctypes, cffi and Numba it is 30 int64 in this order. ``c`` and ``k`` are all channels of the
+#: To ctypes, cffi and Numba it is 25 int64 in this order. ``c`` and ``k`` are all channels of the
 #: input and of the result; ``output_padding`` is for transposed convolutions alone.
 cdef struct ConvShape:
     int64_t n, c, d, h, w
@@ -64,7 +64,7 @@ cdef int64_t conv_transpose_scratch_bytes(
 ) noexcept nogil
 
 #: The same of arrays of 2 + ``rank`` axes as the buffer protocol describes them, strides in bytes.
-#: Steps, padding and groups come in ``shape``, whose extents are filled in.
+#: Steps, padding and groups come in ``shape``; extents, and axes that aren't there, are filled in.
 cdef int conv_arrays(
     ConvShape* shape, int rank, bint transposed, int64_t itemsize,
     const void* x, const Py_ssize_t* x_extents, const Py_ssize_t* x_strides,
@@ -76,6 +76,9 @@ cdef int conv_arrays(
 
 #: A status in words.
 cdef const char* status_text(int status) noexcept nogil
+
+#: What ``cnnfast.h`` is compared with when it fetches these functions.
+cdef int api_version() noexcept nogil
 
 
 cdef inline ConvShape conv_shape() noexcept nogil:
@@ -91,144 +94,159 @@ cdef inline ConvShape conv_shape() noexcept nogil:
     return shape
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int conv1d(
-    const floating[:, :, :] x, const floating[:, :, :] weight, const floating* bias,
-    floating[:, :, :] out,
-    int64_t stride_w=1, int64_t pad_w=0, int64_t dilation_w=1, int64_t groups=1,
-    int64_t activation=0, int64_t threads=1,
+cdef inline ConvShape conv_steps(
+    int64_t stride=1, int64_t padding=0, int64_t dilation=1, int64_t groups=1
 ) noexcept nogil:
+    """How a convolution moves, the same along all axes, for the functions of memoryviews: they fill
+    in the extents, and leave out axes that they haven't. Fields may be changed before that."""
     cdef ConvShape shape = conv_shape()
-    shape.stride_w = stride_w
-    shape.dilation_w = dilation_w
-    shape.before_w = shape.after_w = pad_w
+    shape.stride_d = shape.stride_h = shape.stride_w = stride
+    shape.dilation_d = shape.dilation_h = shape.dilation_w = dilation
+    shape.before_d = shape.before_h = shape.before_w = padding
+    shape.after_d = shape.after_h = shape.after_w = padding
     shape.groups = groups
-    return conv_arrays(
-        &shape, 1, False, sizeof(floating), &x[0, 0, 0], x.shape, x.strides,
-        &weight[0, 0, 0], weight.shape, weight.strides, bias, &out[0, 0, 0], out.shape,
-        out.strides, activation, threads,
-    )
+    return shape
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int conv2d(
-    const floating[:, :, :, :] x, const floating[:, :, :, :] weight, const floating* bias,
-    floating[:, :, :, :] out,
-    int64_t stride_h=1, int64_t stride_w=1, int64_t pad_h=0, int64_t pad_w=0,
-    int64_t dilation_h=1, int64_t dilation_w=1, int64_t groups=1, int64_t activation=0,
-    int64_t threads=1,
+cdef inline int conv1d_float32(
+    const float[:, :, :] x, const float[:, :, :] weight, const float* bias,
+    float[:, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
 ) noexcept nogil:
-    cdef ConvShape shape = conv_shape()
-    shape.stride_h, shape.stride_w = stride_h, stride_w
-    shape.dilation_h, shape.dilation_w = dilation_h, dilation_w
-    shape.before_h = shape.after_h = pad_h
-    shape.before_w = shape.after_w = pad_w
-    shape.groups = groups
-    return conv_arrays(
-        &shape, 2, False, sizeof(floating), &x[0, 0, 0, 0], x.shape, x.strides,
-        &weight[0, 0, 0, 0], weight.shape, weight.strides, bias, &out[0, 0, 0, 0], out.shape,
-        out.strides, activation, threads,
-    )
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 1, False, sizeof(float), &x[0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0], out.shape, out.strides, activation, threads,
+        )
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int conv3d(
-    const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight, const floating* bias,
-    floating[:, :, :, :, :] out,
-    int64_t stride_d=1, int64_t stride_h=1, int64_t stride_w=1, int64_t pad_d=0, int64_t pad_h=0,
-    int64_t pad_w=0, int64_t dilation_d=1, int64_t dilation_h=1, int64_t dilation_w=1,
-    int64_t groups=1, int64_t activation=0, int64_t threads=1,
+cdef inline int conv1d_float64(
+    const double[:, :, :] x, const double[:, :, :] weight, const double* bias,
+    double[:, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
 ) noexcept nogil:
-    cdef ConvShape shape = conv_shape()
-    shape.stride_d, shape.stride_h, shape.stride_w = stride_d, stride_h, stride_w
-    shape.dilation_d, shape.dilation_h, shape.dilation_w = dilation_d, dilation_h, dilation_w
-    shape.before_d = shape.after_d = pad_d
-    shape.before_h = shape.after_h = pad_h
-    shape.before_w = shape.after_w = pad_w
-    shape.groups = groups
-    return conv_arrays(
-        &shape, 3, False, sizeof(floating), &x[0, 0, 0, 0, 0], x.shape, x.strides,
-        &weight[0, 0, 0, 0, 0], weight.shape, weight.strides, bias, &out[0, 0, 0, 0, 0], out.shape,
-        out.strides, activation, threads,
-    )
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 1, False, sizeof(double), &x[0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0], out.shape, out.strides, activation, threads,
+        )
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int conv_transpose1d(
-    const floating[:, :, :] x, const floating[:, :, :] weight, const floating* bias,
-    floating[:, :, :] out,
-    int64_t stride_w=1, int64_t pad_w=0, int64_t dilation_w=1, int64_t output_padding_w=0,
-    int64_t groups=1, int64_t activation=0, int64_t threads=1,
+cdef inline int conv2d_float32(
+    const float[:, :, :, :] x, const float[:, :, :, :] weight, const float* bias,
+    float[:, :, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
 ) noexcept nogil:
-    cdef ConvShape shape = conv_shape()
-    shape.stride_w = stride_w
-    shape.dilation_w = dilation_w
-    shape.before_w = shape.after_w = pad_w
-    shape.output_padding_w = output_padding_w
-    shape.groups = groups
-    return conv_arrays(
-        &shape, 1, True, sizeof(floating), &x[0, 0, 0], x.shape, x.strides,
-        &weight[0, 0, 0], weight.shape, weight.strides, bias, &out[0, 0, 0], out.shape,
-        out.strides, activation, threads,
-    )
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 2, False, sizeof(float), &x[0, 0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0, 0], out.shape, out.strides, activation, threads,
+        )
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int conv_transpose2d(
-    const floating[:, :, :, :] x, const floating[:, :, :, :] weight, const floating* bias,
-    floating[:, :, :, :] out,
-    int64_t stride_h=1, int64_t stride_w=1, int64_t pad_h=0, int64_t pad_w=0,
-    int64_t dilation_h=1, int64_t dilation_w=1, int64_t output_padding_h=0,
-    int64_t output_padding_w=0, int64_t groups=1, int64_t activation=0, int64_t threads=1,
+cdef inline int conv2d_float64(
+    const double[:, :, :, :] x, const double[:, :, :, :] weight, const double* bias,
+    double[:, :, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
 ) noexcept nogil:
-    cdef ConvShape shape = conv_shape()
-    shape.stride_h, shape.stride_w = stride_h, stride_w
-    shape.dilation_h, shape.dilation_w = dilation_h, dilation_w
-    shape.before_h = shape.after_h = pad_h
-    shape.before_w = shape.after_w = pad_w
-    shape.output_padding_h = output_padding_h
-    shape.output_padding_w = output_padding_w
-    shape.groups = groups
-    return conv_arrays(
-        &shape, 2, True, sizeof(floating), &x[0, 0, 0, 0], x.shape, x.strides,
-        &weight[0, 0, 0, 0], weight.shape, weight.strides, bias, &out[0, 0, 0, 0], out.shape,
-        out.strides, activation, threads,
-    )
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 2, False, sizeof(double), &x[0, 0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0, 0], out.shape, out.strides, activation, threads,
+        )
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int conv_transpose3d(
-    const floating[:, :, :, :, :] x, const floating[:, :, :, :, :] weight, const floating* bias,
-    floating[:, :, :, :, :] out,
-    int64_t stride_d=1, int64_t stride_h=1, int64_t stride_w=1, int64_t pad_d=0, int64_t pad_h=0,
-    int64_t pad_w=0, int64_t dilation_d=1, int64_t dilation_h=1, int64_t dilation_w=1,
-    int64_t output_padding_d=0, int64_t output_padding_h=0, int64_t output_padding_w=0,
-    int64_t groups=1, int64_t activation=0, int64_t threads=1,
+cdef inline int conv3d_float32(
+    const float[:, :, :, :, :] x, const float[:, :, :, :, :] weight, const float* bias,
+    float[:, :, :, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
 ) noexcept nogil:
-    cdef ConvShape shape = conv_shape()
-    shape.stride_d, shape.stride_h, shape.stride_w = stride_d, stride_h, stride_w
-    shape.dilation_d, shape.dilation_h, shape.dilation_w = dilation_d, dilation_h, dilation_w
-    shape.before_d = shape.after_d = pad_d
-    shape.before_h = shape.after_h = pad_h
-    shape.before_w = shape.after_w = pad_w
-    shape.output_padding_d = output_padding_d
-    shape.output_padding_h = output_padding_h
-    shape.output_padding_w = output_padding_w
-    shape.groups = groups
-    return conv_arrays(
-        &shape, 3, True, sizeof(floating), &x[0, 0, 0, 0, 0], x.shape, x.strides,
-        &weight[0, 0, 0, 0, 0], weight.shape, weight.strides, bias, &out[0, 0, 0, 0, 0], out.shape,
-        out.strides, activation, threads,
-    )
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 3, False, sizeof(float), &x[0, 0, 0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0, 0, 0], out.shape, out.strides, activation, threads,
+        )
+
+
+cdef inline int conv3d_float64(
+    const double[:, :, :, :, :] x, const double[:, :, :, :, :] weight, const double* bias,
+    double[:, :, :, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 3, False, sizeof(double), &x[0, 0, 0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0, 0, 0], out.shape, out.strides, activation, threads,
+        )
+
+
+cdef inline int conv_transpose1d_float32(
+    const float[:, :, :] x, const float[:, :, :] weight, const float* bias,
+    float[:, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 1, True, sizeof(float), &x[0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0], out.shape, out.strides, activation, threads,
+        )
+
+
+cdef inline int conv_transpose1d_float64(
+    const double[:, :, :] x, const double[:, :, :] weight, const double* bias,
+    double[:, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 1, True, sizeof(double), &x[0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0], out.shape, out.strides, activation, threads,
+        )
+
+
+cdef inline int conv_transpose2d_float32(
+    const float[:, :, :, :] x, const float[:, :, :, :] weight, const float* bias,
+    float[:, :, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 2, True, sizeof(float), &x[0, 0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0, 0], out.shape, out.strides, activation, threads,
+        )
+
+
+cdef inline int conv_transpose2d_float64(
+    const double[:, :, :, :] x, const double[:, :, :, :] weight, const double* bias,
+    double[:, :, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 2, True, sizeof(double), &x[0, 0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0, 0], out.shape, out.strides, activation, threads,
+        )
+
+
+cdef inline int conv_transpose3d_float32(
+    const float[:, :, :, :, :] x, const float[:, :, :, :, :] weight, const float* bias,
+    float[:, :, :, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 3, True, sizeof(float), &x[0, 0, 0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0, 0, 0], out.shape, out.strides, activation, threads,
+        )
+
+
+cdef inline int conv_transpose3d_float64(
+    const double[:, :, :, :, :] x, const double[:, :, :, :, :] weight, const double* bias,
+    double[:, :, :, :, :] out, ConvShape steps, int64_t activation=0, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return conv_arrays(
+            &steps, 3, True, sizeof(double), &x[0, 0, 0, 0, 0], x.shape, x.strides,
+            &weight[0, 0, 0, 0, 0], weight.shape, weight.strides, bias,
+            &out[0, 0, 0, 0, 0], out.shape, out.strides, activation, threads,
+        )

@@ -23,7 +23,9 @@ from cnnfast.kernels.cython_cpu._transposed cimport (
 from cnnfast.kernels.cython_cpu.status cimport *
 
 
-cdef int convolve(ConvCall* call, int64_t itemsize, int64_t threads, Scratch* scratch) noexcept nogil:
+cdef int convolve(
+    ConvCall* call, int64_t itemsize, int64_t threads, Scratch* scratch
+) noexcept nogil:
     """A convolution. The plain loops skip padding, which others multiply."""
     cdef Part part
     plan(&part, &call.problem, &call.x_strides, itemsize, threads, True, False)
@@ -197,9 +199,13 @@ cdef int conv_arrays(
     if rank < 1 or rank > 3 or itemsize != sizeof(float) and itemsize != sizeof(double):
         return CNNFAST_BAD_ARRAY
     shape.n, shape.c, shape.k = x_extents[0], x_extents[1], out_extents[1]
-    for axis in range(3):
-        (&shape.d)[axis] = x_extents[axis - 1 + rank] if axis >= 3 - rank else 1
-        (&shape.t)[axis] = weight_extents[axis - 1 + rank] if axis >= 3 - rank else 1
+    for axis in range(3 - rank):
+        (&shape.d)[axis] = (&shape.t)[axis] = 1
+        (&shape.stride_d)[axis] = (&shape.dilation_d)[axis] = 1
+        (&shape.before_d)[axis] = (&shape.after_d)[axis] = (&shape.output_padding_d)[axis] = 0
+    for axis in range(3 - rank, 3):
+        (&shape.d)[axis] = x_extents[axis - 1 + rank]
+        (&shape.t)[axis] = weight_extents[axis - 1 + rank]
     status = find_extents(shape, extents, transposed)
     if status != CNNFAST_OK:
         return status
@@ -252,3 +258,7 @@ cdef const char* status_text(int status) noexcept nogil:
     if status == CNNFAST_BAD_THREADS:
         return "threads must be positive"
     return "not a status of cnnfast"
+
+
+cdef int api_version() noexcept nogil:
+    return CNNFAST_API_VERSION

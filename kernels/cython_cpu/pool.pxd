@@ -1,13 +1,12 @@
 """Poolings for other people's Cython, as ``conv`` has convolutions."""
 
 cimport cython
-from cython cimport floating
 from libc.stdint cimport int64_t
 
 
 #: A pooling over three spatial axes; those that aren't there have extents and windows of 1. To
-#: ctypes, cffi and Numba it is 23 int64 in this order. A ``divisor`` of 0 is the count of a window's
-#: elements, with those of the padding where ``count_include_pad`` isn't 0.
+#: ctypes, cffi and Numba it is 23 int64 in this order. A ``divisor`` of 0 is the count of a
+#: window's elements, with those of the padding where ``count_include_pad`` isn't 0.
 cdef struct PoolShape:
     int64_t n, c, d, h, w
     int64_t t, r, s
@@ -51,7 +50,7 @@ cdef int64_t pool_scratch_bytes(const PoolShape* shape) noexcept nogil
 
 #: The same of arrays of 2 + ``rank`` axes as the buffer protocol describes them, strides in bytes;
 #: ``indices`` are NULL, or an array of int64 like ``out``. Windows, steps, padding and modes come
-#: in ``shape``, whose extents are filled in.
+#: in ``shape``; its extents, and axes that aren't there, are filled in.
 cdef int pool_arrays(
     PoolShape* shape, int rank, bint average, int64_t itemsize,
     const void* x, const Py_ssize_t* x_extents, const Py_ssize_t* x_strides,
@@ -74,131 +73,153 @@ cdef inline PoolShape pool_shape() noexcept nogil:
     return shape
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int max_pool1d(
-    const floating[:, :, :] x, floating[:, :, :] out, int64_t[:, :, :] indices,
-    int64_t window_w, int64_t stride_w, int64_t pad_w=0, int64_t dilation_w=1,
-    bint ceil_mode=False, int64_t threads=1,
+cdef inline PoolShape pool_steps(
+    int64_t window, int64_t stride, int64_t padding=0, int64_t dilation=1
 ) noexcept nogil:
+    """How a pooling moves, the same along all axes, for the functions of memoryviews: they fill in
+    the extents, and leave out axes that they haven't. Fields may be changed before that."""
     cdef PoolShape shape = pool_shape()
-    shape.s = window_w
-    shape.stride_w = stride_w
-    shape.dilation_w = dilation_w
-    shape.before_w = shape.after_w = pad_w
-    shape.ceil_mode = ceil_mode
-    return pool_arrays(
-        &shape, 1, False, sizeof(floating), &x[0, 0, 0], x.shape, x.strides, &out[0, 0, 0],
-        out.shape, out.strides, &indices[0, 0, 0], indices.shape, indices.strides, threads,
-    )
+    shape.t = shape.r = shape.s = window
+    shape.stride_d = shape.stride_h = shape.stride_w = stride
+    shape.dilation_d = shape.dilation_h = shape.dilation_w = dilation
+    shape.before_d = shape.before_h = shape.before_w = padding
+    shape.after_d = shape.after_h = shape.after_w = padding
+    return shape
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int max_pool2d(
-    const floating[:, :, :, :] x, floating[:, :, :, :] out, int64_t[:, :, :, :] indices,
-    int64_t window_h, int64_t window_w, int64_t stride_h, int64_t stride_w, int64_t pad_h=0,
-    int64_t pad_w=0, int64_t dilation_h=1, int64_t dilation_w=1, bint ceil_mode=False,
-    int64_t threads=1,
+cdef inline int max_pool1d_float32(
+    const float[:, :, :] x, float[:, :, :] out, int64_t[:, :, :] indices,
+    PoolShape steps, int64_t threads=1,
 ) noexcept nogil:
-    cdef PoolShape shape = pool_shape()
-    shape.r, shape.s = window_h, window_w
-    shape.stride_h, shape.stride_w = stride_h, stride_w
-    shape.dilation_h, shape.dilation_w = dilation_h, dilation_w
-    shape.before_h = shape.after_h = pad_h
-    shape.before_w = shape.after_w = pad_w
-    shape.ceil_mode = ceil_mode
-    return pool_arrays(
-        &shape, 2, False, sizeof(floating), &x[0, 0, 0, 0], x.shape, x.strides, &out[0, 0, 0, 0],
-        out.shape, out.strides, &indices[0, 0, 0, 0], indices.shape, indices.strides, threads,
-    )
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 1, False, sizeof(float), &x[0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0], out.shape, out.strides,
+            &indices[0, 0, 0], indices.shape, indices.strides, threads,
+        )
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int max_pool3d(
-    const floating[:, :, :, :, :] x, floating[:, :, :, :, :] out, int64_t[:, :, :, :, :] indices,
-    int64_t window_d, int64_t window_h, int64_t window_w, int64_t stride_d, int64_t stride_h,
-    int64_t stride_w, int64_t pad_d=0, int64_t pad_h=0, int64_t pad_w=0, int64_t dilation_d=1,
-    int64_t dilation_h=1, int64_t dilation_w=1, bint ceil_mode=False, int64_t threads=1,
+cdef inline int max_pool1d_float64(
+    const double[:, :, :] x, double[:, :, :] out, int64_t[:, :, :] indices,
+    PoolShape steps, int64_t threads=1,
 ) noexcept nogil:
-    cdef PoolShape shape = pool_shape()
-    shape.t, shape.r, shape.s = window_d, window_h, window_w
-    shape.stride_d, shape.stride_h, shape.stride_w = stride_d, stride_h, stride_w
-    shape.dilation_d, shape.dilation_h, shape.dilation_w = dilation_d, dilation_h, dilation_w
-    shape.before_d = shape.after_d = pad_d
-    shape.before_h = shape.after_h = pad_h
-    shape.before_w = shape.after_w = pad_w
-    shape.ceil_mode = ceil_mode
-    return pool_arrays(
-        &shape, 3, False, sizeof(floating), &x[0, 0, 0, 0, 0], x.shape, x.strides, &out[0, 0, 0, 0, 0],
-        out.shape, out.strides, &indices[0, 0, 0, 0, 0], indices.shape, indices.strides, threads,
-    )
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 1, False, sizeof(double), &x[0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0], out.shape, out.strides,
+            &indices[0, 0, 0], indices.shape, indices.strides, threads,
+        )
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int avg_pool1d(
-    const floating[:, :, :] x, floating[:, :, :] out,
-    int64_t window_w, int64_t stride_w, int64_t pad_w=0, bint ceil_mode=False,
-    bint count_include_pad=True, int64_t divisor=0, int64_t threads=1,
+cdef inline int max_pool2d_float32(
+    const float[:, :, :, :] x, float[:, :, :, :] out, int64_t[:, :, :, :] indices,
+    PoolShape steps, int64_t threads=1,
 ) noexcept nogil:
-    cdef PoolShape shape = pool_shape()
-    shape.s = window_w
-    shape.stride_w = stride_w
-    shape.before_w = shape.after_w = pad_w
-    shape.ceil_mode = ceil_mode
-    shape.count_include_pad, shape.divisor = count_include_pad, divisor
-    return pool_arrays(
-        &shape, 1, True, sizeof(floating), &x[0, 0, 0], x.shape, x.strides, &out[0, 0, 0],
-        out.shape, out.strides, NULL, NULL, NULL, threads,
-    )
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 2, False, sizeof(float), &x[0, 0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0, 0], out.shape, out.strides,
+            &indices[0, 0, 0, 0], indices.shape, indices.strides, threads,
+        )
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int avg_pool2d(
-    const floating[:, :, :, :] x, floating[:, :, :, :] out,
-    int64_t window_h, int64_t window_w, int64_t stride_h, int64_t stride_w, int64_t pad_h=0,
-    int64_t pad_w=0, bint ceil_mode=False, bint count_include_pad=True, int64_t divisor=0,
-    int64_t threads=1,
+cdef inline int max_pool2d_float64(
+    const double[:, :, :, :] x, double[:, :, :, :] out, int64_t[:, :, :, :] indices,
+    PoolShape steps, int64_t threads=1,
 ) noexcept nogil:
-    cdef PoolShape shape = pool_shape()
-    shape.r, shape.s = window_h, window_w
-    shape.stride_h, shape.stride_w = stride_h, stride_w
-    shape.before_h = shape.after_h = pad_h
-    shape.before_w = shape.after_w = pad_w
-    shape.ceil_mode = ceil_mode
-    shape.count_include_pad, shape.divisor = count_include_pad, divisor
-    return pool_arrays(
-        &shape, 2, True, sizeof(floating), &x[0, 0, 0, 0], x.shape, x.strides, &out[0, 0, 0, 0],
-        out.shape, out.strides, NULL, NULL, NULL, threads,
-    )
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 2, False, sizeof(double), &x[0, 0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0, 0], out.shape, out.strides,
+            &indices[0, 0, 0, 0], indices.shape, indices.strides, threads,
+        )
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
-cdef inline int avg_pool3d(
-    const floating[:, :, :, :, :] x, floating[:, :, :, :, :] out,
-    int64_t window_d, int64_t window_h, int64_t window_w, int64_t stride_d, int64_t stride_h,
-    int64_t stride_w, int64_t pad_d=0, int64_t pad_h=0, int64_t pad_w=0, bint ceil_mode=False,
-    bint count_include_pad=True, int64_t divisor=0, int64_t threads=1,
+cdef inline int max_pool3d_float32(
+    const float[:, :, :, :, :] x, float[:, :, :, :, :] out, int64_t[:, :, :, :, :] indices,
+    PoolShape steps, int64_t threads=1,
 ) noexcept nogil:
-    cdef PoolShape shape = pool_shape()
-    shape.t, shape.r, shape.s = window_d, window_h, window_w
-    shape.stride_d, shape.stride_h, shape.stride_w = stride_d, stride_h, stride_w
-    shape.before_d = shape.after_d = pad_d
-    shape.before_h = shape.after_h = pad_h
-    shape.before_w = shape.after_w = pad_w
-    shape.ceil_mode = ceil_mode
-    shape.count_include_pad, shape.divisor = count_include_pad, divisor
-    return pool_arrays(
-        &shape, 3, True, sizeof(floating), &x[0, 0, 0, 0, 0], x.shape, x.strides, &out[0, 0, 0, 0, 0],
-        out.shape, out.strides, NULL, NULL, NULL, threads,
-    )
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 3, False, sizeof(float), &x[0, 0, 0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0, 0, 0], out.shape, out.strides,
+            &indices[0, 0, 0, 0, 0], indices.shape, indices.strides, threads,
+        )
+
+
+cdef inline int max_pool3d_float64(
+    const double[:, :, :, :, :] x, double[:, :, :, :, :] out, int64_t[:, :, :, :, :] indices,
+    PoolShape steps, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 3, False, sizeof(double), &x[0, 0, 0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0, 0, 0], out.shape, out.strides,
+            &indices[0, 0, 0, 0, 0], indices.shape, indices.strides, threads,
+        )
+
+
+cdef inline int avg_pool1d_float32(
+    const float[:, :, :] x, float[:, :, :] out,
+    PoolShape steps, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 1, True, sizeof(float), &x[0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0], out.shape, out.strides, NULL, NULL, NULL, threads,
+        )
+
+
+cdef inline int avg_pool1d_float64(
+    const double[:, :, :] x, double[:, :, :] out,
+    PoolShape steps, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 1, True, sizeof(double), &x[0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0], out.shape, out.strides, NULL, NULL, NULL, threads,
+        )
+
+
+cdef inline int avg_pool2d_float32(
+    const float[:, :, :, :] x, float[:, :, :, :] out,
+    PoolShape steps, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 2, True, sizeof(float), &x[0, 0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0, 0], out.shape, out.strides, NULL, NULL, NULL, threads,
+        )
+
+
+cdef inline int avg_pool2d_float64(
+    const double[:, :, :, :] x, double[:, :, :, :] out,
+    PoolShape steps, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 2, True, sizeof(double), &x[0, 0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0, 0], out.shape, out.strides, NULL, NULL, NULL, threads,
+        )
+
+
+cdef inline int avg_pool3d_float32(
+    const float[:, :, :, :, :] x, float[:, :, :, :, :] out,
+    PoolShape steps, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 3, True, sizeof(float), &x[0, 0, 0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0, 0, 0], out.shape, out.strides, NULL, NULL, NULL, threads,
+        )
+
+
+cdef inline int avg_pool3d_float64(
+    const double[:, :, :, :, :] x, double[:, :, :, :, :] out,
+    PoolShape steps, int64_t threads=1,
+) noexcept nogil:
+    with cython.boundscheck(False):
+        return pool_arrays(
+            &steps, 3, True, sizeof(double), &x[0, 0, 0, 0, 0], x.shape, x.strides,
+            &out[0, 0, 0, 0, 0], out.shape, out.strides, NULL, NULL, NULL, threads,
+        )

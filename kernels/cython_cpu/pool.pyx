@@ -85,7 +85,9 @@ cdef int find_problem(PoolProblem* problem, const PoolShape* shape, double* taps
     return CNNFAST_OK
 
 
-cdef void fill_windows(int64_t* table, const PoolProblem* problem, const PoolShape* shape) noexcept nogil:
+cdef void fill_windows(
+    int64_t* table, const PoolProblem* problem, const PoolShape* shape
+) noexcept nogil:
     """A row per output of each axis: first tap inside the input, end, extent for a mean (as
     ``PoolGeometry.windows``)."""
     cdef int64_t at, start, end, first, last, size, dilation, padded
@@ -225,8 +227,12 @@ cdef int pool_arrays(
     if rank < 1 or rank > 3 or itemsize != sizeof(float) and itemsize != sizeof(double):
         return CNNFAST_BAD_ARRAY
     shape.n, shape.c = x_extents[0], x_extents[1]
-    for axis in range(3):
-        (&shape.d)[axis] = x_extents[axis - 1 + rank] if axis >= 3 - rank else 1
+    for axis in range(3 - rank):
+        (&shape.d)[axis] = (&shape.t)[axis] = 1
+        (&shape.stride_d)[axis] = (&shape.dilation_d)[axis] = 1
+        (&shape.before_d)[axis] = (&shape.after_d)[axis] = 0
+    for axis in range(3 - rank, 3):
+        (&shape.d)[axis] = x_extents[axis - 1 + rank]
     status = pool_output(shape, extents)
     if status != CNNFAST_OK:
         return status

@@ -34,3 +34,8 @@ cdef enum:
     CNNFAST_LINEAR = 0
     CNNFAST_RELU = 1
     CNNFAST_RELU6 = 2
+
+
+#: Of the structs and functions, as in ``cnnfast.h``.
+cdef enum:
+    CNNFAST_API_VERSION = 1
