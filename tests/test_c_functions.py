@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import cnnfast
+
 from c_pointers import (
     CONV_FIELDS,
     DTYPES,
@@ -27,8 +30,6 @@ from c_pointers import (
     status,
     strides_of,
 )
-
-import cnnfast
 
 conv = pytest.importorskip(
     "cnnfast.kernels.cython_cpu.conv", reason="the extensions aren't built", exc_type=ImportError

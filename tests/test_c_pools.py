@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import cnnfast
+
 from c_pointers import (
     DTYPES,
     INT,
@@ -24,8 +27,6 @@ from c_pointers import (
     status,
     strides_of,
 )
-
-import cnnfast
 
 pool = pytest.importorskip("cnnfast.kernels.cython_cpu.pool", reason="the extensions aren't built")
 
