@@ -248,6 +248,31 @@ def test_bad_arguments_are_a_status() -> None:
     assert run(address(empty), None, None, None, None, None, 0, 1, None) == 0
 
 
+def test_garbage_is_a_status_or_a_size() -> None:
+    """Whatever the fields are, nothing crashes, divides by zero or takes long."""
+    pick = random.Random(0).choice
+    size = (POINTER, POINTER, INT64, INT64)
+    functions = [
+        function(conv, f"{name}_scratch_bytes", INT64, *size) for name in ("conv", "conv_transpose")
+    ]
+    outputs = [
+        function(conv, f"{name}_output", INT, POINTER, POINTER)
+        for name in ("conv", "conv_transpose")
+    ]
+    values = (*range(5), 7, 64, 1000, 2**20, 2**31, 2**40, 2**62, -1, -(2**63))
+    extents, good = np.zeros(5, np.int64), 0
+    for _ in range(20000):
+        ints = Struct(CONV_FIELDS, **GOOD).ints
+        for _ in range(pick(range(1, 9))):
+            ints[pick(range(len(CONV_FIELDS)))] = pick(values)
+        for scratch, output in zip(functions, outputs, strict=True):
+            needed = scratch(address(ints), None, pick((4, 8)), pick((1, 5)))
+            assert (needed < 0) == (output(address(ints), address(extents)) < 0)
+            assert needed < 0 or extents.prod() < 2**48
+            good += needed >= 0
+    assert good > 1000
+
+
 def test_many_threads_at_once() -> None:
     """Python's threads run these side by side, each with helpers of its own."""
     case = {**conv_case(1, False), "rank": 2, "n": 2, "c": 16, "k": 24, "size": [40, 40]}

@@ -12,6 +12,8 @@ from cnnfast.kernels.cython_cpu.status cimport (
 LIMIT = 1LL << 40
 MOST_ELEMENTS = 2.0 ** 48
 MOST_OPERATIONS = 2.0 ** 62
+#: Parts of a transposed convolution, each of which is planned by itself.
+cdef double MOST_PHASES = 2.0 ** 20
 
 
 cdef int find_outputs(
@@ -51,7 +53,7 @@ cdef int find_problem(
     cdef int64_t outputs[3]
     cdef int64_t groups, padding
     cdef int axis, status
-    cdef double images, inside = 1, taps = 1, results = 1
+    cdef double images, inside = 1, taps = 1, results = 1, phases = 1
     if shape == NULL:
         return CNNFAST_NULL_POINTER
     if shape.n < 0 or shape.c < 1 or shape.k < 1:
@@ -71,11 +73,13 @@ cdef int find_problem(
         inside *= (&shape.d)[axis] + (0 if transposed else padding)
         results *= outputs[axis] + (padding if transposed else 0)
         taps *= (&shape.t)[axis]
+        phases *= min((&shape.t)[axis], (&shape.stride_d)[axis])
     images = max(shape.n, 1)
     if (
         images * shape.c * inside > MOST_ELEMENTS or images * shape.k * results > MOST_ELEMENTS
         or <double>shape.c * shape.k / groups * taps > MOST_ELEMENTS
         or images * shape.c * shape.k / groups * taps * max(results, inside) > MOST_OPERATIONS
+        or transposed and phases > MOST_PHASES
     ):
         return CNNFAST_TOO_LARGE
     problem.n, problem.g = shape.n, groups
