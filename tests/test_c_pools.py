@@ -97,6 +97,21 @@ def test_pools_have_the_bits_of_functional(kind: str, dtype: str) -> None:
             assert np.array_equal(out, wanted)
 
 
+def test_means_of_windows_with_holes() -> None:
+    """No function of Python's has them: the mean of the taps."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 1, 1, 23))
+    ints = Struct(POOL_FIELDS, n=2, c=3, w=23, s=3, dilation_w=2, before_w=1, after_w=1).ints
+    padded = np.pad(x, ((0, 0),) * 4 + ((1, 1),))
+    taps = [padded[..., tap : tap + 21] for tap in (0, 2, 4)]
+    inside = [np.pad(np.ones(23), 1)[tap : tap + 21] for tap in (0, 2, 4)]
+    out = np.full((2, 3, 1, 1, 21), np.nan)
+    run = function(pool, "avg_pool_float64", INT, *POOL["avg"])
+    for counts, divisor in ((1, 3), (0, sum(inside))):
+        ints[POOL_FIELDS.index("count_include_pad")] = counts
+        assert run(address(ints), None, address(x), address(out), 1, None) == 0
+        assert np.allclose(out, sum(taps) / divisor, rtol=1e-15, atol=1e-15)
+
+
 def test_bad_pools_are_a_status() -> None:
     run = function(pool, "avg_pool_float32", INT, *POOL["avg"])
     good = {"n": 1, "c": 2, "h": 8, "w": 8, "r": 3, "s": 3}

@@ -88,7 +88,7 @@ cdef int find_problem(PoolProblem* problem, const PoolShape* shape, double* taps
 cdef void fill_windows(
     int64_t* table, const PoolProblem* problem, const PoolShape* shape
 ) noexcept nogil:
-    """A row per output of each axis: first tap inside the input, end, extent for a mean (as
+    """A row per output of each axis: first tap inside the input, end, taps that a mean counts (as
     ``PoolGeometry.windows``)."""
     cdef int64_t at, start, end, first, last, size, dilation, padded
     cdef int axis
@@ -103,6 +103,7 @@ cdef void fill_windows(
             padded = min(end, size + (&shape.after_d)[axis]) - start
             table[0], table[1] = first, last
             table[2] = padded if shape.count_include_pad else last - first
+            table[2] = (table[2] + dilation - 1) // dilation
             table += 3
 
 
