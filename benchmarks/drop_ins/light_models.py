@@ -54,7 +54,9 @@ def seeded(name: str, seed: int = 0) -> Any:
         for key, shape in shapes.items()
         if key in roles
     ]
-    kept = [value for value in graph.initializer if value.name in roles and value.name not in shapes]
+    kept = [
+        value for value in graph.initializer if value.name in roles and value.name not in shapes
+    ]
     inputs = [value for value in graph.input if value.name not in given]
     for field, values in (("node", nodes), ("initializer", kept + weights), ("input", inputs)):
         graph.ClearField(field)

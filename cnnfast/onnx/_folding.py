@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -69,6 +68,10 @@ def find_ranks(graph: Graph) -> None:
             ranks[node.outputs[0]] = max(rank for rank in known if rank is not None)
         elif node.kind in ("Conv", "ConvTranspose") and len(known) > 1 and known[1] is not None:
             ranks[node.outputs[0]] = known[1]
+        elif node.kind in ("Flatten", "Gemm"):
+            ranks[node.outputs[0]] = 2
+        elif node.kind == "Reshape" and (shape := graph.constant(node.inputs[-1])) is not None:
+            ranks[node.outputs[0]] = shape.size
 
 
 def drop_identities(graph: Graph) -> None:
@@ -97,24 +100,29 @@ def passes_on(node: Node, graph: Graph) -> bool:
     return inference and not any(graph.reads()[mask] for mask in node.outputs[1:])
 
 
+def infers(node: Node, graph: Graph) -> bool:
+    """Whether the node is a BatchNormalization in inference, with statistics for each channel."""
+    if node.kind != "BatchNormalization" or graph.opset < MODERN or len(node.inputs) != 5:
+        return False
+    how = node.attributes
+    return not how.get("training_mode") and bool(how.get("spatial", 1)) and len(node.outputs) == 1
+
+
 def affine_of_norm(node: Node, graph: Graph) -> tuple[Array, Array] | None:
     """Factor and summand per channel, in float64, of a BatchNormalization in inference whose
     parameters are constants."""
-    if node.kind != "BatchNormalization" or graph.opset < MODERN:
+    if not infers(node, graph):
         return None
-    if node.attributes.get("training_mode") or not node.attributes.get("spatial", 1):
-        return None
-    parameters = [graph.constant(name) for name in node.inputs[1:5]]
-    if len(node.outputs) > 1 or len(parameters) < 4:
-        return None
+    parameters = [graph.constant(name) for name in node.inputs[1:]]
     given = [a.astype(np.float64) for a in parameters if a is not None and a.ndim == 1]
     if len(given) < 4 or len({a.size for a in given}) > 1:
         return None
     scale, shift, mean, variance = given
-    # As ONNX has it: a variance below -epsilon gives NaN, in one line with the operator.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        factor = scale / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
-        return factor, shift - mean * factor
+    spread = variance + node.attributes.get("epsilon", 1e-5)
+    if not (spread > 0).all():
+        return None
+    factor = scale / np.sqrt(spread)
+    return factor, shift - mean * factor
 
 
 def affine_of_arithmetic(
@@ -166,5 +174,6 @@ def scaled(
     before = 0 if bias is None else bias.astype(np.float64)
     across = [1] * weight.ndim
     across[1 if kind == "ConvTranspose" else 0] = -1
-    product = (weight.astype(np.float64) * factor.reshape(across)).astype(weight.dtype)
-    return product, (before * factor + summand).astype(weight.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = (weight.astype(np.float64) * factor.reshape(across)).astype(weight.dtype)
+        return product, (before * factor + summand).astype(weight.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from cnnfast._core.arrays import Array
@@ -77,12 +79,18 @@ def _takes_over(node: Node, reader: Node, graph: Graph) -> bool:
             return False
         affine = _affine(reader, graph, node.outputs[0], weight, str(node.kind))
         if affine is not None:
-            _set_weights(node, graph, *scaled(node.kind, weight, bias, affine))
+            changed = scaled(node.kind, weight, bias, affine)
+            # Where the two overflow together, they may not one after the other.
+            if not all(np.isfinite(a).all() for a in changed):
+                return False
+            _set_weights(node, graph, *changed)
             return True
     name = activation_of(reader, graph)
     if name is None or reader.inputs[0] != node.outputs[0]:
         return False
     if node.kind in ("Gemm", "MatMul") and not is_linear(node, graph):
+        return False
+    if node.kind in ("Add", "Sum") and name not in ("relu", "relu6"):
         return False
     node.activation = name
     return True
@@ -119,7 +127,7 @@ def _affine(
 
 
 def is_linear(node: Node, graph: Graph) -> bool:
-    """Whether a Gemm or MatMul is a fully connected layer: one matrix and the bias are constants."""
+    """Whether a Gemm or MatMul is a fully connected layer with constant weights."""
     if graph.opset < MODERN or len(node.inputs) < 2:
         return False
     matrix = graph.constant(node.inputs[1])
@@ -127,16 +135,14 @@ def is_linear(node: Node, graph: Graph) -> bool:
         return False
     if node.kind == "MatMul":
         return True
-    bias = graph.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    if node.attributes.get("transA"):
+        return False
+    if not any(node.inputs[2:]):
+        return True
+    bias = graph.constant(node.inputs[2])
     outputs = matrix.shape[0 if node.attributes.get("transB") else 1]
-    if len(node.inputs) > 2 and node.inputs[2]:
-        if bias is None or bias.dtype != matrix.dtype or bias.shape not in _row_shapes(outputs):
-            return False
-    return not node.attributes.get("transA")
-
-
-def _row_shapes(outputs: int) -> tuple[tuple[int, ...], ...]:
-    return (), (1,), (outputs,), (1, 1), (1, outputs)
+    rows = ((), (1,), (outputs,), (1, 1), (1, outputs))
+    return bias is not None and bias.dtype == matrix.dtype and bias.shape in rows
 
 
 def activation_of(node: Node, graph: Graph) -> str | None:
@@ -151,16 +157,16 @@ def activation_of(node: Node, graph: Graph) -> str | None:
     if node.kind != "Clip":
         return None
     bounds = _clip_bounds(node, graph)
-    return {(0, 6): "relu6", (0, np.inf): "relu"}.get(bounds) if bounds else None
+    return {(0.0, 6.0): "relu6", (0.0, math.inf): "relu"}.get(bounds) if bounds else None
 
 
 def _clip_bounds(node: Node, graph: Graph) -> tuple[float, float] | None:
     """The constant bounds of a Clip of floats, infinite where there are none."""
     if len(node.inputs) == 1:
-        least = node.attributes.get("min", -np.inf)
-        most = node.attributes.get("max", np.inf)
-        return float(least), np.inf if most >= np.finfo(np.float32).max else float(most)
-    bounds = [-np.inf, np.inf]
+        least = node.attributes.get("min", -math.inf)
+        most = node.attributes.get("max", math.inf)
+        return float(least), math.inf if most >= np.finfo(np.float32).max else float(most)
+    bounds = [-math.inf, math.inf]
     for at, name in enumerate(node.inputs[1:3]):
         if name:
             constant = graph.constant(name)

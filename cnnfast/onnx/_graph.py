@@ -152,7 +152,7 @@ def _value(attribute: Any) -> Any:
         return None
     value = helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
-        return value.decode()
+        return value.decode(errors="replace")
     return list(value) if attribute.ints or attribute.floats else value
 
 

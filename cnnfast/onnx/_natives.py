@@ -1,4 +1,4 @@
-"""Operators that a prepared model computes itself; the reference evaluator's objects do the rest."""
+"""Operators that a prepared model computes itself; the reference evaluator's do the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import operators
 from ._attributes import check_kernel_shape, window
 from ._convolutions import CONVS
 from ._elementwise import activate, arithmetic, empty, joined, relu
-from ._folding import MODERN, passes_on
+from ._folding import MODERN, infers, passes_on
 from ._fusion import FOLDED_DTYPES, is_linear
 from ._graph import Graph, Node
 
@@ -122,6 +122,18 @@ def _affine(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native:
     return Native(node.inputs[:1], call, takes_out=graph.ranks.get(node.inputs[0]) in (3, 4, 5))
 
 
+@_makes("BatchNormalization")
+def _batch_norm(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | None:
+    if not infers(node, graph):
+        return None
+    eps = float(node.attributes.get("epsilon", 1e-5))
+
+    def call(x: Array, scale: Array, bias: Array, mean: Array, variance: Array) -> Array:
+        return functional.batch_norm(x, mean, variance, scale, bias, eps=eps)
+
+    return Native(node.inputs, call)
+
+
 @_makes("Gemm", "MatMul")
 def _linear(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | None:
     if not is_linear(node, graph):
@@ -132,7 +144,7 @@ def _linear(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | None
     alpha, beta = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
     if alpha != 1:
         matrix = (matrix * np.float64(alpha)).astype(matrix.dtype)
-    if len(node.inputs) > 2 and node.inputs[2]:
+    if any(node.inputs[2:]):
         given = graph.constants[node.inputs[2]] * np.float64(beta)
         bias = np.broadcast_to(given.reshape(-1), matrix.shape[:1]).astype(matrix.dtype)
     packed, activation = pack_weight(matrix), node.activation
@@ -146,7 +158,7 @@ def _linear(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | None
     return Native(node.inputs[:1], call)
 
 
-POOLS = {
+POOLS: dict[str, tuple[Callable[..., Any], set[str]]] = {
     "MaxPool": (operators.max_pool, {"storage_order"}),
     "AveragePool": (operators.average_pool, {"count_include_pad"}),
     "GlobalAveragePool": (operators.global_average_pool, set()),
@@ -207,11 +219,13 @@ def _local_response(node: Node, graph: Graph, _: Callable[[str], bool]) -> Nativ
     before = (size - 1) // 2
 
     def call(x: Array) -> Array:
-        if x.ndim < 3 or x.dtype not in FOLDED_DTYPES:
+        if x.ndim < 3 or x.dtype.kind != "f" or not x.size:
             raise ValueError(
-                f"{node.label}: X must be float32 or float64 with spatial axes, got {x.dtype} of "
-                f"shape {x.shape}"
+                f"{node.label}: X must hold floats and have spatial axes, got {x.dtype} of shape "
+                f"{x.shape}"
             )
+        if x.dtype not in FOLDED_DTYPES:
+            return call(x.astype(np.float32)).astype(x.dtype)
         planes = x.reshape(x.shape[0], 1, x.shape[1], -1)
         squares = np.multiply(planes, planes, out=empty(planes.shape, x.dtype))
         # A window that slides over the channels is a convolution with one tap beside the other.
@@ -254,7 +268,7 @@ def _reshape(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | Non
 
     def call(x: Array) -> Array:
         if keep and 0 in wanted:
-            return x.reshape([x.shape[i] if not n else n for i, n in enumerate(wanted)])
+            return x.reshape([n if n else x.shape[i] for i, n in enumerate(wanted)])
         return x.reshape(wanted)
 
     return Native(node.inputs[:1], call, owns=False)

@@ -147,8 +147,8 @@ class Program:
                 error.add_note(f"while computing {step.label}")
                 raise
             if shapes is not None and step.native:
-                for name, array in zip((*step.inputs, result), (*arguments, values[result])):
-                    shapes[name] = array.shape, array.dtype
+                known = zip((*step.inputs, result), (*arguments, values[result]), strict=True)
+                shapes.update((name, (a.shape, a.dtype)) for name, a in known if _is_array(a))
             for name in step.dead:
                 values.pop(name, None)
 

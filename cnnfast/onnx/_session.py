@@ -77,7 +77,7 @@ class Session:
         self.outputs = tuple(value.name for value in graph.output)
         self._programs = {frozenset[str](): self._program(frozenset())}
         if self._constants.keys().isdisjoint(self._types):
-            # Nothing can be given in place of a constant: its prepared form is all there is to keep.
+            # Nothing can be given in place of a constant: what is prepared is all there is to keep.
             self._constants, self._model = {}, None
 
     def _program(self, given: frozenset[str]) -> Program:
