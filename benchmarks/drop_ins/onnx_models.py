@@ -13,8 +13,8 @@ from cnnfast.benchmarks.timing import measure
 
 #: Of onnxruntime's speed.
 ASKED = 0.5
-#: The one that the plain evaluator computes as well: without normalisations, which it takes to be in
-#: training in that opset. Its softmax is that of later opsets, so what goes in is compared.
+#: The one that the plain evaluator computes as well: without normalisations, which it takes to be
+#: in training in that opset. Its softmax is that of later opsets, so what goes in is compared.
 EVALUATED = "squeezenet"
 #: Of the largest value of a result: float32, sums in another order, up to 121 layers deep.
 TOLERANCE = 1e-4
