@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,7 @@ def _rows(name: str, seconds: float, threads: int) -> list[DropInRow]:
     calls = {"cnnfast": lambda: session.run(feeds), "onnxruntime": lambda: peer.run(None, feeds)}
     asked: dict[str, float | None] = {"onnxruntime": ASKED}
     if name == EVALUATED:
-        from onnx.reference import ReferenceEvaluator
-
-        evaluator = ReferenceEvaluator(model)  # type: ignore[no-untyped-call]
+        evaluator = import_module("onnx.reference").ReferenceEvaluator(model)
         calls["onnx.reference"] = lambda: evaluator.run(None, feeds)
         asked["onnx.reference"] = None
     del model
@@ -51,8 +50,7 @@ def _rows(name: str, seconds: float, threads: int) -> list[DropInRow]:
 
 
 def _runtime(model: Any, threads: int) -> Any:
-    import onnxruntime
-
+    onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -67,6 +67,7 @@ def _fuse(graph: Graph) -> None:
             if reader is None or not _takes_over(node, reader, graph):
                 break
             node.outputs = list(reader.outputs)
+            node.absorbed += [str(reader.operator.op_type), *reader.absorbed]
             gone.add(reader)
     graph.nodes = [node for node in graph.nodes if node not in gone]
 

@@ -28,12 +28,15 @@ class Node:
     captured: frozenset[str] = frozenset()
     #: What the kernel is to apply to its results.
     activation: str | None = None
+    #: The operators of nodes that this one computes as well.
+    absorbed: list[str] = field(default_factory=list)
 
     @property
     def label(self) -> str:
-        """What errors call it."""
+        """What errors and profiles call it."""
         name = self.operator.onnx_node.name
-        return f"{self.operator.op_type} {name!r}" if name else str(self.operator.op_type)
+        own = f"{self.operator.op_type} {name!r}" if name else str(self.operator.op_type)
+        return " + ".join([own, *self.absorbed])
 
 
 @dataclass

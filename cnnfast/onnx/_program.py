@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,12 @@ class Places:
     whole: dict[str, tuple[tuple[int, ...], Any]]
     #: Value -> larger array, and what to index it with.
     part: dict[str, tuple[str, tuple[slice, ...]]]
+
+
+#: No result goes anywhere but into memory of its own.
+NOWHERE = Places({}, {})
+#: What is told of each step: its inputs, its first result, and the seconds that it took.
+Observer = Callable[[Step, list[Any], Any, float], None]
 
 
 class Program:
@@ -106,34 +113,40 @@ class Program:
         for name, step in last.items():
             step.dead = (*step.dead, name)
 
-    def run(self, feeds: Mapping[str, Any]) -> list[Any]:
+    def run(self, feeds: Mapping[str, Any], observe: Observer | None = None) -> list[Any]:
         """The outputs for these inputs, which aren't checked any more."""
         values: dict[str, Any] = {"": None, **self.constants, **feeds}
-        if not self.joins:
-            self._execute(values, None)
+        key = tuple((name, a.shape, a.dtype) for name, a in feeds.items() if _is_array(a))
+        places = self._places.get(key) if self.joins else NOWHERE
+        if places is not None:
+            self._execute(values, places, observe)
         else:
-            key = tuple((name, a.shape, a.dtype) for name, a in feeds.items() if _is_array(a))
-            places = self._places.get(key)
-            if places is None:
-                shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
-                self._execute(values, None, shapes)
-                if len(self._places) >= KEPT_SHAPES:
-                    self._places.clear()
-                self._places[key] = arrange(self.joins, shapes)
-            else:
-                self._execute(values, places)
+            shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
+
+            def record(step: Step, arguments: list[Any], result: Any, seconds: float) -> None:
+                known = zip((*step.inputs, step.outputs[0]), (*arguments, result), strict=True)
+                shapes.update((name, (a.shape, a.dtype)) for name, a in known if _is_array(a))
+                if observe is not None:
+                    observe(step, arguments, result, seconds)
+
+            self._execute(values, NOWHERE, record)
+            if len(self._places) >= KEPT_SHAPES:
+                self._places.clear()
+            self._places[key] = arrange(self.joins, shapes)
         return [values[name] for name in self.outputs]
 
     def _execute(
-        self, values: dict[str, Any], places: Places | None, shapes: dict[str, Any] | None = None
+        self, values: dict[str, Any], places: Places, observe: Observer | None = None
     ) -> None:
+        part = places.part
         wholes: dict[str, Array] = {}
         for step in self.steps:
             result = step.outputs[0]
             arguments = [values[name] for name in step.inputs]
+            start = time.perf_counter() if observe is not None else 0.0
             try:
-                if places is not None and result in places.part:
-                    whole, where = places.part[result]
+                if result in part:
+                    whole, where = part[result]
                     if whole not in wholes:
                         wholes[whole] = empty(*places.whole[whole])
                     values[result] = step.call(*arguments, out=wholes[whole][where])
@@ -146,9 +159,8 @@ class Program:
             except Exception as error:
                 error.add_note(f"while computing {step.label}")
                 raise
-            if shapes is not None and step.native:
-                known = zip((*step.inputs, result), (*arguments, values[result]), strict=True)
-                shapes.update((name, (a.shape, a.dtype)) for name, a in known if _is_array(a))
+            if observe is not None:
+                observe(step, arguments, values.get(result), time.perf_counter() - start)
             for name in step.dead:
                 values.pop(name, None)
 

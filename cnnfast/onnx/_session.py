@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,19 @@ from cnnfast._core.extras import require
 from ._folding import frozen
 from ._fusion import simplify
 from ._graph import build
-from ._program import Program
+from ._program import Program, Step
 
 #: Models that ``run`` keeps prepared.
 KEPT_MODELS = 4
+
+
+class StepTime(NamedTuple):
+    """What ``Session.profile`` tells of a step."""
+
+    step: str
+    shape: tuple[int, ...] | None
+    seconds: float
+    by: str
 
 
 class Session:
@@ -113,11 +122,44 @@ class Session:
             For another dtype, and ``inputs`` of another kind.
         """
         feeds = self._checked(inputs)
+        return _apart(self._program_for(feeds).run(feeds), feeds)
+
+    def profile(self, inputs: Any) -> list[StepTime]:
+        """Compute the model, and tell what each of its steps took.
+
+        Parameters
+        ----------
+        inputs
+            As for ``run``.
+
+        Returns
+        -------
+        list of (step, shape, seconds, by)
+            In the order in which they run: the operators of a step, the shape of its first result,
+            and who computes it, "cnnfast" or "onnx.reference". The first run of a shape of inputs
+            packs weights.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As ``run``.
+        """
+        times: list[StepTime] = []
+
+        def note(step: Step, arguments: list[Any], result: Any, seconds: float) -> None:
+            by = "cnnfast" if step.native else "onnx.reference"
+            times.append(StepTime(step.label, getattr(result, "shape", None), seconds, by))
+
+        feeds = self._checked(inputs)
+        self._program_for(feeds).run(feeds, note)
+        return times
+
+    def _program_for(self, feeds: Mapping[str, Any]) -> Program:
         given = frozenset(feeds).intersection(self._constants)
         program = self._programs.get(given)
         if program is None:
             program = self._programs[given] = self._program(given)
-        return _apart(program.run(feeds), feeds)
+        return program
 
     def _checked(self, inputs: Any) -> dict[str, Any]:
         if isinstance(inputs, Mapping):
