@@ -62,13 +62,14 @@ class PoolGeometry(Geometry):
         layout: str | None = None,
         dtype: Any = None,
         name: str | None = None,
-        wide_padding: bool = False,
+        lenient: bool = False,
     ) -> PoolGeometry:
         """Validate the arguments of a pooling.
 
         ``input`` is an array or a shape; a ``stride`` of None or () is the window; ``name`` is what
-        errors say. Padding by numbers is at most half the window, as torch has it; where it is
-        ``wide_padding``, less than what the window spans, as ONNX has it.
+        errors say. Padding by numbers is at most half the window, which fits the padded input; if
+        ``lenient``, as ONNX is, padding is less than what the window spans, and a partial window
+        (``ceil_mode``) may be the only one.
         """
         if reduction not in NAMES:
             raise ValueError(f"reduction must be 'max' or 'mean', got {shown(reduction)}")
@@ -80,9 +81,11 @@ class PoolGeometry(Geometry):
         ceil = flag(f"{name}: ceil_mode", ceil_mode)
         counts = flag(f"{name}: count_include_pad", count_include_pad)
         formula = shapes.ceil_output_size if ceil else shapes.output_size
-        axes = Axes.of(name, sizes, window, steps, padding, dilation, formula)
+        axes = Axes.of(
+            name, sizes, window, steps, padding, dilation, formula, partial=ceil and lenient
+        )
         if not isinstance(padding, str):
-            _check_padding(name, axes, wide_padding)
+            _check_padding(name, axes, lenient)
         divisor = 0
         if divisor_override is not None:
             divisor = integer(f"{name}: divisor_override", divisor_override, -INDEX_LIMIT)
@@ -180,14 +183,14 @@ class PoolGeometry(Geometry):
         return self.input.canonical(array)
 
 
-def _check_padding(name: str, axes: Axes, wide: bool) -> None:
+def _check_padding(name: str, axes: Axes, lenient: bool) -> None:
     for pair, extent, gap in zip(axes.padding, axes.kernel, axes.dilation, strict=True):
-        most = shapes.effective_kernel(extent, gap) - 1 if wide else extent // 2
+        most = shapes.effective_kernel(extent, gap) - 1 if lenient else extent // 2
         if max(pair) > most:
-            rule = "less than the window spans" if wide else "at most half the window"
+            rule = "less than the window spans" if lenient else "at most half the window"
             raise ValueError(
                 f"{name}: padding must be {rule}, got padding {pair} for kernel_size {extent}"
-                f"{f' with dilation {gap}' if wide else ''}"
+                f"{f' with dilation {gap}' if lenient else ''}"
             )
 
 

@@ -119,6 +119,11 @@ def conv_transpose(
     spread = extents(name, "dilations", dilations, rank, default=1)
     steps = extents(name, "strides", strides, rank, default=1)
     more = extents(name, "output_padding", output_padding, rank, 0, default=0)
+    if any(extra >= max(pair) for extra, *pair in zip(more, steps, spread, strict=True)):
+        raise ValueError(
+            f"{name}: output_padding must be less than strides or dilations, got {more}, "
+            f"{steps} and {spread}"
+        )
     axes = list(zip(np.shape(x)[2:], np.shape(w)[2:], steps, spread, more, strict=True))
     if output_shape is not None:
         pairs = _to_shape(axes, extents(name, "output_shape", output_shape, rank), auto_pad)
@@ -139,7 +144,7 @@ def conv_transpose(
 
 
 def _to_shape(
-    axes: list[tuple[int, ...]], outputs: Sequence[int], auto_pad: str | None
+    axes: Sequence[tuple[int, ...]], outputs: Sequence[int], auto_pad: str | None
 ) -> list[tuple[int, int]]:
     """What to cut off before and after so that so many outputs are left; below zero: to add."""
     pairs = []

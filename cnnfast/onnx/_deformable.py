@@ -113,9 +113,9 @@ def _taps(
         at = np.arange(output[axis]) * geometry.stride[-rank:][axis]
         tap = np.arange(kernel[axis]) * geometry.dilation[-rank:][axis]
         grid = (tap[:, None] + at - geometry.padding[-rank:][axis][0]).astype(dtype)
-        shape = [1] * (2 * rank)
-        shape[axis], shape[rank + axis] = grid.shape
-        moved = shifts[(slice(None),) * (2 + rank) + (axis,)] + grid.reshape(shape)
+        across = [1] * (2 * rank)
+        across[axis], across[rank + axis] = grid.shape
+        moved = shifts[(slice(None),) * (2 + rank) + (axis,)] + grid.reshape(across)
         places.append(moved.reshape(whole))
     mask = given.get("mask")
     factors = np.ones(1, dtype) if mask is None else mask.astype(dtype)

@@ -1,4 +1,4 @@
-"""MaxPool, AveragePool, LpPool, their global kin, and MaxUnpool."""
+"""MaxPool, AveragePool, LpPool and their global kin."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.dtypes import converted, promote
 from cnnfast._core.pools import pool
 from cnnfast._core.reals import finite
-from cnnfast.kernels import shapes
 
-from ._attributes import extents, padding, spatial_axes, switch, window
+from ._attributes import MOST_AXES, extents, spatial_axes, switch, window
 
 
 def max_pool(
@@ -180,7 +179,7 @@ def _slide(
     ceil = switch(name, "ceil_mode", ceil_mode) and not isinstance(arguments["padding"], str)
     return pool(
         name, rank, reduction, x, None, None, None, return_indices, kernel_size=taps,
-        ceil_mode=ceil, wide_padding=True, **arguments, **how,
+        ceil_mode=ceil, lenient=True, **arguments, **how,
     )  # fmt: skip
 
 
@@ -236,7 +235,7 @@ def global_average_pool(x: Any) -> Array:
     >>> global_average_pool(np.arange(4.0).reshape(1, 1, 2, 2))
     array([[[[1.5]]]])
     """
-    return _whole_planes("GlobalAveragePool", x, functional.adaptive_avg_pool1d)
+    return _whole_planes("GlobalAveragePool", x, _MEANS)
 
 
 def global_max_pool(x: Any) -> Array:
@@ -261,7 +260,7 @@ def global_max_pool(x: Any) -> Array:
     >>> global_max_pool(np.arange(4.0).reshape(1, 1, 2, 2))
     array([[[[3.]]]])
     """
-    return _whole_planes("GlobalMaxPool", x, functional.adaptive_max_pool1d)
+    return _whole_planes("GlobalMaxPool", x, _MAXIMA)
 
 
 def global_lp_pool(x: Any, *, p: float = 2) -> Array:
@@ -289,97 +288,32 @@ def global_lp_pool(x: Any, *, p: float = 2) -> Array:
     """
 
     def summed(powers: Array) -> Array:
-        means = _whole_planes("GlobalLpPool", powers, functional.adaptive_avg_pool1d)
+        means = _whole_planes("GlobalLpPool", powers, _MEANS)
         means *= math.prod(powers.shape[2:])
         return means
 
     return _power_sums("GlobalLpPool", x, p, summed)
 
 
-def _whole_planes(name: str, x: Any, adaptive: Callable[..., Array]) -> Array:
-    """A pooling of each plane, which is one axis to it, to one value."""
+#: By the number of spatial axes.
+_MEANS = (
+    functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d,
+)  # fmt: skip
+_MAXIMA = (
+    functional.adaptive_max_pool1d, functional.adaptive_max_pool2d, functional.adaptive_max_pool3d,
+)  # fmt: skip
+
+
+def _whole_planes(name: str, x: Any, adaptive: tuple[Callable[..., Array], ...]) -> Array:
+    """A pooling of each plane to one value."""
     array = as_array(f"{name}: X", x)
     if array.ndim < 3 or 0 in array.shape[1:]:
         raise ValueError(
             f"{name}: X must have batch, channels and spatial axes, none but the first empty, "
             f"got shape {array.shape}"
         )
-    flat = array.reshape(*array.shape[:2], math.prod(array.shape[2:]))
-    return adaptive(flat, 1).reshape(*array.shape[:2], *[1] * (array.ndim - 2))
-
-
-def max_unpool(
-    x: Any,
-    indices: Any,
-    output_shape: Any = None,
-    *,
-    kernel_shape: Any,
-    pads: Any = None,
-    strides: Any = None,
-) -> Array:
-    """ONNX's MaxUnpool: maxima back in their places, zeros elsewhere.
-
-    Parameters
-    ----------
-    x : (N, C, ...) array with any number of spatial axes, any dtype
-    indices : integer array of that shape
-        Flat positions in the whole of the pooling's input, as ``max_pool`` returns them. Of equal
-        ones the last wins.
-    output_shape : integers, optional
-        The whole shape of the result: zeros are added behind what the attributes give.
-    kernel_shape, pads, strides
-        Those of the pooling; ``strides`` are 1 by default.
-
-    Returns
-    -------
-    (N, C, ...) array of the input's dtype.
-
-    Raises
-    ------
-    ValueError, TypeError
-        With the rule and the values, before anything is computed.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> max_unpool(np.array([[[5.0, 7.0]]]), np.array([[[1, 2]]]), kernel_shape=[2], strides=[2])
-    array([[[0., 5., 7., 0.]]])
-    """
-    name = "MaxUnpool"
-    array, places = as_array(f"{name}: X", x), as_array(f"{name}: indices", indices)
-    if array.ndim < 3:
-        raise ValueError(f"{name}: X must have three axes or more, got shape {array.shape}")
     rank = array.ndim - 2
-    taps = extents(name, "kernel_shape", kernel_shape, rank)
-    steps = extents(name, "strides", strides, rank, default=1)
-    pairs = padding(name, rank, None, pads)
-    axes = zip(array.shape[2:], taps, steps, pairs, strict=True)
-    pooled = (
-        *array.shape[:2],
-        *(
-            shapes.transposed_output_size(size, tap, step, 1, *pair, 0)
-            for size, tap, step, pair in axes
-        ),
-    )
-    if output_shape is None:
-        shape = pooled
-    else:
-        shape = extents(name, "output_shape", np.asarray(output_shape), rank + 2, 0)
-    if any(extent > given for extent, given in zip(pooled, shape, strict=True)):
-        raise ValueError(f"{name}: output_shape must be at least {pooled}, got {shape}")
-    _check_places(places, array.shape, math.prod(pooled))
-    result = np.zeros(pooled, array.dtype)
-    result.reshape(-1)[places.reshape(-1)] = array.reshape(-1)
-    behind = [(0, given - extent) for extent, given in zip(pooled, shape, strict=True)]
-    return result if shape == pooled else np.pad(result, behind)
-
-
-def _check_places(places: Array, shape: tuple[int, ...], size: int) -> None:
-    if places.dtype.kind not in "iu" or places.shape != shape:
-        raise ValueError(
-            f"MaxUnpool: indices must be integers in the shape of X, {shape}, got dtype "
-            f"{places.dtype} and shape {places.shape}"
-        )
-    wrong = places[(places < 0) | (places >= size)]
-    if wrong.size:
-        raise ValueError(f"MaxUnpool: an index must be from 0 to {size - 1}, got {wrong[0]}")
+    if rank > MOST_AXES:
+        array = array.reshape(*array.shape[:2], math.prod(array.shape[2:-2]), *array.shape[-2:])
+    result = adaptive[array.ndim - 3](array, 1)
+    return result.reshape(*array.shape[:2], *[1] * rank)

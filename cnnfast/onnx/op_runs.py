@@ -1,8 +1,6 @@
 """``ops``: the operators as classes for ONNX's reference evaluator.
 
->>> import pytest
->>> onnx = pytest.importorskip("onnx", reason="the classes derive from onnx's")
->>> import numpy as np
+>>> import numpy as np, onnx
 >>> from onnx.reference import ReferenceEvaluator
 >>> from cnnfast.onnx import ops
 >>> text = '''<ir_version: 10, opset_import: ["" : 22]>

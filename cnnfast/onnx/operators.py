@@ -18,9 +18,9 @@ from ._pools import (
     global_max_pool,
     lp_pool,
     max_pool,
-    max_unpool,
 )
 from ._quantized import conv_integer, qlinear_conv
+from ._unpooling import max_unpool
 
 __all__ = [
     "average_pool",
