@@ -12,6 +12,10 @@ pytest.importorskip("onnx", reason="pip install 'cnnfast[onnx]'")
 pytest.importorskip("onnxruntime", reason="what results are compared with")
 
 from onnx import numpy_helper
+
+import cnnfast
+from cnnfast.onnx import Session
+
 from onnx_graphs import (
     SHAPE,
     TOLERANCE,
@@ -23,9 +27,6 @@ from onnx_graphs import (
     positive,
     steps_of,
 )
-
-import cnnfast
-from cnnfast.onnx import Session
 
 CONV = {"w": drawn(6, 4, 3, 3), "b": drawn(6)}
 NORM = {"s": drawn(6, seed=1), "h": drawn(6, seed=2), "m": drawn(6, seed=3), "v": positive(6)}

@@ -15,6 +15,9 @@ pytest.importorskip("onnxruntime", reason="what results are compared with")
 
 from onnx import TensorProto, helper, numpy_helper, parser  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+from cnnfast.onnx import Session, run  # noqa: E402
+
 from onnx_graphs import (  # noqa: E402
     SHAPE,
     assert_like_runtime,
@@ -23,8 +26,6 @@ from onnx_graphs import (  # noqa: E402
     model_of,
     node,
 )
-
-from cnnfast.onnx import Session, run  # noqa: E402
 
 TWO_INPUTS = parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
 g (float[N, 3] a, int64[2] b) => (float[N, 3] c, float[N, 3] d)
