@@ -19,6 +19,8 @@ from ._fusion import simplify
 from ._graph import build
 from ._program import Program, Step
 
+#: The element types of ONNX up to this one, COMPLEX128, are NumPy's own dtypes.
+NUMPY_OWN = 15
 #: Models that ``run`` keeps prepared.
 KEPT_MODELS = 4
 
@@ -293,6 +295,8 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
         wanted = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         if wanted.kind == "O" and array.dtype.kind in "OUST":
             return array
+        if tensor.elem_type > NUMPY_OWN and wanted.isbuiltin == 1:
+            return array  # onnx before 1.19 knows narrow types in disguises of its own
         if array.dtype.newbyteorder("=") != wanted:
             raise TypeError(f"run: {name} must have dtype {wanted}, got {array.dtype}")
         array = array.astype(wanted, copy=False)
