@@ -208,13 +208,20 @@ def test_branches_are_computed_into_their_concat(batch: int) -> None:
         node("Relu", "c", "r"),
         node("Concat", "x r k", "first", axis=1),  # an input and a constant among the parts
         node("Conv", "first w2", "d", pads=[1, 1, 1, 1]),
+        node("Conv", "x w b", "c2", pads=[1, 1, 1, 1]),
+        node("Relu", "c2", "r2"),
         node("MaxPool", "first", "p", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         node("Concat", "first d p d", "second", axis=-3),  # one within another, one part twice
         node("Relu", "second", "y"),
-        node("Add", "d d", "z"),  # after the Relu: it must not have been in d's place
+        node("Concat", "d r", "third", axis=1),
+        node("Clip", "third lo hi", "z"),
+        node("Concat", "p c2 r2", "fourth", axis=1),
+        node("Relu", "fourth", "u"),
+        node("Add", "c2 c2", "t"),  # after the Relu: it must not have been in c2's place
     ]
-    constants = {**CONV, "k": drawn(batch, 1, 9, 8), "w2": drawn(5, 11, 3, 3)}
-    model = model_of(nodes, ["y", "z"], constants, {"x": (batch, 4, 9, 8)})
+    constants = {**CONV, "k": drawn(batch, 1, 9, 8), "w2": drawn(5, 11, 3, 3),
+                 "lo": np.float32(-1), "hi": np.float32(1)}  # fmt: skip
+    model = model_of(nodes, ["y", "z", "u", "t"], constants, {"x": (batch, 4, 9, 8)})
     results = assert_like_runtime(model)
     results[0][...] = 0
     assert results[1].any()

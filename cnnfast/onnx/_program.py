@@ -187,11 +187,8 @@ def _store(step: Step, arguments: list[Any], values: dict[str, Any]) -> None:
 
 def _join(node: Node, graph: Graph, movable: set[str]) -> Join:
     rank = graph.ranks[node.inputs[0]]
-    once = {name for name in node.inputs if node.inputs.count(name) == 1}
-    parts = tuple(node.inputs)
-    return Join(
-        node.outputs[0], parts, node.attributes.get("axis", 1) % rank, frozenset(movable & once)
-    )
+    axis = node.attributes.get("axis", 1) % rank
+    return Join(node.outputs[0], tuple(node.inputs), axis, frozenset(movable))
 
 
 def arrange(joins: list[Join], shapes: Mapping[str, tuple[tuple[int, ...], Any]]) -> Places:
