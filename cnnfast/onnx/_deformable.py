@@ -13,8 +13,12 @@ from cnnfast._core.arguments import integer
 from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.dtypes import converted, promote
+from cnnfast._core.packed import pack_weight
 
 from ._attributes import check_kernel_shape, spatial_axes, window
+
+#: Elements of the columns that are made at a time.
+BLOCK = 1 << 19
 
 
 def deform_conv(
@@ -66,35 +70,40 @@ def deform_conv(
     name = "DeformConv"
     rank = spatial_axes(name, x, w)
     check_kernel_shape(name, kernel_shape, w)
-    arrays = {"X": x, "W": w, "offset": offset, "B": b, "mask": mask}
-    given = {
-        what: as_array(f"{name}: {what}", value)
-        for what, value in arrays.items()
-        if value is not None
-    }
-    arithmetic = promote(name, given.values(), kinds=("float",))
-    data, filters = given["X"], given["W"]
+    data, filters = as_array(f"{name}: X", x), as_array(f"{name}: W", w)
+    moves = as_array(f"{name}: offset", offset)
+    bias = None if b is None else as_array(f"{name}: B", b)
+    factors = None if mask is None else as_array(f"{name}: mask", mask)
+    arithmetic = promote(name, (data, filters, moves, bias, factors), kinds=("float",))
     keywords = window(name, rank, None, dilations, pads, strides)
     geometry = ConvGeometry.of(data, filters, groups=group, name=name, **keywords)
     parts = integer(f"{name}: offset_group", offset_group, 1)
     computing = arithmetic.computing(1)
-    places, factors = _taps(geometry, given, parts, computing)
-    planes = converted(data, computing).reshape(len(data), parts, -1, math.prod(data.shape[2:]))
-    flat = filters.reshape(len(filters), -1, 1)
-    result = np.empty((len(data), len(filters), places[0].shape[-1]), arithmetic.common)
-    for n, image in enumerate(planes):
-        columns = _sampled(image, [at[n] for at in places], data.shape[2:])
-        columns *= factors[n][:, None]
-        columns = columns.reshape(1, -1, columns.shape[-1])
-        result[n] = functional.conv1d(columns, flat, given.get("B"), groups=group)[0]
+    places, factors = _taps(geometry, moves, factors, parts, computing)
+    # A row for each pixel, and one of zeros for what lies outside.
+    images = converted(data, computing).reshape(len(data), parts, -1, math.prod(data.shape[2:]))
+    rows = np.pad(images.swapaxes(2, 3), ((0, 0), (0, 0), (0, 1), (0, 0)))
+    taps = np.moveaxis(filters.reshape(*filters.shape[:2], -1), 1, 2)
+    layouts: dict[str, Any] = {"groups": group, "layout": "NWC", "weight_layout": "OIW"}
+    weight = pack_weight(taps.reshape(len(filters), -1, 1), **layouts)
+    result = np.empty((len(data), len(filters), places[0].shape[2]), arithmetic.common)
+    block = min(max(1, BLOCK // (data.shape[1] * taps.shape[1])), result.shape[2])
+    scratch = np.empty((2, block, taps.shape[1], parts, rows.shape[3]), computing)
+    for n, first in product(range(len(data)), range(0, result.shape[2], block)):
+        part = slice(first, first + block)
+        near = [at[n, :, part] for at in places]
+        columns = _sampled(rows[n], near, factors[n, :, part], data.shape[2:], scratch)
+        by_group = columns.reshape(*columns.shape[:2], group, -1).swapaxes(1, 2)
+        pixels = by_group.reshape(1, len(columns), -1)
+        result[n, :, part] = functional.conv1d(pixels, weight, bias, **layouts)[0].T
     return result.reshape(geometry.out_shape)
 
 
 def _taps(
-    geometry: ConvGeometry, given: dict[str, Array], parts: int, dtype: Any
+    geometry: ConvGeometry, offset: Array, mask: Array | None, parts: int, dtype: Any
 ) -> tuple[list[Array], Array]:
     """Where taps lie, for each spatial axis, and what they are multiplied by: arrays (N, offset
-    groups, taps, outputs)."""
+    groups, outputs, taps)."""
     rank, batch = geometry.rank, geometry.batch
     kernel, output = geometry.kernel[-rank:], geometry.output[-rank:]
     if geometry.in_channels % parts:
@@ -102,12 +111,12 @@ def _taps(
             f"DeformConv: offset_group must divide the {geometry.in_channels} channels, got {parts}"
         )
     taps = parts * math.prod(kernel)
-    for what, many in (("offset", taps * rank), ("mask", taps)):
+    for what, array, many in (("offset", offset, taps * rank), ("mask", mask, taps)):
         shape = (batch, many, *output)
-        if what in given and given[what].shape != shape:
-            raise ValueError(f"DeformConv: {what} must have shape {shape}, got {given[what].shape}")
+        if array is not None and array.shape != shape:
+            raise ValueError(f"DeformConv: {what} must have shape {shape}, got {array.shape}")
     whole = (batch, parts, math.prod(kernel), math.prod(output))
-    shifts = given["offset"].astype(dtype).reshape(batch, parts, *kernel, rank, *output)
+    shifts = offset.astype(dtype).reshape(batch, parts, *kernel, rank, *output)
     places = []
     for axis in range(rank):
         at = np.arange(output[axis]) * geometry.stride[-rank:][axis]
@@ -116,35 +125,38 @@ def _taps(
         across = [1] * (2 * rank)
         across[axis], across[rank + axis] = grid.shape
         moved = shifts[(slice(None),) * (2 + rank) + (axis,)] + grid.reshape(across)
-        places.append(moved.reshape(whole))
-    mask = given.get("mask")
-    factors = np.ones(1, dtype) if mask is None else mask.astype(dtype)
-    return places, np.broadcast_to(factors.reshape(whole if mask is not None else 1), whole)
+        places.append(moved.reshape(whole).swapaxes(2, 3))
+    ones = np.broadcast_to(np.ones(1, dtype), whole)
+    factors = ones if mask is None else mask.astype(dtype).reshape(whole)
+    return places, factors.swapaxes(2, 3)
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def _sampled(planes: Array, places: list[Array], sizes: tuple[int, ...]) -> Array:
-    """Values (offset groups, channels of one, taps, outputs) of ``planes`` (offset groups,
-    channels, pixels) at fractional places, each axis' (offset groups, taps, outputs)."""
+def _sampled(
+    rows: Array, places: list[Array], factors: Array, sizes: tuple[int, ...], scratch: Array
+) -> Array:
+    """Values (outputs, taps, channels) at fractional places, of ``rows`` (offset groups, pixels and
+    zeros, channels); each axis' places, and the factors, are (offset groups, outputs, taps)."""
     # What is further than a pixel away from all others is zero; NaN stays.
     places = [
         np.where((at <= -1) | (at >= size), -2, at) for at, size in zip(places, sizes, strict=True)
     ]
-    first = [np.floor(at) for at in places]
-    result = np.zeros((*planes.shape[:2], *places[0].shape[1:]), planes.dtype)
+    lower = [np.floor(at) for at in places]
+    parts, outputs, taps = factors.shape
+    result, values = scratch[0, :outputs], scratch[1].reshape(-1)[: outputs * taps * rows.shape[2]]
+    values = values.reshape(outputs, taps, rows.shape[2])
+    result.fill(0)
     for corner in product((0, 1), repeat=len(sizes)):
-        index = np.zeros(places[0].shape, np.int64)
-        weight = np.ones(places[0].shape, planes.dtype)
-        inside = np.ones(places[0].shape, bool)
-        for at, low, step, size in zip(places, first, corner, sizes, strict=True):
-            weight *= at - low if step else 1 - (at - low)
+        index, weight = np.zeros(factors.shape, np.int64), factors
+        inside = np.ones(factors.shape, bool)
+        for at, low, step, size in zip(places, lower, corner, sizes, strict=True):
+            weight = weight * (at - low if step else 1 - (at - low))
             near = np.nan_to_num(low).astype(np.int64) + step
             inside &= (near >= 0) & (near < size)
             index = index * size + near
-        index[~inside] = 0
-        for part, plane in enumerate(planes):
-            values = np.take(plane, index[part], axis=1)
-            values[:, ~inside[part]] = 0
-            values *= weight[part]
-            result[part] += values
-    return result
+        index = np.where(inside, index, rows.shape[1] - 1)
+        for part in range(parts):
+            np.take(rows[part], index[part], axis=0, out=values, mode="clip")
+            values *= weight[part][..., None]
+            result[:, :, part] += values
+    return result.reshape(outputs, taps, -1)

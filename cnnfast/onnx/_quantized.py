@@ -109,6 +109,7 @@ def qlinear_conv(
     array([[[1, 2]]], dtype=uint8)
     """
     name = "QLinearConv"
+    spatial_axes(name, x, w)
     many = np.shape(w)[0]
     zero = _one_or_each(name, "y_zero_point", y_zero_point, 1)
     limits = np.iinfo(_bytes_only(name, "y_zero_point", zero))
