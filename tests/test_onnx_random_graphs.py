@@ -1,5 +1,5 @@
-"""Random graphs by ``cnnfast.onnx.Session`` and by onnxruntime: what is fused, overwritten and computed
-in another's memory, in combinations that nobody thought of."""
+"""Random graphs by ``cnnfast.onnx.Session`` and by onnxruntime: what is fused, overwritten and
+computed in another's memory, in combinations that nobody thought of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("onnx", reason="pip install 'cnnfast[onnx]'")
 pytest.importorskip("onnxruntime", reason="what results are compared with")
 
-from onnx_graphs import assert_like_runtime, model_of, node  # noqa: E402
+from onnx_graphs import assert_like_runtime, model_of, node
 
 #: Nodes of a graph, before those that reshape back.
 NODES = 12

@@ -10,7 +10,7 @@ import numpy as np
 from cnnfast import onnx
 from cnnfast.benchmarks.drop_ins import light_models
 from cnnfast.benchmarks.drop_ins.row import DropInRow
-from cnnfast.benchmarks.timing import measure
+from cnnfast.benchmarks.timing import Call, measure
 
 #: Of onnxruntime's speed.
 ASKED = 0.5
@@ -32,7 +32,10 @@ def _rows(name: str, seconds: float, threads: int) -> list[DropInRow]:
     session = onnx.Session(model)
     feeds = {session.inputs[0]: image}
     peer = _runtime(model, threads)
-    calls = {"cnnfast": lambda: session.run(feeds), "onnxruntime": lambda: peer.run(None, feeds)}
+    calls: dict[str, Call] = {
+        "cnnfast": lambda: session.run(feeds),
+        "onnxruntime": lambda: peer.run(None, feeds),
+    }
     asked: dict[str, float | None] = {"onnxruntime": ASKED}
     if name == EVALUATED:
         evaluator = import_module("onnx.reference").ReferenceEvaluator(model)
