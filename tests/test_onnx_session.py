@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -153,6 +154,12 @@ def test_weights_beside_the_file(tmp_path: Path) -> None:
 def test_wrong_models(model: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         run(model, [])
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs onnx: pip install 'cnnfast\[onnx\]'"):
+        Session(b"")
 
 
 def test_a_graph_with_loose_ends() -> None:

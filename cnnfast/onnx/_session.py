@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -83,7 +84,8 @@ class Session:
         self._model = _loaded(model)
         graph = self._model.graph
         self._constants = _initializers(graph)
-        self._types = {value.name: value.type for value in graph.input}
+        # Copies: a part of a message keeps all of it alive, with the weights.
+        self._types = {value.name: copy.deepcopy(value.type) for value in graph.input}
         self.inputs = tuple(name for name in self._types if name not in self._constants)
         self.outputs = tuple(value.name for value in graph.output)
         self._programs = {frozenset[str](): self._program(frozenset())}
