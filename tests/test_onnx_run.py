@@ -12,6 +12,7 @@ pytest.importorskip("onnx", reason="pip install 'cnnfast[onnx]'")
 pytest.importorskip("onnxruntime", reason="what results are compared with")
 
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import cnnfast
 from cnnfast.onnx import Session
@@ -266,6 +267,36 @@ def test_local_response_normalisation(size: int, beta: float) -> None:
         np.testing.assert_allclose(ours, expected, rtol=0, atol=TOLERANCE)
     if size % 2:
         assert_like_runtime(model)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(
+    "coordinates",
+    ["asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "half_pixel_symmetric"],
+)
+@pytest.mark.parametrize(
+    "sizes", [{"s": np.float32([1, 1, 2, 1.7])}, {"s": np.float32([1, 1, 0.6, 0.4])},
+              {"z": np.array([2, 4, 1, 20])}],
+)  # fmt: skip
+def test_resizing(mode: str, coordinates: str, sizes: Any) -> None:
+    how = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    by = "x _ s" if "s" in sizes else "x _ _ z"
+    roundings = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+    for rounding in roundings if mode == "nearest" else roundings[:1]:
+        resize = node("Resize", by, "y", nearest_mode=rounding, **how)
+        model = model_of([resize], ["y"], sizes)
+        if coordinates == "align_corners":  # the evaluator does with sizes before rounding
+            assert_like_runtime(model)
+            continue
+        expected = ReferenceEvaluator(model).run(None, feeds_of(model))[0]
+        result = Session(model).run(feeds_of(model))[0]
+        np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE)
+        assert Session(model).profile(feeds_of(model))[0].by == "cnnfast"
+
+
+@pytest.mark.parametrize("form", ["none", "tanh"])
+def test_gelu(form: str) -> None:
+    assert_like_runtime(model_of([node("Gelu", "x", "y", approximate=form)], ["y"], opset=20))
 
 
 @pytest.mark.parametrize("transposed", [0, 1])

@@ -20,6 +20,7 @@ from ._elementwise import activate, arithmetic, empty, joined, relu
 from ._folding import MODERN, infers, passes_on
 from ._fusion import FOLDED_DTYPES, is_linear
 from ._graph import Graph, Node
+from ._resize import Resizing
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,25 @@ def _relu(node: Node, graph: Graph, spare: Callable[[str], bool]) -> Native:
         return relu(x, x if free and out is None else out)
 
     return Native(node.inputs, call, takes_out=True)
+
+
+@_makes("Gelu")
+def _gelu(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native:
+    form = node.attributes.get("approximate", "none")
+    return Native(node.inputs, lambda x: functional.gelu(x, form))
+
+
+@_makes("Resize")
+def _resize(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | None:
+    if graph.opset < 11:
+        return None
+    given = [*node.inputs[2:], "", ""][:2]
+    scales, sizes = (graph.constant(name) if name else None for name in given)
+    if any(name and a is None for name, a in zip(given, (scales, sizes), strict=True)):
+        return None
+    empty_scales = scales is not None and not scales.size
+    resizing = Resizing.of(node.attributes, None if empty_scales else scales, sizes)
+    return None if resizing is None else Native(node.inputs[:1], resizing)
 
 
 @_makes("Softmax")
