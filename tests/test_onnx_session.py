@@ -256,6 +256,19 @@ def test_operators_of_onnx_own_evaluator() -> None:
     assert_like_runtime(model)
 
 
+def test_functions_of_the_model_are_written_out() -> None:
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["": 17, "own": 1]>
+    g (float[1, 1, 4, 4] x) => (float[1, 1, 1, 1] y)
+    <float[1, 1, 2, 2] w = {1, -2, 3, -4}, float[1, 1, 3, 3] t = {1, 2, 3, 4, 5, 6, 7, 8, 9}> {
+        t__1 = own.layer <size = 1> (x, w)
+        y = own.layer <size = 1> (t__1, t) }
+    <domain: "own", opset_import: ["": 17]> layer <size> (p, k) => (q) {
+        t = Conv <group: int = @size> (p, k)
+        q = Relu(t) }""")
+    assert_like_runtime(model, {"x": drawn(1, 1, 4, 4)})
+    assert len(Session(model).profile({"x": drawn(1, 1, 4, 4)})) == 2
+
+
 def test_functions_of_the_model() -> None:
     model = parser.parse_model("""<ir_version: 8, opset_import: ["": 17, "own": 1]>
     g (float[N] x) => (float[N] y) { a = own.double(x)

@@ -106,11 +106,12 @@ class Graph:
 def build(model: Any, constants: dict[str, Array], inputs: list[str], new_ops: Any) -> Graph:
     """The graph of a ModelProto as it stands, where ``constants`` are its initializers."""
     evaluator = require("cnnfast.onnx", "onnx.reference").ReferenceEvaluator
-    operators = evaluator(_without_initializers(model), new_ops=new_ops).rt_nodes_
-    opsets = {item.domain: item.version for item in model.opset_import}
+    light = _without_initializers(model)
+    operators = evaluator(light, new_ops=new_ops).rt_nodes_
+    opsets = {item.domain: item.version for item in light.opset_import}
     opset = next((opsets[domain] for domain in DEFAULT_DOMAINS if domain in opsets), 0)
     nodes = [
-        _node(proto, operator) for proto, operator in zip(model.graph.node, operators, strict=True)
+        _node(proto, operator) for proto, operator in zip(light.graph.node, operators, strict=True)
     ]
     outputs = [output.name for output in model.graph.output]
     graph = Graph(nodes, constants, inputs, outputs, opset)
@@ -123,14 +124,21 @@ def build(model: Any, constants: dict[str, Array], inputs: list[str], new_ops: A
 
 
 def _without_initializers(model: Any) -> Any:
-    """A copy of the model that has no weights, so that nothing decodes them a second time."""
+    """A copy of the model that has no weights, so that nothing decodes them a second time, and its
+    functions written out where they are called."""
     onnx = require("cnnfast.onnx", "onnx")
     light = onnx.ModelProto(ir_version=model.ir_version)
     light.opset_import.extend(model.opset_import)
     light.functions.extend(model.functions)
     for part in ("node", "input", "output", "value_info"):
         getattr(light.graph, part).extend(getattr(model.graph, part))
-    return light
+    if not model.functions:
+        return light
+    # As inputs, whose names nothing that is written out will take.
+    weights = [onnx.ValueInfoProto(name=value.name) for value in model.graph.initializer]
+    inputs = {value.name for value in model.graph.input}
+    light.graph.input.extend(value for value in weights if value.name not in inputs)
+    return require("cnnfast.onnx", "onnx.inliner").inline_local_functions(light)
 
 
 def _node(proto: Any, operator: Any) -> Node:
