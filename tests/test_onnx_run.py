@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("onnx", reason="pip install 'cnnfast[onnx]'")
 pytest.importorskip("onnxruntime", reason="what results are compared with")
 
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import cnnfast
@@ -37,9 +37,6 @@ NORM = {"s": drawn(6, seed=1), "h": drawn(6, seed=2), "m": drawn(6, seed=3), "v"
     ("after", "constants"),
     [
         ([node("Relu", "c", "y")], {}),
-        ([node("Sigmoid", "c", "y")], {}),
-        ([node("Tanh", "c", "y")], {}),
-        ([node("LeakyRelu", "c", "y")], {}),
         ([node("Clip", "c lo hi", "y")], {"lo": np.float32(0), "hi": np.float32(6)}),
         ([node("Clip", "c lo", "y")], {"lo": np.float32(0)}),
         ([node("BatchNormalization", "c s h m v", "y")], NORM),
@@ -194,6 +191,41 @@ def test_residual_sums() -> None:
     broadcast = model_of([node("Add", "x o", "a"), node("Relu", "a", "y")], ["y"],
                          inputs={"x": SHAPE, "o": (4, 1, 8)})  # fmt: skip
     assert_like_runtime(broadcast)
+
+
+@pytest.mark.parametrize("kind", ["Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_activations_in_place_and_not(kind: str, batch: int) -> None:
+    nodes = [
+        node(kind, "x", "a"),  # of an input
+        node("Conv", "a w b", "c"),
+        node("BatchNormalization", "c s h m v", "n"),
+        node("Add", "n n", "d"),
+        node("Mul", "d f", "e"),
+        node("Mul", "e f", "g"),
+        node(kind, "g", "i"),  # of what nobody else reads
+        node(kind, "i", "j"),  # of what somebody does
+        node("Transpose", "i", "t", perm=[0, 1, 3, 2]),
+        node(kind, "t", "u"),  # of a view
+        node("Concat", "i j", "y", axis=1),
+    ]
+    constants = {**CONV, **NORM, "f": np.float32(0.3) * drawn(1, 1, 79, 1)}
+    model = model_of(nodes, ["y", "u", "a"], constants, {"x": (batch, 4, 81, 90)})
+    feeds = {"x": 40 * drawn(batch, 4, 81, 90)}
+    assert_like_runtime(model, feeds)
+    steps = Session(model).profile(feeds)
+    assert {step.by for step in steps if step.step.startswith(kind)} == {"cnnfast"}
+
+
+def test_activations_of_other_dtypes() -> None:
+    model = model_of([node("Relu", "x", "r"), node("Concat", "r x", "y", axis=0)], ["y"])
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.INT32
+    x = np.arange(-288, 288, dtype=np.int32).reshape(SHAPE)
+    session = Session(model)
+    for _ in range(2):
+        expected = np.concatenate([np.maximum(x, 0), x])
+        np.testing.assert_array_equal(session.run([x])[0], expected)
 
 
 def test_large_sums_are_added_in_stretches() -> None:

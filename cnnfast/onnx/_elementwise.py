@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnfast._core.activations import FOLLOWING
 from cnnfast._core.arrays import Array
 from cnnfast._core.workspace import large_empty
 
@@ -21,21 +20,79 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     return made
 
 
-def relu(x: Array, out: Array | None) -> Array:
-    """``max(x, 0)``, written to ``out``, which may be ``x``."""
-    result: Array = np.maximum(x, 0, out=empty(x.shape, x.dtype) if out is None else out)
-    return result
-
-
 def activate(name: str | None, x: Array) -> Array:
-    """Apply an activation in place."""
+    """Apply one of the kernels' activations in place."""
     if name == "relu":
         np.maximum(x, 0, out=x)
     elif name == "relu6":
         np.clip(x, 0, 6, out=x)
-    elif name is not None:
-        FOLLOWING[name](x)
     return x
+
+
+def _relu(x: Array, out: Array, how: dict[str, Any]) -> None:
+    np.maximum(x, 0, out=out)
+
+
+def _leaky_relu(x: Array, out: Array, how: dict[str, Any]) -> None:
+    scaled = x * x.dtype.type(how.get("alpha", 0.01))
+    np.copyto(out, np.where(x > 0, x, scaled))
+
+
+@np.errstate(over="ignore", under="ignore")
+def _sigmoid(x: Array, out: Array, how: dict[str, Any]) -> None:
+    np.negative(x, out=out)
+    np.exp(out, out=out)  # infinite where the result is zero
+    out += 1
+    np.reciprocal(out, out=out)
+
+
+def _tanh(x: Array, out: Array, how: dict[str, Any]) -> None:
+    np.tanh(x, out=out)
+
+
+def _hard_swish(x: Array, out: Array, how: dict[str, Any]) -> None:
+    gate = x * x.dtype.type(1 / 6)
+    gate += x.dtype.type(0.5)
+    np.clip(gate, 0, 1, out=gate)
+    np.multiply(x, gate, out=out)
+
+
+#: Operators of one array: a stretch of it, where to write, and the attributes.
+UNARY: dict[str, Callable[[Array, Array, dict[str, Any]], None]] = {
+    "Relu": _relu,
+    "LeakyRelu": _leaky_relu,
+    "Sigmoid": _sigmoid,
+    "Tanh": _tanh,
+    "HardSwish": _hard_swish,
+}
+
+
+def mapped(
+    kind: str, how: dict[str, Any], free: bool, otherwise: Callable[..., Any]
+) -> Callable[..., Array]:
+    """A unary operator, in place of its operand if that is ``free``; ``otherwise`` takes what
+    isn't float32 or float64."""
+    change = UNARY[kind]
+
+    def call(x: Array, out: Array | None = None) -> Array:
+        if x.dtype not in (np.float32, np.float64):
+            result: Array = otherwise(x)[0]
+            if out is None:
+                return result
+            np.copyto(out, result)
+            return out
+        if out is None:
+            out = x if free else empty(x.shape, x.dtype)
+        if not (x.flags.c_contiguous and out.flags.c_contiguous):
+            change(x, out, how)
+            return out
+        source, target = x.reshape(-1), out.reshape(-1)
+        for start in range(0, source.size, STRETCH):
+            part = slice(start, start + STRETCH)
+            change(source[part], target[part], how)
+        return out
+
+    return call
 
 
 def arithmetic(

@@ -20,7 +20,8 @@ SAME_RANK = {
     "Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool",
     "GlobalMaxPool", "GlobalLpPool", "BatchNormalization", "InstanceNormalization", "LRN", "Relu",
     "LeakyRelu", "Sigmoid", "Tanh", "Clip", "Dropout", "Identity", "Softmax", "LogSoftmax",
-    "Concat", "Transpose", "Pad", "Elu", "Selu", "PRelu", "HardSigmoid", "HardSwish",
+    "Concat", "Transpose", "Pad", "Resize", "Gelu", "Erf", "Softplus", "Elu", "Selu", "PRelu",
+    "HardSigmoid", "HardSwish",
 }  # fmt: skip
 #: Whose results have as many axes as the input with the most.
 BROADCAST = {"Add", "Sub", "Mul", "Div", "Sum", "Min", "Max", "Mean"}

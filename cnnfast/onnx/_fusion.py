@@ -26,8 +26,6 @@ ABSORBING = ("Conv", "ConvTranspose", "Affine")
 ACTIVATED = (*ABSORBING, "Gemm", "MatMul", "Add", "Sum")
 #: dtypes in which factors and weights are multiplied beforehand: narrower ones would round twice.
 FOLDED_DTYPES = (np.float32, np.float64)
-#: LeakyRelu's slope in the kernels' activation of that name.
-SLOPE = 0.01
 
 
 def simplify(graph: Graph) -> None:
@@ -91,8 +89,6 @@ def _takes_over(node: Node, reader: Node, graph: Graph) -> bool:
         return False
     if node.kind in ("Gemm", "MatMul") and not is_linear(node, graph):
         return False
-    if node.kind in ("Add", "Sum") and name not in ("relu", "relu6"):
-        return False
     node.activation = name
     return True
 
@@ -147,14 +143,11 @@ def is_linear(node: Node, graph: Graph) -> bool:
 
 
 def activation_of(node: Node, graph: Graph) -> str | None:
-    """The name of the kernels' activation that is this node, if there is one."""
+    """The name of the activation in the kernels' last store that is this node, if there is one."""
     if graph.opset < MODERN:
         return None
-    if node.kind in ("Relu", "Sigmoid", "Tanh"):
-        return node.kind.lower()
-    if node.kind == "LeakyRelu":
-        slope = node.attributes.get("alpha", SLOPE)
-        return "leaky_relu" if np.float32(slope) == np.float32(SLOPE) else None
+    if node.kind == "Relu":
+        return "relu"
     if node.kind != "Clip":
         return None
     bounds = _clip_bounds(node, graph)

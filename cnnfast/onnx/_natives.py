@@ -16,7 +16,7 @@ from cnnfast._core.packed import pack_weight
 from . import operators
 from ._attributes import check_kernel_shape, window
 from ._convolutions import CONVS
-from ._elementwise import activate, arithmetic, empty, joined, relu
+from ._elementwise import UNARY, activate, arithmetic, empty, joined, mapped
 from ._folding import MODERN, infers, passes_on
 from ._fusion import FOLDED_DTYPES, is_linear
 from ._graph import Graph, Node
@@ -188,13 +188,10 @@ def _arithmetic(node: Node, graph: Graph, spare: Callable[[str], bool]) -> Nativ
     return Native(node.inputs, call, takes_out=True)
 
 
-@_makes("Relu")
-def _relu(node: Node, graph: Graph, spare: Callable[[str], bool]) -> Native:
+@_makes(*UNARY)
+def _unary(node: Node, graph: Graph, spare: Callable[[str], bool]) -> Native:
     free = spare(node.inputs[0])
-
-    def call(x: Array, out: Array | None = None) -> Array:
-        return relu(x, x if free and out is None else out)
-
+    call = mapped(str(node.kind), node.attributes, free, node.operator.run)
     return Native(node.inputs, call, takes_out=True)
 
 

@@ -39,9 +39,8 @@ class Session:
     """A model that is prepared for many runs.
 
     What depends on constants alone is computed now. BatchNormalization (and Mul, Add and their
-    like by a number per channel) goes into the weights of the convolution before it, and Relu,
-    Clip to (0, 6), LeakyRelu, Sigmoid and Tanh into its last store. Weights are packed when they
-    first meet an input. Operators that aren't computed here are computed by those of
+    like by a number per channel) goes into the weights of the convolution before it, and Relu and
+    Clip to (0, 6) into its last store. Weights are packed when they first meet an input. Operators that aren't computed here are computed by those of
     ``onnx.reference``, and by ``cnnfast.onnx.ops``.
 
     Parameters
