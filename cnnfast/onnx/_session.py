@@ -40,8 +40,8 @@ class Session:
 
     What depends on constants alone is computed now. BatchNormalization (and Mul, Add and their
     like by a number per channel) goes into the weights of the convolution before it, and Relu and
-    Clip to (0, 6) into its last store. Weights are packed when they first meet an input. Operators that aren't computed here are computed by those of
-    ``onnx.reference``, and by ``cnnfast.onnx.ops``.
+    Clip to (0, 6) into its last store. Weights are packed when they first meet an input. Operators
+    that aren't computed here are computed by those of ``onnx.reference`` and ``cnnfast.onnx.ops``.
 
     Parameters
     ----------
