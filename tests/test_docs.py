@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Page -> packages that its program needs.
-PAGES: dict[str, tuple[str, ...]] = {"onnx.md": ("onnx",)}
+PAGES: dict[str, tuple[str, ...]] = {"keras.md": ("keras",), "onnx.md": ("onnx",)}
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "docs").exists(), reason="the pages aren't here: the tests run elsewhere"
