@@ -1,0 +1,119 @@
+"""torch's operators of the namespace ``cnnfast``, and the short way past torch's dispatcher.
+
+An operator is registered with ``torch.library``: kernels, shapes for tracing, gradient. Calls go
+through the dispatcher where something there listens (compilers, ``torch.func``, modes, subclasses
+of tensors, GPUs); else, with the same result, straight to the kernels, by a
+``torch.autograd.Function`` if a gradient will be wanted. The dispatcher's way, most of it Python,
+takes 10 to 25 us longer, as long as a small convolution twice over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .tensors import torch
+
+#: Lives as long as the operators do.
+LIBRARY = torch.library.Library("cnnfast", "FRAGMENT")
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_transforms = torch._C._functorch.peek_interpreter_stack
+
+
+def is_eager() -> bool:
+    """Whether operators just run: nothing traces, transforms or listens to them.
+
+    >>> is_eager()
+    True
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or _dispatch_modes()
+        or _transforms() is not None
+        or torch.jit.is_tracing()
+    )
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether it is a tensor of torch's own whose memory NumPy can see as it is.
+
+    >>> is_plain(torch.zeros(3)), is_plain(torch.zeros(3, device="meta"))
+    (True, False)
+    """
+    return (
+        type(tensor) in _PLAIN
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+        and not tensor.is_neg()
+    )
+
+
+def has_tangent(tensors: Any) -> bool:
+    """Whether one carries a derivative of forward mode, which no operator here carries on."""
+    forward = torch.autograd.forward_ad
+    return forward._current_level >= 0 and any(
+        forward.unpack_dual(tensor).tangent is not None for tensor in tensors if tensor is not None
+    )
+
+
+class Operator:
+    """An operator: a function of tensors, which come first, and of other arguments.
+
+    ``run(*arguments)`` computes, ``fake(*arguments)`` makes empty results of the same shapes and
+    strides, ``save(context, arguments, result)`` keeps what ``backward(context, *gradients)`` needs
+    to give the tensors' gradients.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: str,
+        run: Callable[..., Any],
+        fake: Callable[..., Any],
+        save: Callable[..., None],
+        backward: Callable[..., tuple[Any, ...]],
+        results: str = "Tensor",
+    ):
+        self.tensors = arguments.count("Tensor")
+        self.rest = (None,) * (arguments.count(",") + 1 - self.tensors)
+        self.run = run
+        LIBRARY.define(f"{name}({arguments}) -> {results}", tags=(torch.Tag.pt2_compliant_tag,))
+        for device in ("CPU", "CUDA"):
+            LIBRARY.impl(name, run, device)
+
+        def gradients(context: Any, *grads: Any) -> tuple[Any, ...]:
+            return *backward(context, *grads), *self.rest
+
+        def setup(ctx: Any, inputs: Any, output: Any) -> None:
+            save(ctx, inputs, output)
+
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            result = run(*inputs)
+            save(ctx, inputs, result)
+            return result
+
+        qualified = f"cnnfast::{name}"
+        torch.library.register_fake(qualified, fake, lib=LIBRARY)
+        torch.library.register_autograd(qualified, gradients, setup_context=setup, lib=LIBRARY)
+        self.overload = getattr(torch.ops.cnnfast, name).default
+        methods = {"forward": staticmethod(forward), "backward": staticmethod(gradients)}
+        self.function = type(f"cnnfast_{name}", (torch.autograd.Function,), methods)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The operator of its arguments, given by position and in full."""
+        if not is_eager():
+            return self.overload(*arguments)
+        tensors = arguments[: self.tensors]
+        if has_tangent(tensors):
+            raise NotImplementedError(f"{self.overload} has no derivative of forward mode")
+        for tensor in tensors:
+            # A tensor of bfloat16 is a view of the array's, which autograd must not hear of.
+            if tensor is not None and (not is_plain(tensor) or tensor.dtype is torch.bfloat16):
+                return self.overload(*arguments)
+        if torch.is_grad_enabled():
+            for tensor in tensors:
+                if tensor is not None and tensor.requires_grad:
+                    return self.function.apply(*arguments)  # type: ignore[attr-defined]
+        return self.run(*arguments)
