@@ -9,7 +9,7 @@ from cnnfast import functional, grad
 from cnnfast.kernels import shapes
 
 from .operators import Operator
-from .tensors import LAYOUTS, array_of, channels_last, empty, tensor_of
+from .tensors import LAYOUTS, array_of, empty, tensor_of
 
 _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE = {
@@ -24,7 +24,9 @@ _FILTERS = {1: "OIW", 2: "OIHW", 3: "OIDHW"}
 _LAST = {1: "OWI", 2: "OHWI", 3: "ODHWI"}
 _TRANSPOSED = {1: "IOW", 2: "IOHW", 3: "IODHW"}
 
-_WINDOW = "int[] stride, int[] padding, int[] dilation, int groups"
+#: ``last``: results have channels last. Gradients come in the order of the forward call's result,
+#: whatever order they are made from.
+_WINDOW = "int[] stride, int[] padding, int[] dilation, int groups, bool last"
 
 
 def _pairs(padding: Any, rank: int) -> Any:
@@ -44,10 +46,10 @@ def _channels_moved(size: Any, last: bool) -> Any:
 
 
 def _run_conv(
-    input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Any:
+    input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int,
+    last: bool,
+) -> Any:  # fmt: skip
     rank = weight.dim() - 2
-    last = channels_last(input, weight)
     x = array_of(input, last)
     result = _CONV[rank](
         x, array_of(weight), None if bias is None else array_of(bias), tuple(stride),
@@ -58,12 +60,12 @@ def _run_conv(
 
 
 def _fake_conv(
-    input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Any:
+    input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int,
+    last: bool,
+) -> Any:  # fmt: skip
     pairs = _both_sides(padding, weight.dim() - 2)
     rows = zip(input.shape[2:], weight.shape[2:], stride, dilation, pairs, strict=True)
     outputs = [shapes.output_size(*row, *pair) for *row, pair in rows]
-    last = channels_last(input, weight)
     return empty(input, (input.shape[0], weight.shape[0], *outputs), last)
 
 
@@ -99,10 +101,10 @@ def _over_positions(grad: Any) -> Any:
 
 
 def _run_input(
-    weight: Any, grad: Any, input_size: Any, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Any:
+    weight: Any, grad: Any, input_size: Any, stride: Any, padding: Any, dilation: Any,
+    groups: int, last: bool,
+) -> Any:  # fmt: skip
     rank = weight.dim() - 2
-    last = channels_last(weight, grad)
     result = _INPUT[rank](
         _channels_moved(input_size, last), array_of(weight), array_of(grad, last), tuple(stride),
         _pairs(padding, rank), tuple(dilation), groups, **_layout(rank, last, _FILTERS),
@@ -111,7 +113,7 @@ def _run_input(
 
 
 def _fake_input(weight: Any, grad: Any, input_size: Any, *window: Any) -> Any:
-    return empty(grad, input_size, channels_last(weight, grad))
+    return empty(grad, input_size, window[-1])
 
 
 def _save_input(ctx: Any, inputs: Any, output: Any) -> None:
@@ -128,10 +130,10 @@ def _grad_of_input(ctx: Any, x: Any) -> tuple[Any, ...]:
 
 
 def _run_weight(
-    input: Any, grad: Any, weight_size: Any, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Any:
+    input: Any, grad: Any, weight_size: Any, stride: Any, padding: Any, dilation: Any,
+    groups: int, last: bool,
+) -> Any:  # fmt: skip
     rank = input.dim() - 2
-    last = channels_last(input, grad)
     result = _WEIGHT[rank](
         array_of(input, last), _channels_moved(weight_size, last), array_of(grad, last),
         tuple(stride), _pairs(padding, rank), tuple(dilation), groups,
@@ -141,7 +143,7 @@ def _run_weight(
 
 
 def _fake_weight(input: Any, grad: Any, weight_size: Any, *window: Any) -> Any:
-    return empty(input, weight_size, channels_last(input, grad))
+    return empty(input, weight_size, window[-1])
 
 
 def _save_weight(ctx: Any, inputs: Any, output: Any) -> None:
@@ -159,10 +161,9 @@ def _grad_of_weight(ctx: Any, weight: Any) -> tuple[Any, ...]:
 
 def _run_transpose(
     input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any,
-    groups: int, dilation: Any,
+    groups: int, dilation: Any, last: bool,
 ) -> Any:  # fmt: skip
     rank = weight.dim() - 2
-    last = channels_last(input, weight)
     x = array_of(input, last)
     result = _TRANSPOSE[rank](
         x, array_of(weight), None if bias is None else array_of(bias), tuple(stride),
@@ -175,7 +176,7 @@ def _run_transpose(
 
 def _fake_transpose(
     input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any,
-    groups: int, dilation: Any,
+    groups: int, dilation: Any, last: bool,
 ) -> Any:  # fmt: skip
     rows = zip(
         input.shape[2:], weight.shape[2:], stride, dilation, padding, padding, output_padding,
@@ -183,17 +184,12 @@ def _fake_transpose(
     )  # fmt: skip
     outputs = [shapes.transposed_output_size(*row) for row in rows]
     size = input.shape[0], weight.shape[1] * groups, *outputs
-    return empty(input, size, channels_last(input, weight))
-
-
-def _save_transpose(ctx: Any, inputs: Any, output: Any) -> None:
-    input, weight, _, *ctx.window = inputs
-    _save_two(ctx, input, weight)
+    return empty(input, size, last)
 
 
 def _grad_of_transpose(ctx: Any, grad: Any) -> tuple[Any, ...]:
     (input, weight), wanted = ctx.saved_tensors, ctx.needs_input_grad
-    stride, padding, output_padding, groups, dilation = ctx.window
+    stride, padding, output_padding, groups, dilation, last = ctx.window
     image = grad
     if any(output_padding):
         # What output padding lays bare takes the place of padding behind; what is more, no window
@@ -204,7 +200,7 @@ def _grad_of_transpose(ctx: Any, grad: Any) -> tuple[Any, ...]:
                 image = image.narrow(axis, 0, image.shape[axis] + pad)
         sides = zip(padding, behind, strict=True)
         padding = [side for before, after in sides for side in (before, max(after, 0))]
-    window = stride, padding, dilation, groups
+    window = stride, padding, dilation, groups, last
     return (
         conv(image, weight, None, *window) if wanted[0] else None,
         conv_weight(image, input, ctx.sizes[1], *window) if wanted[1] else None,
@@ -227,6 +223,6 @@ conv_weight = Operator(
 conv_transpose = Operator(
     "conv_transpose",
     "Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
-    "int[] output_padding, int groups, int[] dilation",
-    _run_transpose, _fake_transpose, _save_transpose, _grad_of_transpose,
+    "int[] output_padding, int groups, int[] dilation, bool last",
+    _run_transpose, _fake_transpose, _save_conv, _grad_of_transpose,
 )  # fmt: skip

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from . import conv_operators
-from .tensors import NUMBERS, batched, check, numbers
+from .tensors import NUMBERS, batched, channels_last, check, numbers
 
 
 def _padding(name: str, padding: Any, kernel: Any, stride: Any, dilation: Any) -> Any:
     """Numbers, one per axis; or, where a name makes them differ, (before, after) of each axis."""
     rank = len(stride)
     if not isinstance(padding, str):
-        return numbers(f"{name}: padding", padding, rank, 0)
+        return numbers(name, "padding", padding, rank, 0)
     if padding == "valid":
         return (0,) * rank
     if padding != "same":
@@ -38,11 +38,11 @@ def _conv(
 ) -> Any:  # fmt: skip
     check(name, rank, NUMBERS, input, weight, bias)
     _check_weight(name, rank, weight)
-    steps = numbers(f"{name}: stride", stride, rank, 1)
-    gaps = numbers(f"{name}: dilation", dilation, rank, 1)
+    steps = numbers(name, "stride", stride, rank, 1)
+    gaps = numbers(name, "dilation", dilation, rank, 1)
     sides = _padding(name, padding, weight.shape[2:], steps, gaps)
-    return batched(rank, conv_operators.conv, input, weight, bias, steps, sides, gaps, groups)
-    return conv_operators.conv(batch, weight, bias, steps, sides, gaps, groups).squeeze(0)
+    last = channels_last(input, weight)
+    return batched(rank, conv_operators.conv, input, weight, bias, steps, sides, gaps, groups, last)
 
 
 def _conv_transpose(
@@ -52,11 +52,12 @@ def _conv_transpose(
     check(name, rank, NUMBERS, input, weight, bias)
     _check_weight(name, rank, weight)
     window = (
-        numbers(f"{name}: stride", stride, rank, 1),
-        numbers(f"{name}: padding", padding, rank, 0),
-        numbers(f"{name}: output_padding", output_padding, rank, 0),
+        numbers(name, "stride", stride, rank, 1),
+        numbers(name, "padding", padding, rank, 0),
+        numbers(name, "output_padding", output_padding, rank, 0),
         groups,
-        numbers(f"{name}: dilation", dilation, rank, 1),
+        numbers(name, "dilation", dilation, rank, 1),
+        channels_last(input, weight),
     )
     return batched(rank, conv_operators.conv_transpose, input, weight, bias, *window)
 

@@ -7,10 +7,11 @@ from types import TracebackType
 from typing import Any
 
 from . import adaptive_pools, convolutions, pools
-from .operators import is_eager, is_plain
+from .operators import has_forward_mode, is_eager, is_plain
 from .tensors import torch
 
 F = torch.nn.functional
+_Tensor, _autocast = torch.Tensor, torch.is_autocast_enabled
 
 
 def _with_indices(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,7 +49,7 @@ _SUBSTITUTES = _substitutes()
 
 def _takes(arguments: Any) -> bool:
     """Whether all tensors are such that these kernels and autograd are all there is to a call."""
-    return not any(isinstance(value, torch.Tensor) and not is_plain(value) for value in arguments)
+    return not any(isinstance(value, _Tensor) and not is_plain(value) for value in arguments)
 
 
 class use(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
@@ -84,8 +85,8 @@ class use(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
         substitute = _SUBSTITUTES.get(func)
         if (
             substitute is not None
-            and not torch.is_autocast_enabled("cpu")
-            and torch.autograd.forward_ad._current_level < 0
+            and not _autocast("cpu")
+            and not has_forward_mode()
             and _takes(args)
             and _takes(keywords.values())
         ):
@@ -98,7 +99,9 @@ class use(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, called within the block; a generator's steps are."""
-        decorated: Callable[..., Any] = torch.utils._contextlib.context_decorator(use, function)
+        # A mode for each call; torch wants a factory that isn't a context manager itself.
+        decorate = torch.utils._contextlib.context_decorator
+        decorated: Callable[..., Any] = decorate(lambda: use(), function)
         return decorated
 
     def __exit__(

@@ -17,9 +17,14 @@ from .tensors import torch
 #: Lives as long as the operators do.
 LIBRARY = torch.library.Library("cnnfast", "FRAGMENT")
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+_compiling = torch.compiler.is_compiling
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transforms = torch._C._functorch.peek_interpreter_stack
+_tracing = torch._C._is_tracing
+_strided, _bfloat16 = torch.strided, torch.bfloat16
+_grad_enabled = torch.is_grad_enabled
+_forward_mode = torch.autograd.forward_ad
 
 
 def is_eager() -> bool:
@@ -28,12 +33,8 @@ def is_eager() -> bool:
     >>> is_eager()
     True
     """
-    return not (
-        torch.compiler.is_compiling()
-        or _dispatch_modes()
-        or _transforms() is not None
-        or torch.jit.is_tracing()
-    )
+    # Compiling comes first: nothing else here can be traced.
+    return not (_compiling() or _dispatch_modes() or _transforms() is not None or _tracing())
 
 
 def is_plain(tensor: Any) -> bool:
@@ -45,17 +46,21 @@ def is_plain(tensor: Any) -> bool:
     return (
         type(tensor) in _PLAIN
         and tensor.is_cpu
-        and tensor.layout is torch.strided
+        and tensor.layout is _strided
         and not tensor.is_neg()
     )
 
 
-def has_tangent(tensors: Any) -> bool:
-    """Whether one carries a derivative of forward mode, which no operator here carries on."""
-    forward = torch.autograd.forward_ad
-    return forward._current_level >= 0 and any(
-        forward.unpack_dual(tensor).tangent is not None for tensor in tensors if tensor is not None
-    )
+def has_forward_mode() -> bool:
+    """Whether tensors may carry derivatives of forward mode."""
+    level: int = _forward_mode._current_level
+    return level >= 0
+
+
+def _refuse_tangents(name: str, tensors: Any) -> None:
+    for tensor in tensors:
+        if tensor is not None and _forward_mode.unpack_dual(tensor).tangent is not None:
+            raise NotImplementedError(f"{name} has no derivative of forward mode")
 
 
 class Operator:
@@ -99,21 +104,21 @@ class Operator:
         torch.library.register_autograd(qualified, gradients, setup_context=setup, lib=LIBRARY)
         self.overload = getattr(torch.ops.cnnfast, name).default
         methods = {"forward": staticmethod(forward), "backward": staticmethod(gradients)}
-        self.function = type(f"cnnfast_{name}", (torch.autograd.Function,), methods)
+        self._apply = type(f"cnnfast_{name}", (torch.autograd.Function,), methods).apply
 
     def __call__(self, *arguments: Any) -> Any:
         """The operator of its arguments, given by position and in full."""
         if not is_eager():
             return self.overload(*arguments)
-        tensors = arguments[: self.tensors]
-        if has_tangent(tensors):
-            raise NotImplementedError(f"{self.overload} has no derivative of forward mode")
-        for tensor in tensors:
-            # A tensor of bfloat16 is a view of the array's, which autograd must not hear of.
-            if tensor is not None and (not is_plain(tensor) or tensor.dtype is torch.bfloat16):
-                return self.overload(*arguments)
-        if torch.is_grad_enabled():
-            for tensor in tensors:
-                if tensor is not None and tensor.requires_grad:
-                    return self.function.apply(*arguments)  # type: ignore[attr-defined]
+        if has_forward_mode():
+            _refuse_tangents(str(self.overload), arguments[: self.tensors])
+        wanted = False
+        for tensor in arguments[: self.tensors]:
+            if tensor is not None:
+                # A tensor of bfloat16 is a view of the array's, which autograd must not hear of.
+                if not is_plain(tensor) or tensor.dtype is _bfloat16:
+                    return self.overload(*arguments)
+                wanted = wanted or tensor.requires_grad
+        if wanted and _grad_enabled():
+            return self._apply(*arguments)
         return self.run(*arguments)

@@ -74,13 +74,13 @@ def _means(name: str, window: str, outputs: Outputs) -> Operator:
         return empty(input, size, channels_last(input))
 
     def save(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.input_size, ctx.window = inputs[0].shape, inputs[1:]
+        ctx.input_size, ctx.last, ctx.window = inputs[0].shape, channels_last(inputs[0]), inputs[1:]
 
     def gradient(ctx: Any, grad: Any) -> tuple[Any, ...]:
-        return (adjoint(grad, ctx.input_size, *ctx.window),)
+        return (adjoint(grad, ctx.input_size, ctx.last, *ctx.window),)
 
-    def run_adjoint(grad: Any, input_size: Any, *window: Any) -> Any:
-        rank, last = grad.dim() - 2, channels_last(grad)
+    def run_adjoint(grad: Any, input_size: Any, last: bool, *window: Any) -> Any:
+        rank = grad.dim() - 2
         # Of the input only shape and dtype count.
         input = grad.detach().new_empty(()).expand(input_size)
         given = () if outputs is _asked_for else _given(rank, window)
@@ -89,18 +89,18 @@ def _means(name: str, window: str, outputs: Outputs) -> Operator:
         )
         return tensor_of(result, last)
 
-    def fake_adjoint(grad: Any, input_size: Any, *window: Any) -> Any:
-        return empty(grad, input_size, channels_last(grad))
+    def fake_adjoint(grad: Any, input_size: Any, last: bool, *window: Any) -> Any:
+        return empty(grad, input_size, last)
 
     def save_adjoint(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.window = inputs[2:]
+        ctx.window = inputs[3:]
 
     def gradient_of_adjoint(ctx: Any, grad: Any) -> tuple[Any, ...]:
         return (operator(grad, *ctx.window),)
 
     operator = Operator(name, f"Tensor input, {window}", run, fake, save, gradient)
     adjoint = Operator(
-        f"{name}_backward", f"Tensor grad, SymInt[] input_size, {window}",
+        f"{name}_backward", f"Tensor grad, SymInt[] input_size, bool last, {window}",
         run_adjoint, fake_adjoint, save_adjoint, gradient_of_adjoint,
     )  # fmt: skip
     return operator

@@ -11,11 +11,11 @@ from .tensors import FLOATS, MEANS, NUMBERS, batched, check, numbers
 
 
 def _sliding(name: str, rank: int, kernel_size: Any, stride: Any, padding: Any) -> Any:
-    kernel = numbers(f"{name}: kernel_size", kernel_size, rank, 1)
+    kernel = numbers(name, "kernel_size", kernel_size, rank, 1)
     steps = kernel
     if stride is not None and not is_empty_sequence(stride):
-        steps = numbers(f"{name}: stride", stride, rank, 1)
-    return kernel, steps, numbers(f"{name}: padding", padding, rank, 0)
+        steps = numbers(name, "stride", stride, rank, 1)
+    return kernel, steps, numbers(name, "padding", padding, rank, 0)
 
 
 def _max_pool(
@@ -25,7 +25,7 @@ def _max_pool(
     check(name, rank, NUMBERS, input)
     window = (
         *_sliding(name, rank, kernel_size, stride, padding),
-        numbers(f"{name}: dilation", dilation, rank, 1),
+        numbers(name, "dilation", dilation, rank, 1),
         flag(f"{name}: ceil_mode", ceil_mode),
     )
     indices = flag(f"{name}: return_indices", return_indices)
@@ -54,7 +54,7 @@ def _lp_pool(
     """As torch has it: of powers a mean, which a partial window's counts as if it were whole."""
     check(name, rank, FLOATS, input)
     taps = 1
-    for extent in numbers(f"{name}: kernel_size", kernel_size, rank, 1):
+    for extent in numbers(name, "kernel_size", kernel_size, rank, 1):
         taps *= extent
     powers = input.pow(norm_type)
     means = _avg_pool(name, rank, powers, kernel_size, stride, 0, ceil_mode, True)

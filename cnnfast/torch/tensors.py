@@ -42,15 +42,11 @@ def channels_last(*tensors: Any) -> bool:
     (False, True)
     """
     for tensor in tensors:
-        shape = tensor.shape
-        if (
-            len(shape) > 3
-            and tensor.stride(1) == 1
-            and tensor.stride(-1) >= shape[1]
+        if tensor.stride(1) == 1 and tensor.dim() > 3:
+            channels, *positions = tensor.shape[1:]
             # With one channel and one pixel there is no telling.
-            and any(extent > 1 for extent in shape[1:])
-        ):
-            return True
+            if tensor.stride(-1) >= channels and (channels > 1 or any(n > 1 for n in positions)):
+                return True
     return False
 
 
@@ -85,39 +81,44 @@ def empty(like: Any, shape: Iterable[Any], last: bool, dtype: Any = None) -> Any
     return torch.empty(shape, dtype=dtype or like.dtype, device=like.device, memory_format=order)
 
 
-def numbers(name: str, value: Any, rank: int, least: int) -> Any:
+def numbers(name: str, what: str, value: Any, rank: int, least: int) -> Any:
     """One int per spatial axis from an int or several.
 
-    >>> numbers("stride", 2, 2, 1), numbers("stride", (1, 2), 2, 1)
+    >>> numbers("conv2d", "stride", 2, 2, 1), numbers("conv2d", "stride", (1, 2), 2, 1)
     ((2, 2), (1, 2))
     """
     # The usual int at once; the kernels' geometry looks at its value.
-    return (value,) * rank if type(value) is int else per_axis(name, value, rank, least)
+    if type(value) is int:
+        return (value,) * rank
+    return per_axis(f"{name}: {what}", value, rank, least)
 
 
 def check(name: str, rank: int, dtypes: Sequence[Any], input: Any, *others: Any) -> None:
     """TypeError unless all are strided tensors of one of the dtypes, ValueError unless the input
     has channels and ``rank`` spatial axes, and a batch or none."""
-    for tensor in (input, *others):
-        if tensor is None:
-            continue
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(f"{name} takes tensors, got {type(tensor).__qualname__}")
-        if tensor.dtype not in dtypes or tensor.layout is not torch.strided:
-            names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-            raise TypeError(
-                f"{name} takes strided tensors of {names}, got {tensor.dtype} and {tensor.layout}"
-            )
-        if tensor.dtype is not input.dtype:
-            raise TypeError(f"{name}: dtypes must be equal, got {input.dtype} and {tensor.dtype}")
-        if tensor.device != input.device:
-            raise TypeError(
-                f"{name}: tensors must be on one device, got {input.device} and {tensor.device}"
-            )
+    _check_kind(name, dtypes, input)
+    for tensor in others:
+        if tensor is not None:
+            _check_kind(name, dtypes, tensor)
+            if tensor.dtype is not input.dtype or tensor.device != input.device:
+                raise TypeError(
+                    f"{name}: tensors must have one dtype and device, got {input.dtype} on "
+                    f"{input.device} and {tensor.dtype} on {tensor.device}"
+                )
     if input.dim() not in (rank + 1, rank + 2):
         raise ValueError(
             f"{name}: input must have {rank + 2} axes, or {rank + 1} without a batch, got shape "
             f"{tuple(input.shape)}"
+        )
+
+
+def _check_kind(name: str, dtypes: Sequence[Any], tensor: Any) -> None:
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name} takes tensors, got {type(tensor).__qualname__}")
+    if tensor.dtype not in dtypes or tensor.layout is not torch.strided:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(
+            f"{name} takes strided tensors of {names}, got {tensor.dtype} and {tensor.layout}"
         )
 
 
