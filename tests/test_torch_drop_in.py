@@ -344,7 +344,7 @@ def recorded() -> dict[str, list[Any]]:
 
 
 OPERATORS = [
-    "conv", "conv_input", "conv_weight", "conv_bias", "conv_transpose",
+    "conv", "conv_input", "conv_weight", "conv_transpose",
     "avg_pool", "avg_pool_backward", "adaptive_avg_pool", "adaptive_avg_pool_backward",
     "max_pool", "max_pool_with_indices", "max_pool_backward",
     "adaptive_max_pool", "adaptive_max_pool_with_indices", "adaptive_max_pool_backward",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +12,6 @@ torch = pytest.importorskip("torch", reason="torch isn't installed")
 F = torch.nn.functional
 
 import cnnfast.torch as own  # noqa: E402
-from cnnfast import set_num_threads  # noqa: E402
 
 #: What torch says of itself as it loads its derivatives of forward mode.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
@@ -153,30 +151,6 @@ def test_a_block_is_its_threads_own() -> None:
         thread.join(60)
         assert sent(convolved())
     assert seen == {"outside": False, "inside": True}
-
-
-def test_many_threads_train_at_once() -> None:
-    x, w = leaf(2, 3, 12, 12), leaf(8, 3, 3, 3)
-    expected = torch.autograd.grad(F.conv2d(x, w, padding=1).pow(2).sum(), (x, w))
-    failures: list[Any] = []
-
-    def work() -> None:
-        try:
-            for _ in range(20):
-                with own.use():
-                    y = F.conv2d(x, w, padding=1)
-                    torch.testing.assert_close(
-                        torch.autograd.grad(y.pow(2).sum(), (x, w)), expected
-                    )
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not failures
 
 
 class Wrapped(torch.Tensor):  # type: ignore[misc]
@@ -350,25 +324,6 @@ def test_forward_mode_is_refused() -> None:
         dual = torch.autograd.forward_ad.make_dual(x, x)
         with pytest.raises(NotImplementedError, match="no derivative of forward mode"):
             own.conv2d(dual, w)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_computes() -> None:
-    set_num_threads(2)
-    try:
-        x, w = leaf(2, 16, 32, 32), leaf(16, 16, 3, 3)
-        expected = torch.autograd.grad(own.conv2d(x, w).sum(), w)[0]
-        child = os.fork()
-        if child == 0:
-            try:
-                found = torch.autograd.grad(own.conv2d(x, w).sum(), w)[0]
-                os._exit(0 if torch.equal(found, expected) else 1)
-            finally:
-                os._exit(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    finally:
-        set_num_threads(None)
 
 
 def test_what_functions_refuse() -> None:

@@ -92,28 +92,13 @@ def _grad_of_conv(ctx: Any, grad: Any) -> tuple[Any, ...]:
     return (
         conv_input(weight, grad, input_size, *ctx.window) if wanted[0] else None,
         conv_weight(input, grad, weight_size, *ctx.window) if wanted[1] else None,
-        conv_bias(grad) if wanted[2] else None,
+        _over_positions(grad) if wanted[2] else None,
     )
 
 
-def _run_bias(grad: Any) -> Any:
-    if not grad.is_cpu:
-        return grad.sum([0, *range(2, grad.dim())])
-    # Not torch's sum: its threads look out for more to do for some milliseconds after it, on the
-    # cores that the next kernel here is to run on.
-    return tensor_of(gradients.conv_bias(array_of(grad)))
-
-
-def _fake_bias(grad: Any) -> Any:
-    return empty(grad, (grad.shape[1],), False)
-
-
-def _save_bias(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.size = inputs[0].shape
-
-
-def _grad_of_bias(ctx: Any, bias: Any) -> tuple[Any, ...]:
-    return (bias.reshape(-1, *(1,) * (len(ctx.size) - 2)).expand(ctx.size),)
+def _over_positions(grad: Any) -> Any:
+    """A bias' gradient."""
+    return grad.sum([0, *range(2, grad.dim())])
 
 
 def _run_input(
@@ -220,7 +205,7 @@ def _grad_of_transpose(ctx: Any, grad: Any) -> tuple[Any, ...]:
     return (
         conv(image, weight, None, *window) if wanted[0] else None,
         conv_weight(image, input, ctx.sizes[1], *window) if wanted[1] else None,
-        conv_bias(grad) if wanted[2] else None,
+        _over_positions(grad) if wanted[2] else None,
     )
 
 
@@ -236,7 +221,6 @@ conv_weight = Operator(
     "conv_weight", f"Tensor input, Tensor grad, SymInt[] weight_size, {_WINDOW}",
     _run_weight, _fake_weight, _save_weight, _grad_of_weight,
 )  # fmt: skip
-conv_bias = Operator("conv_bias", "Tensor grad", _run_bias, _fake_bias, _save_bias, _grad_of_bias)
 conv_transpose = Operator(
     "conv_transpose",
     "Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .tensors import torch
+from .threads import on_torchs_threads
 
 #: Lives as long as the operators do.
 LIBRARY = torch.library.Library("cnnfast", "FRAGMENT")
@@ -83,6 +84,7 @@ class Operator:
     ):
         self.tensors = arguments.count("Tensor")
         self.rest = (None,) * (arguments.count(",") + 1 - self.tensors)
+        run = on_torchs_threads(run)
         self.run = run
         LIBRARY.define(f"{name}({arguments}) -> {results}", tags=(torch.Tag.pt2_compliant_tag,))
         for device in ("CPU", "CUDA"):
