@@ -102,7 +102,7 @@ def assert_near(found: Any, expected: Any, scale: Any, dtype: Any, products: int
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_convolutions_and_gradients(dtype: Any, rank: int, transposed: bool) -> None:
-    for seed in range(15):
+    for seed in range(10):
         case = Case(seed, rank, dtype, transposed)
         exact = [tensor.double() for tensor in case.tensors]
         shape = case.function(F)(*exact).shape
@@ -362,7 +362,7 @@ def test_every_operator_is_called() -> None:
 def test_opcheck(name: str, layout: str) -> None:
     operator = getattr(torch.ops.cnnfast, name).default
     calls = recorded()[f"cnnfast::{name}"]
-    for arguments in calls[:: max(1, len(calls) // 3)]:
+    for arguments in (calls[0], calls[-1]):
         given = [
             arranged(value.detach(), layout).requires_grad_()
             if isinstance(value, torch.Tensor)

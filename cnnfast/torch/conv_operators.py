@@ -37,7 +37,7 @@ def _pairs(padding: Any, rank: int) -> Any:
     return tuple(zip(padding[::2], padding[1::2], strict=True))
 
 
-def _layout(rank: int, last: bool, weights: dict[int, str]) -> dict[str, str]:
+def _layout(rank: int, last: bool, weights: dict[int, str]) -> dict[str, Any]:
     """Arguments that say in what order arrays come."""
     return {"layout": LAYOUTS[True][rank], "weight_layout": weights[rank]} if last else {}
 

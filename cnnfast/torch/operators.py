@@ -23,6 +23,9 @@ _compiling = torch.compiler.is_compiling
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transforms = torch._C._functorch.peek_interpreter_stack
 _tracing = torch._C._is_tracing
+#: Gradients that ``is_grads_batched`` makes; other transforms are known by their levels.
+_batched = torch._C._functorch.is_legacy_batchedtensor
+_vmap = torch._C._functorch.TransformType.Vmap
 _strided, _bfloat16 = torch.strided, torch.bfloat16
 _grad_enabled = torch.is_grad_enabled
 _forward_mode = torch.autograd.forward_ad
@@ -49,6 +52,7 @@ def is_plain(tensor: Any) -> bool:
         and tensor.is_cpu
         and tensor.layout is _strided
         and not tensor.is_neg()
+        and not _batched(tensor)
     )
 
 
@@ -68,7 +72,7 @@ class Operator:
     """An operator: a function of tensors, which come first, and of other arguments.
 
     ``run(*arguments)`` computes, ``fake(*arguments)`` makes empty results of the same shapes and
-    strides, ``save(context, arguments, result)`` keeps what ``backward(context, *gradients)`` needs
+    strides, ``save(ctx, inputs, output)`` keeps what ``backward(ctx, *grads)`` needs
     to give the tensors' gradients.
     """
 
@@ -90,11 +94,8 @@ class Operator:
         for device in ("CPU", "CUDA"):
             LIBRARY.impl(name, run, device)
 
-        def gradients(context: Any, *grads: Any) -> tuple[Any, ...]:
-            return *backward(context, *grads), *self.rest
-
-        def setup(ctx: Any, inputs: Any, output: Any) -> None:
-            save(ctx, inputs, output)
+        def gradients(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+            return *backward(ctx, *grads), *self.rest
 
         def forward(ctx: Any, *inputs: Any) -> Any:
             result = run(*inputs)
@@ -103,14 +104,37 @@ class Operator:
 
         qualified = f"cnnfast::{name}"
         torch.library.register_fake(qualified, fake, lib=LIBRARY)
-        torch.library.register_autograd(qualified, gradients, setup_context=setup, lib=LIBRARY)
+        torch.library.register_vmap(qualified, self._in_turn, lib=LIBRARY)
+        torch.library.register_autograd(qualified, gradients, setup_context=save, lib=LIBRARY)
         self.overload = getattr(torch.ops.cnnfast, name).default
         methods = {"forward": staticmethod(forward), "backward": staticmethod(gradients)}
-        self._apply = type(f"cnnfast_{name}", (torch.autograd.Function,), methods).apply
+        function: Any = type(f"cnnfast_{name}", (torch.autograd.Function,), methods)
+        self._apply = function.apply
+
+    def _in_turn(self, info: Any, in_dims: Any, *arguments: Any) -> Any:
+        """What ``torch.vmap`` calls: the operator of one slice after the other."""
+        results = [
+            self(
+                *(
+                    value.select(axis, i) if isinstance(axis, int) else value
+                    for value, axis in zip(arguments, in_dims, strict=True)
+                )
+            )
+            for i in range(info.batch_size)
+        ]
+        if isinstance(results[0], tuple):
+            stacked = tuple(map(torch.stack, zip(*results, strict=True)))
+            return stacked, (0,) * len(stacked)
+        return torch.stack(results), 0
 
     def __call__(self, *arguments: Any) -> Any:
         """The operator of its arguments, given by position and in full."""
         if not is_eager():
+            transform = _transforms()
+            if transform is not None and transform.key() != _vmap:
+                raise NotImplementedError(
+                    f"{self.overload} has no rule for {transform.key().name} of torch.func"
+                )
             return self.overload(*arguments)
         if has_forward_mode():
             _refuse_tangents(str(self.overload), arguments[: self.tensors])
