@@ -68,6 +68,12 @@ def _refuse_tangents(name: str, tensors: Any) -> None:
             raise NotImplementedError(f"{name} has no derivative of forward mode")
 
 
+def _refuse_transforms(name: str) -> None:
+    transform = _transforms()
+    if transform is not None and transform.key() != _vmap:
+        raise NotImplementedError(f"{name} has no rule for {transform.key().name} of torch.func")
+
+
 class Operator:
     """An operator: a function of tensors, which come first, and of other arguments.
 
@@ -130,11 +136,8 @@ class Operator:
     def __call__(self, *arguments: Any) -> Any:
         """The operator of its arguments, given by position and in full."""
         if not is_eager():
-            transform = _transforms()
-            if transform is not None and transform.key() != _vmap:
-                raise NotImplementedError(
-                    f"{self.overload} has no rule for {transform.key().name} of torch.func"
-                )
+            if not _compiling():
+                _refuse_transforms(str(self.overload))
             return self.overload(*arguments)
         if has_forward_mode():
             _refuse_tangents(str(self.overload), arguments[: self.tensors])
