@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 #: Page -> packages that its program needs.
 PAGES: dict[str, tuple[str, ...]] = {
+    "onnx.md": ("onnx",),
     "torch.md": ("torch",),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch", reason="torch isn't installed")
 F = torch.nn.functional
 
 import cnnfast.torch as own  # noqa: E402
+from cnnfast.torch.tensors import bfloat16  # noqa: E402
 
 #: What torch says of itself as it loads its derivatives of forward mode.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
@@ -347,3 +349,17 @@ def test_what_functions_refuse() -> None:
     ):
         with pytest.raises(error):
             call()
+
+
+def test_bfloat16_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = leaf(1, 2, 5, 5).detach().bfloat16(), leaf(3, 2, 3, 3).detach().bfloat16()
+    expected = F.conv2d(x, w)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    bfloat16.cache_clear()
+    try:
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'cnnfast\[torch\]'"):
+            own.conv2d(x, w)
+        with own.use():
+            assert torch.equal(F.conv2d(x, w), expected)
+    finally:
+        bfloat16.cache_clear()

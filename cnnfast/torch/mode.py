@@ -92,7 +92,7 @@ class use(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
         ):
             try:
                 return substitute(*args, **keywords)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, ModuleNotFoundError):
                 # Refused before anything was computed; torch takes it, or says what is wrong.
                 pass
         return func(*args, **keywords)
