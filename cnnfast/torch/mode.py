@@ -12,6 +12,7 @@ from .tensors import torch
 
 F = torch.nn.functional
 _Tensor, _autocast = torch.Tensor, torch.is_autocast_enabled
+_compiling = torch.compiler.is_compiling
 
 
 def _with_indices(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,11 +81,11 @@ class use(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
     ) -> Any:
         """A call of one of torch's functions within the block."""
         keywords = kwargs or {}
-        if not is_eager():
-            return func(*args, **keywords)
-        substitute = _SUBSTITUTES.get(func)
+        # Compiling comes first: nothing else here can be traced.
+        substitute = None if _compiling() else _SUBSTITUTES.get(func)
         if (
             substitute is not None
+            and is_eager()
             and not _autocast("cpu")
             and not has_forward_mode()
             and _takes(args)
