@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,7 +277,6 @@ def test_saved_tensors_are_watched() -> None:
         x, w = leaf(1, 2, 5, 5), leaf(3, 2, 3, 3)
         image, filters = x.clone(), w.clone()
         y = own.conv2d(image, filters)
-        {"input": image, "weight": filters}[change].data.add_(0)  # unseen, as in torch
         {"input": image, "weight": filters}[change].add_(1)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             y.sum().backward()
@@ -363,3 +364,12 @@ def test_bfloat16_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
             assert torch.equal(F.conv2d(x, w), expected)
     finally:
         bfloat16.cache_clear()
+
+
+def test_without_torch_its_install_command_is_shown(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; import cnnfast.torch"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "cnnfast.torch needs torch: pip install 'cnnfast[torch]'" in done.stderr

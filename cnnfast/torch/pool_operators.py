@@ -106,11 +106,41 @@ def _means(name: str, window: str, outputs: Outputs) -> Operator:
     return operator
 
 
-def _maxima(name: str, window: str, outputs: Outputs) -> tuple[Operator, Operator]:
-    """The operator, and the one that gives indices as well; their gradient goes to where the
-    maxima were, and its own takes from there."""
-    forward = _of_ranks(functional, f"{name}{{}}d")
+def _max_adjoint(name: str, window: str, outputs: Outputs, with_indices: Operator) -> Operator:
+    """Sends gradients to where the maxima were; its own gradient takes them from there."""
     backward = _of_ranks(gradients, f"{name}{{}}d_backward")
+
+    def run_adjoint(grad: Any, input: Any, *window: Any) -> Any:
+        rank, last = grad.dim() - 2, channels_last(input)
+        given = () if outputs is _asked_for else _given(rank, window)
+        result = backward[rank](
+            array_of(grad, last), array_of(input, last), *given, layout=_layout(grad, last)
+        )
+        return tensor_of(result, last)
+
+    def fake_adjoint(grad: Any, input: Any, *window: Any) -> Any:
+        return empty(grad, input.shape, channels_last(input))
+
+    def save_adjoint(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.window = inputs[2:]
+
+    def gradient_of_adjoint(ctx: Any, grad: Any) -> tuple[Any, ...]:
+        (input,) = ctx.saved_tensors
+        indices = with_indices(input, *ctx.window)[1]
+        taken = grad.flatten(2).gather(2, indices.clamp(min=0).flatten(2)).reshape(indices.shape)
+        # Where a window has nothing of the input, nothing was sent.
+        return torch.where(indices < 0, 0, taken), None
+
+    return Operator(
+        f"{name}_backward", f"Tensor grad, Tensor input, {window}",
+        run_adjoint, fake_adjoint, save_adjoint, gradient_of_adjoint,
+    )  # fmt: skip
+
+
+def _maxima(name: str, window: str, outputs: Outputs) -> tuple[Operator, Operator]:
+    """The operator, and the one that gives indices as well."""
+    forward = _of_ranks(functional, f"{name}{{}}d")
 
     def results_of(input: Any, window: Any, return_indices: bool) -> Any:
         rank, last = input.dim() - 2, channels_last(input)
@@ -149,37 +179,12 @@ def _maxima(name: str, window: str, outputs: Outputs) -> tuple[Operator, Operato
         (input,) = ctx.saved_tensors
         return (adjoint(grad, input, *ctx.window),)
 
-    def run_adjoint(grad: Any, input: Any, *window: Any) -> Any:
-        rank, last = grad.dim() - 2, channels_last(input)
-        given = () if outputs is _asked_for else _given(rank, window)
-        result = backward[rank](
-            array_of(grad, last), array_of(input, last), *given, layout=_layout(grad, last)
-        )
-        return tensor_of(result, last)
-
-    def fake_adjoint(grad: Any, input: Any, *window: Any) -> Any:
-        return empty(grad, input.shape, channels_last(input))
-
-    def save_adjoint(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(inputs[1])
-        ctx.window = inputs[2:]
-
-    def gradient_of_adjoint(ctx: Any, grad: Any) -> tuple[Any, ...]:
-        (input,) = ctx.saved_tensors
-        indices = with_indices(input, *ctx.window)[1]
-        taken = grad.flatten(2).gather(2, indices.clamp(min=0).flatten(2)).reshape(indices.shape)
-        # Where a window has nothing of the input, nothing was sent.
-        return torch.where(indices < 0, 0, taken), None
-
     operator = Operator(name, f"Tensor input, {window}", run, fake, save, gradient)
     with_indices = Operator(
         f"{name}_with_indices", f"Tensor input, {window}",
         run_with_indices, fake_with_indices, save_with_indices, gradient, "(Tensor, Tensor)",
     )  # fmt: skip
-    adjoint = Operator(
-        f"{name}_backward", f"Tensor grad, Tensor input, {window}",
-        run_adjoint, fake_adjoint, save_adjoint, gradient_of_adjoint,
-    )  # fmt: skip
+    adjoint = _max_adjoint(name, window, outputs, with_indices)
     return operator, with_indices
 
 
