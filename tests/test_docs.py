@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 #: Page -> packages that its program needs.
 PAGES: dict[str, tuple[str, ...]] = {
+    "dask.md": ("dask",),
+    "keras.md": ("keras",),
     "onnx.md": ("onnx",),
+    "scipy.md": (),
     "torch.md": ("torch",),
 }
 
