@@ -17,6 +17,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "keras.md": ("keras",),
     "onnx.md": ("onnx",),
     "scipy.md": (),
+    "torch.md": ("torch",),
 }
 
 pytestmark = pytest.mark.skipif(
