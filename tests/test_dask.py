@@ -359,10 +359,12 @@ def test_nothing_is_computed_before_it_is_asked_for() -> None:
         y.compute()
 
 
-def test_a_graph_can_be_sent() -> None:
+def test_graphs_are_sent_and_named_by_what_they_compute() -> None:
     y = cnnfast.dask.conv1d(da.ones((1, 1, 8), chunks=4), np.ones((1, 1, 3)))
     again = pickle.loads(pickle.dumps(y))
     np.testing.assert_array_equal(again.compute(), np.full((1, 1, 6), 3.0))
+    alike = cnnfast.dask.conv1d(da.ones((1, 1, 8), chunks=4), np.ones((1, 1, 3)))
+    assert alike.name == y.name
     other = cnnfast.dask.conv1d(da.ones((1, 1, 8), chunks=4), np.full((1, 1, 3), 2.0))
     assert other.name != y.name
 
@@ -396,3 +398,12 @@ def test_unknown_chunks_are_refused() -> None:
     unknown = x[x[:, 0, 0] == 0]
     with pytest.raises(ValueError, match="known chunks"):
         cnnfast.dask.max_pool1d(unknown, 2)
+
+
+def test_without_dask_the_install_command_is_told(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['dask'] = None; import cnnfast; cnnfast.dask"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "cnnfast.dask needs dask: pip install 'cnnfast[dask]'" in done.stderr
