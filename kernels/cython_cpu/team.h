@@ -46,6 +46,16 @@ enum {
     LOOKS = 32,
 };
 
+/* A parallel region of another runtime's threads, with the arguments of GOMP_parallel. A thread that
+ * works beside such a runtime borrows its region instead of calling helpers: idle threads of OpenMP
+ * spin for milliseconds, and helpers would have to share their cores. */
+typedef void (*Region)(void (*member)(void *), void *given, unsigned threads, unsigned flags);
+#ifdef _WIN32
+static __declspec(thread) Region borrowed = NULL;
+#else
+static __thread Region borrowed = NULL;
+#endif
+
 /* AWAKE and ASLEEP: free. CLAIMED: a caller is writing its work down. CALLED: the work may begin,
  * or be taken back. WORKING: nobody else's business. */
 enum { AWAKE, ASLEEP, CLAIMED, CALLED, WORKING, PHASES };
@@ -178,14 +188,35 @@ static uint64_t claim(Helper *helper, int *asleep)
     return change(helper, state, next + CLAIMED) ? next + CALLED : 0;
 }
 
+typedef struct {
+    Work work;
+    void *call;
+    int64_t threads, next;
+} Share;
+
+static void member(void *given)
+{
+    Share *share = (Share *)given;
+    const int64_t worker = __atomic_fetch_add(&share->next, 1, __ATOMIC_RELAXED);
+    if (worker < share->threads)
+        share->work(share->call, worker);
+}
+
 /* Has work done by the calling thread, worker 0, and by up to threads - 1 helpers that are free. */
 static void work_together(Work work, void *call, int64_t threads)
 {
     Helper *called[MOST_HELPERS];
     uint64_t calls[MOST_HELPERS];
     int done[MOST_HELPERS];
+    const int64_t size = __atomic_load_n(&team_size, __ATOMIC_ACQUIRE);
     int64_t count = 0;
-    for (int64_t i = 0; i < team_size && count < threads - 1; i++) {
+    if (borrowed && threads > 1) {
+        /* As many threads as the runtime has: another number would make it start and end some. */
+        Share share = {work, call, threads, 0};
+        borrowed(member, &share, 0, 0);
+        return;
+    }
+    for (int64_t i = 0; i < size && count < threads - 1; i++) {
         Helper *helper = &team[i];
         int asleep;
         calls[count] = claim(helper, &asleep);
@@ -208,7 +239,7 @@ static void work_together(Work work, void *call, int64_t threads)
                 let_others_run();
 }
 
-/* Adds a helper; 0 if there can't be any more. Callers hold the GIL. */
+/* Adds a helper; 0 if there can't be any more. Callers are alone (``grow_team``). */
 static int add_helper(void)
 {
     if (team_size == MOST_HELPERS)
@@ -223,6 +254,27 @@ static int add_helper(void)
         PyThread_free_lock(helper->bell);
         return 0;
     }
-    team_size++;
+    __atomic_store_n(&team_size, team_size + 1, __ATOMIC_RELEASE);
     return 1;
+}
+
+static int growing = 0;
+
+/* Helpers for so many threads, or as many as the system gives; with or without the GIL. */
+static void grow_team(int64_t threads)
+{
+    if (__atomic_load_n(&team_size, __ATOMIC_ACQUIRE) >= threads - 1)
+        return;
+    while (__atomic_exchange_n(&growing, 1, __ATOMIC_ACQUIRE))
+        let_others_run();
+    while (team_size < threads - 1 && add_helper())
+        ;
+    __atomic_store_n(&growing, 0, __ATOMIC_RELEASE);
+}
+
+/* In a forked child there are no helpers: their threads have stayed with the parent. */
+static void forget_helpers(void)
+{
+    team_size = 0;
+    growing = 0;
 }
