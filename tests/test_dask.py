@@ -12,22 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dask_cases import chunked, network, same, whole_numbers
 
 import cnnfast
 from cnnfast._core.config import on_threads
 from cnnfast.kernels.registry import engine_missing
-from cnnfast.layers import (
-    AdaptiveAvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    ConvTranspose2d,
-    Flatten,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Residual,
-    Sequential,
-)
 from cnnfast.transform import to_fully_convolutional
 
 dask = pytest.importorskip("dask", reason="the drop-in for dask needs dask")
@@ -40,24 +29,6 @@ Array = np.ndarray[Any, Any]
 ONE_ORDER = "tiled"
 
 
-def cuts(rng: np.random.Generator, extent: int) -> tuple[int, ...]:
-    """Chunks of one to nine elements."""
-    found = []
-    while extent:
-        found.append(int(rng.integers(1, min(extent, 9) + 1)))
-        extent -= found[-1]
-    return tuple(found) or (0,)
-
-
-def whole_numbers(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Small integers, of which sums of products are exact in any order."""
-    return rng.integers(-4, 5, shape).astype(np.float32)
-
-
-def chunked(rng: np.random.Generator, x: Array) -> Any:
-    return da.from_array(x, chunks=tuple(cuts(rng, extent) for extent in x.shape))
-
-
 def both(name: str, x: Array, lazy: Any, *arguments: Any, **keywords: Any) -> tuple[Any, Any]:
     """The whole array's result and the dask array's; an error's type where there is one."""
     found: list[Any] = []
@@ -68,16 +39,6 @@ def both(name: str, x: Array, lazy: Any, *arguments: Any, **keywords: Any) -> tu
             result = type(error)
         found.append(result)
     return found[0], found[1]
-
-
-def same(expected: Any, lazy: Any, scheduler: str = "synchronous") -> None:
-    if isinstance(expected, type) or isinstance(lazy, type):
-        assert expected is lazy
-        return
-    result = lazy.compute(scheduler=scheduler)
-    assert result.dtype == expected.dtype == lazy.dtype
-    assert result.shape == expected.shape == lazy.shape
-    np.testing.assert_array_equal(result, expected)
 
 
 def random_shape(rng: np.random.Generator, rank: int) -> tuple[tuple[int, ...], int, str | None]:
@@ -205,67 +166,6 @@ def test_weights_of_dask() -> None:
     same(cnnfast.conv1d(x, weight, bias), lazy)
 
 
-# Whole networks.
-
-
-def network(*, padding: int = 0, layout: str | None = None) -> Sequential:
-    """With whole numbers for weights: its sums are exact in any order."""
-    net = Sequential(
-        Conv2d(2, 4, 3, padding=padding, layout=layout, rng=0), ReLU(),
-        MaxPool2d(2, layout=layout),
-        Conv2d(4, 3, 3, stride=2, padding=padding, layout=layout, rng=1),
-        Flatten(), Linear(3 * 3 * 3 if padding == 0 else 3 * 4 * 4, 5, rng=2),
-    )  # fmt: skip
-    rng = np.random.default_rng(1)
-    for array in net.params.values():
-        array[...] = rng.integers(-2, 3, array.shape)
-    return net.eval()
-
-
-@pytest.mark.parametrize("padding", [0, 1])
-@pytest.mark.parametrize("layout", [None, "NHWC"])
-def test_a_classifier_slid_over_an_image(padding: int, layout: str | None) -> None:
-    rng = np.random.default_rng(2)
-    shape = (1, 2, 16, 16) if layout is None else (1, 16, 16, 2)
-    sliding = to_fully_convolutional(network(padding=padding, layout=layout), shape)
-    for _ in range(6):
-        extents = tuple(map(int, rng.integers(30, 70, 2)))
-        shape = (2, 2, *extents) if layout is None else (2, *extents, 2)
-        image = whole_numbers(rng, shape)
-        same(sliding(image), cnnfast.dask.slide(sliding, chunked(rng, image)))
-        halves = da.from_array(image, chunks=tuple(-(-extent // 2) for extent in shape))
-        same(sliding(image), cnnfast.dask.slide(sliding, halves), "threads")
-
-
-def test_branches_and_normalisations_slide() -> None:
-    block = Sequential(Conv2d(3, 3, 3, padding=1, rng=0), BatchNorm2d(3), ReLU())
-    net = Sequential(Residual(block), MaxPool2d(3, 2, 1, ceil_mode=True)).eval()
-    rng = np.random.default_rng(2)
-    for array in net.params.values():
-        array[...] = rng.integers(-2, 3, array.shape)
-    x = rng.normal(size=(1, 3, 37, 41)).astype(np.float32)
-    lazy = cnnfast.dask.slide(net, da.from_array(x, chunks=(1, 3, 10, 13)))
-    np.testing.assert_allclose(lazy.compute(), net(x), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (Sequential(Conv2d(1, 2, 3)), "evaluation mode"),
-        (network().eval(), "must give a map"),
-        (Sequential(Conv2d(2, 2, 3, padding=1, padding_mode="reflect")).eval(), "padding_mode"),
-        (Sequential(ConvTranspose2d(2, 2, 2, stride=2)).eval(), "receptive field"),
-        (Sequential(AdaptiveAvgPool2d(2)).eval(), "receptive field"),
-        (Sequential(Conv2d(2, 2, 3, stride=2, padding="same_upper")).eval(), "must not depend"),
-        ("model", "must be a layer"),
-    ],
-)
-def test_models_that_cannot_slide(model: Any, message: str) -> None:
-    image = da.zeros((1, 2, 16, 17), chunks=(1, 2, 8, 9), dtype=np.float32)
-    with pytest.raises((ValueError, TypeError), match=message):
-        cnnfast.dask.slide(model, image)
-
-
 # Schedulers, memory, errors.
 
 
@@ -279,10 +179,11 @@ def test_two_processes_of_distributed() -> None:
     sliding = to_fully_convolutional(network(), (1, 2, 16, 16))
     scores = cnnfast.dask.slide(sliding, lazy[:, :2])
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": "90s"}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
-        distributed.Client(cluster, timeout=60) as client,
+        distributed.Client(cluster, timeout=90) as client,
     ):
         futures = client.compute([y, scores])
         pooled, slid = client.gather(futures)
@@ -359,10 +260,12 @@ def test_nothing_is_computed_before_it_is_asked_for() -> None:
         y.compute()
 
 
-def test_a_graph_can_be_sent() -> None:
+def test_graphs_are_sent_and_named_by_what_they_compute() -> None:
     y = cnnfast.dask.conv1d(da.ones((1, 1, 8), chunks=4), np.ones((1, 1, 3)))
     again = pickle.loads(pickle.dumps(y))
     np.testing.assert_array_equal(again.compute(), np.full((1, 1, 6), 3.0))
+    alike = cnnfast.dask.conv1d(da.ones((1, 1, 8), chunks=4), np.ones((1, 1, 3)))
+    assert alike.name == y.name
     other = cnnfast.dask.conv1d(da.ones((1, 1, 8), chunks=4), np.full((1, 1, 3), 2.0))
     assert other.name != y.name
 
@@ -396,3 +299,12 @@ def test_unknown_chunks_are_refused() -> None:
     unknown = x[x[:, 0, 0] == 0]
     with pytest.raises(ValueError, match="known chunks"):
         cnnfast.dask.max_pool1d(unknown, 2)
+
+
+def test_without_dask_the_install_command_is_told(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['dask'] = None; import cnnfast; cnnfast.dask"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "cnnfast.dask needs dask: pip install 'cnnfast[dask]'" in done.stderr

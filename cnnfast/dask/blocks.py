@@ -15,6 +15,10 @@ from cnnfast._core.arrays import Array
 from cnnfast._core.config import on_threads
 from cnnfast._core.extras import require
 
+da = require("cnnfast.dask", "dask.array")
+base = require("cnnfast.dask", "dask.base")
+graphs = require("cnnfast.dask", "dask.highlevelgraph")
+
 Chunks = tuple[int, ...]
 Index = tuple[slice, ...]
 
@@ -183,9 +187,6 @@ def blockwise(
     ``spatial``: the axes of which padding is handed over, where ``pads``. ``others``: arrays of
     NumPy or dask (in one chunk), or None.
     """
-    da = require("cnnfast.dask", "dask.array")
-    base = require("cnnfast.dask", "dask.base")
-    graphs = require("cnnfast.dask", "dask.highlevelgraph")
     token = f"{name}-{base.tokenize(x, spans, function, others, pads)}"
     graph: dict[Any, Any] = {}
     keys: list[Any] = []

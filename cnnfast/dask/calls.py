@@ -12,17 +12,15 @@ from cnnfast import functional
 from cnnfast._core.arrays import Array, as_array
 from cnnfast._core.conv_geometry import ConvGeometry
 from cnnfast._core.dtypes import promote
-from cnnfast._core.extras import require
 from cnnfast._core.padding import MODES, needs_copy, padding_widths
 from cnnfast._core.pool_geometry import PoolGeometry
 from cnnfast.kernels import shapes
 
-from .blocks import Span, blocks_of, blockwise, edges_of, whole
+from .blocks import Span, blocks_of, blockwise, da, edges_of, whole
 
 
 def dask_array(name: str, which: str, source: Any) -> Any:
     """``source``, which must be a dask array of known chunks."""
-    da = require("cnnfast.dask", "dask.array")
     if not isinstance(source, da.Array):
         raise TypeError(
             f"{name}: {which} must be a dask array, got {type(source).__qualname__}; "
@@ -38,7 +36,6 @@ def dask_array(name: str, which: str, source: Any) -> Any:
 
 def _operand(name: str, which: str, source: Any) -> Any:
     """A weight or bias: a dask array in one chunk, or a NumPy array."""
-    da = require("cnnfast.dask", "dask.array")
     if source is None:
         return None
     if isinstance(source, da.Array):
@@ -174,7 +171,6 @@ def _sliding(
 
 
 def _padded(x: Any, widths: Sequence[tuple[int, int]], mode: str, value: complex) -> Any:
-    da = require("cnnfast.dask", "dask.array")
     if mode == "constant":
         return da.pad(x, widths, constant_values=np.asarray(value).astype(x.dtype))
     return da.pad(x, widths, mode=MODES[mode][0])
