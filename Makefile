@@ -10,8 +10,8 @@ INSTALL := PYTHONWARNINGS=ignore::UserWarning $(BIN)/pip install --quiet
 demo: $(VENV)/demo.done
 	$(BIN)/cnnfast demo
 
-test: $(VENV)/test.done
-	$(BIN)/pytest
+test: $(VENV)/test.done build/keras/3.8
+	CNNFAST_KERAS_VERSIONS=build/keras $(BIN)/pytest
 
 # 10,000 random calls, where `make test` makes 1,500.
 fuzz: $(VENV)/test.done
@@ -47,6 +47,11 @@ $(VENV)/demo.done: $(BIN)/python $(SOURCES)
 
 $(VENV)/test.done: $(BIN)/python $(SOURCES)
 	$(INSTALL) --editable '.[test]'
+	touch $@
+
+# The oldest Keras that is served; the newest is in the environment.
+build/keras/3.8: $(VENV)/test.done
+	$(INSTALL) --no-deps --target $@ 'keras==3.8.*'
 	touch $@
 
 $(VENV)/bench.done: $(BIN)/python $(SOURCES)

@@ -17,6 +17,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "keras.md": ("keras",),
     "onnx.md": ("onnx",),
     "scipy.md": (),
+    "torch.md": ("torch",),
 }
 
 pytestmark = pytest.mark.skipif(
@@ -50,3 +51,17 @@ def test_a_pages_blocks_are_one_program_that_prints_what_the_page_shows(
     shown = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     pattern = re.escape("".join(shown)).replace(re.escape("..."), ".*")
     assert re.fullmatch(pattern, printed), printed
+
+
+def section() -> str:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return readme.partition("## Drop-ins\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("program", programs(section()), ids=lambda text: text.splitlines()[0])
+def test_readmes_examples_of_drop_ins_run_as_written(program: str, tmp_path: Path) -> None:
+    """Each alone, in an empty folder but for the files that they name."""
+    for package in re.findall(r"^(?:import|from) (\w+)", program, re.MULTILINE):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} isn't installed")
+    run(program, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import threading
@@ -87,3 +88,31 @@ def test_callers_keep_their_cores() -> None:
         cnnfast.grad.conv2d_weight(x, w.shape, cnnfast.conv2d(x, w))
         time.sleep(2e-3)
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_a_borrowed_region_has_the_work_done(members: int) -> None:
+    """By fewer members than wanted, by as many, and beside some that have nothing to do."""
+    from cnnfast.kernels.cython_cpu._team import borrow
+
+    x, w = layer(3)
+    expected = on_one_thread(x, w)
+    regions = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def region(member: int, given: int, threads: int, flags: int) -> None:
+        regions.append((threads, flags))
+        for _ in range(members):
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(member)(given)
+
+    cnnfast.set_num_threads(2)
+    for _ in range(3):  # a call that is prepared, and launched
+        borrow(ctypes.cast(region, ctypes.c_void_p).value)
+        try:
+            found = cnnfast.conv2d(x, w, backend="cython").tobytes()
+        finally:
+            borrow(0)
+        assert found == expected
+    assert regions == [(0, 0)] * 3
+    assert cnnfast.conv2d(x, w, backend="cython").tobytes() == expected
+    assert len(regions) == 3

@@ -18,7 +18,14 @@ from cnnfast.benchmarks.tables import print_table, write_json
 
 #: Module with a function ``rows(seconds, threads)`` -> packages that it needs.
 SUITES: dict[str, tuple[str, ...]] = {
+    "onnx_ops": ("onnx", "onnxruntime"),
+    "onnx_models": ("onnx", "onnxruntime"),
+    "keras_predict": ("keras",),
+    "torch_layers": ("torch",),
     "scipy_style": ("scipy",),
+    "dask_image": ("dask",),
+    "numba_functions": ("numba",),
+    "cython_functions": ("numba",),
 }
 SECONDS = 0.5
 MARK = "drop-ins"

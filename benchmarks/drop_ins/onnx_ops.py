@@ -61,12 +61,9 @@ def _rows(case: Case, seconds: float, threads: int) -> list[DropInRow]:
         if not error <= scale:
             raise AssertionError(f"{case.name}: {name} differs from onnxruntime by {error:.1e}")
     timings = measure(calls, seconds)
-    # The figures are asked of a whole machine. On one core the plain Conv, a product of BLAS behind
-    # an im2col, takes 7 to 10 times as long as the multiply-adds do at the core's peak.
-    asked = case.asked if threads > 1 else None
     return [
         DropInRow(case.name, contender, timings["cnnfast"], timings[contender], bar)
-        for contender, bar in ((PLAIN, asked), (RUNTIME, None))
+        for contender, bar in ((PLAIN, case.asked), (RUNTIME, None))
     ]
 
 

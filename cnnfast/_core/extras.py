@@ -12,6 +12,7 @@ EXTRAS = {
     "distributed": "dask",
     "keras": "keras",
     "matplotlib": "demo",
+    "ml_dtypes": "torch",
     "numba": "numba",
     "onnx": "onnx",
     "rich": "demo",

@@ -29,6 +29,10 @@ cdef extern from "team.h":
     """
     ctypedef void (*Work)(void* call, int64_t worker) noexcept nogil
     int64_t team_size
+    ctypedef void (*Region)(
+        void (*member)(void*) noexcept nogil, void* given, unsigned threads, unsigned flags
+    ) noexcept nogil
+    Region borrowed
     void grow_team(int64_t threads) nogil
     void forget_helpers() nogil
     void set_thread_apart(int64_t thread) nogil
@@ -48,6 +52,13 @@ def set_apart(threads):
     """Let threads, given by their native ids, wake up on other cores than the caller's."""
     for thread in threads:
         set_thread_apart(thread)
+
+
+def borrow(size_t region):
+    """Let the calling thread's calls run in parallel regions of another runtime, by the address of
+    its ``GOMP_parallel``, from now on; 0 for helpers again."""
+    global borrowed
+    borrowed = <Region>region
 
 
 cdef void fill_queue(int64_t* queue, int64_t tasks, int64_t threads) noexcept nogil:

@@ -46,6 +46,16 @@ enum {
     LOOKS = 32,
 };
 
+/* A parallel region of another runtime's threads, with the arguments of GOMP_parallel. A thread that
+ * works beside such a runtime borrows its region instead of calling helpers: idle threads of OpenMP
+ * spin for milliseconds, and helpers would have to share their cores. */
+typedef void (*Region)(void (*member)(void *), void *given, unsigned threads, unsigned flags);
+#ifdef _WIN32
+static __declspec(thread) Region borrowed = NULL;
+#else
+static __thread Region borrowed = NULL;
+#endif
+
 /* AWAKE and ASLEEP: free. CLAIMED: a caller is writing its work down. CALLED: the work may begin,
  * or be taken back. WORKING: nobody else's business. */
 enum { AWAKE, ASLEEP, CLAIMED, CALLED, WORKING, PHASES };
@@ -178,6 +188,20 @@ static uint64_t claim(Helper *helper, int *asleep)
     return change(helper, state, next + CLAIMED) ? next + CALLED : 0;
 }
 
+typedef struct {
+    Work work;
+    void *call;
+    int64_t threads, next;
+} Share;
+
+static void member(void *given)
+{
+    Share *share = (Share *)given;
+    const int64_t worker = __atomic_fetch_add(&share->next, 1, __ATOMIC_RELAXED);
+    if (worker < share->threads)
+        share->work(share->call, worker);
+}
+
 /* Has work done by the calling thread, worker 0, and by up to threads - 1 helpers that are free. */
 static void work_together(Work work, void *call, int64_t threads)
 {
@@ -186,6 +210,12 @@ static void work_together(Work work, void *call, int64_t threads)
     int done[MOST_HELPERS];
     const int64_t size = __atomic_load_n(&team_size, __ATOMIC_ACQUIRE);
     int64_t count = 0;
+    if (borrowed && threads > 1) {
+        /* As many threads as the runtime has: another number would make it start and end some. */
+        Share share = {work, call, threads, 0};
+        borrowed(member, &share, 0, 0);
+        return;
+    }
     for (int64_t i = 0; i < size && count < threads - 1; i++) {
         Helper *helper = &team[i];
         int asleep;
