@@ -111,10 +111,11 @@ def adjoint_phase(
     >>> [adjoint_phase(first, 3, 2, 2, 1, 1) for first in range(2)]
     [(1, 2, 0), (0, 1, 0)]
     """
+    # No number is negative, so that compiled code may divide as it likes.
     # Input position i = stride * u + a - before is read by tap t of output u - (t * dilation - a) /
     # stride wherever that is whole: by every ``step``-th tap from a first one, which decides a.
     a = first * dilation % stride
-    start = (a - before) % stride
+    start = (a + stride - before % stride) % stride
     taps = (kernel - 1 - first) // step + 1
     behind = (first * dilation - a) // stride + (taps - 1) * (dilation * step // stride)
     return start, taps, behind - (start + before) // stride

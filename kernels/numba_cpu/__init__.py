@@ -31,7 +31,7 @@ _FUNCTIONS = {
 }
 _MODULES = {name: module for module, names in _FUNCTIONS.items() for name in names}
 
-__all__ = sorted(_MODULES)  # noqa: PLE0605
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""What functions for users' compiled code are made of: arguments of several types in, words of the
-kernels in ``_cores`` out. All of it is intrinsics, for these cost callers next to nothing to
-compile.
+"""Arguments of several types in, a call's words out: what functions for users' code are made of.
+
+All of it is intrinsics, which take a caller's compiler next to no time.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from . import _cores
+from . import _adjoint_core, _conv_core, _pool_core
 from ._activation_functions import activation_code, check_activation
 from ._vector import INT64
+from ._words import CONV, OUT_APART, OUT_SHAPE, POOL, RULES, Layout
 
 WORDS = types.CPointer(types.int64)
-TRIPLE, SIZES = types.UniTuple(types.int64, 3), types.UniTuple(types.int64, 5)
+TRIPLE = types.UniTuple(types.int64, 3)
 
 
 def _literal(value: Any) -> int:
@@ -109,41 +110,10 @@ def _five(builder: Any, values: Any, fill: int) -> list[Any]:
     return [*given[:2], *[INT64(fill)] * (5 - len(given)), *given[2:]]
 
 
-@intrinsic
-def sizes(typing_context: Any, array: Any) -> Any:
-    """An array's extents, with unit axes up to three spatial ones."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        shape = context.make_array(array)(context, builder, arguments[0]).shape
-        return context.make_tuple(builder, signature.return_type, _five(builder, shape, 1))
-
-    return SIZES(array), generate
-
-
-@intrinsic
-def length_of(typing_context: Any, bias: Any) -> Any:
-    """How many values, -1 for None."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if isinstance(bias, types.NoneType):
-            return INT64(-1)
-        shape = context.make_array(bias)(context, builder, arguments[0]).shape
-        return cgutils.unpack_tuple(builder, shape)[0]
-
-    return types.int64(bias), generate
-
-
-@intrinsic(prefer_literal=True)
-def result_shape(typing_context: Any, rank: Any, n: Any, k: Any, spatial: Any) -> Any:
-    """The last axes of ``spatial`` behind two others."""
-    count = _literal(rank)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        extents = cgutils.unpack_tuple(builder, arguments[3])[3 - count :]
-        values = [arguments[1], arguments[2], *extents]
-        return context.make_tuple(builder, signature.return_type, values)
-
-    return types.UniTuple(types.int64, count + 2)(rank, types.int64, types.int64, TRIPLE), generate
+def _five(builder: Any, values: Any, fill: int) -> list[Any]:
+    """Two axes, and three spatial ones."""
+    given = cgutils.unpack_tuple(builder, values)
+    return [*given[:2], *[INT64(fill)] * (5 - len(given)), *given[2:]]
 
 
 def _bounds(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any, Any]:
@@ -163,114 +133,110 @@ def _bounds(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any
     return low, high, whole
 
 
-@intrinsic
-def whole_strides(typing_context: Any, array: Any) -> Any:
-    """Whether strides are whole elements; None has none."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if isinstance(array, types.NoneType):
-            return ir.Constant(ir.IntType(1), 1)
-        return _bounds(context, builder, array, arguments[0])[2]
-
-    return types.boolean(array), generate
-
-
-@intrinsic
-def apart(typing_context: Any, array: Any, out: Any) -> Any:
-    """Whether all of one array lies in front of all of the other; None lies anywhere."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if isinstance(array, types.NoneType):
-            return ir.Constant(ir.IntType(1), 1)
-        low, high, _ = _bounds(context, builder, array, arguments[0])
-        out_low, out_high, _ = _bounds(context, builder, out, arguments[1])
-        before = builder.icmp_signed("<=", high, out_low)
-        return builder.or_(before, builder.icmp_signed("<=", out_high, low))
-
-    return types.boolean(array, out), generate
-
-
 class _Words:
-    """A call's words on the stack, while code is made that writes them."""
+    """A call's words, while code is made that writes them: new ones, on the stack of the calling
+    function, or those from ``first`` on."""
 
-    def __init__(self, context: Any, builder: Any, count: int) -> None:
-        self.context, self.builder = context, builder
-        self.first = cgutils.alloca_once(builder, INT64, size=INT64(count))
+    def __init__(self, context: Any, builder: Any, layout: Layout, first: Any = None) -> None:
+        self.context, self.builder, self.layout = context, builder, layout
+        room = INT64(layout.words)
+        self.first = cgutils.alloca_once(builder, INT64, size=room) if first is None else first
 
-    def put(self, at: int, value: Any) -> None:
-        self.builder.store(value, self.builder.gep(self.first, [INT64(at)]))
-
-    def put_all(self, at: int, values: Any) -> None:
+    def put(self, name: str, *values: Any) -> None:
+        """Write a field, or all of several."""
         for i, value in enumerate(values):
-            self.put(at + i, value)
+            place = self.builder.gep(self.first, [INT64(self.layout.places[name] + i)])
+            self.builder.store(value, place)
 
-    def put_array(self, kind: Any, value: Any, at: int, strides: int) -> None:
-        """An array's address, and its strides in elements. An axis of one position has any."""
-        builder = self.builder
+    def put_tuple(self, name: str, values: Any) -> None:
+        """The same from a tuple."""
+        self.put(name, *cgutils.unpack_tuple(self.builder, values))
+
+    def put_array(self, kind: Any, value: Any, name: str) -> None:
+        """An array's address, and its strides in elements."""
+        builder, size = self.builder, kind.dtype.bitwidth // 8
         array = self.context.make_array(kind)(self.context, builder, value)
-        self.put(at, builder.ptrtoint(array.data, INT64))
-        size = INT64(kind.dtype.bitwidth // 8)
-        steps = _five(builder, array.strides, kind.dtype.bitwidth // 8)
-        self.put_all(strides, [builder.sdiv(step, size) for step in steps])
+        self.put(name, builder.ptrtoint(array.data, INT64))
+        steps = _five(builder, array.strides, size)
+        self.put(f"{name}_strides", *(builder.sdiv(step, INT64(size)) for step in steps))
+
+    def put_sizes(self, kind: Any, value: Any, name: str) -> None:
+        """Its extents."""
+        shape = self.context.make_array(kind)(self.context, self.builder, value).shape
+        self.put(f"{name}_sizes", *_five(self.builder, shape, 1))
+
+    def put_whole(self, kinds: Any, values: Any) -> None:
+        """Whether strides of arrays are whole elements."""
+        whole = ir.Constant(ir.IntType(1), 1)
+        for kind, value in zip(kinds, values, strict=True):
+            if isinstance(kind, types.Array):
+                _, _, good = _bounds(self.context, self.builder, kind, value)
+                whole = self.builder.and_(whole, good)
+        self.put("whole", self.builder.zext(whole, INT64))
+
+
+def _refuse(context: Any, builder: Any, wrong: Any, rule: str) -> None:
+    """Raise a ValueError from the calling function."""
+    with cgutils.if_unlikely(builder, wrong):
+        context.call_conv.return_user_exc(builder, ValueError, (rule,))
 
 
 @intrinsic
 def conv_words(
-    typing_context: Any, x: Any, weight: Any, bias: Any, out: Any, problem: Any, activation: Any
-) -> Any:
-    """The words of a convolution, on the stack of the calling function."""
+    typing_context: Any, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, extra: Any,
+    groups: Any, bias: Any, activation: Any,
+) -> Any:  # fmt: skip
+    """The words of a convolution, but for its result."""
     check_activation(typing_context, activation, x.dtype)
+    _check(isinstance(groups, types.Integer), "groups must be an integer", groups)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        words = _Words(context, builder, _cores.CONV_WORDS)
-        x_value, weight_value, bias_value, out_value, fields, function = arguments
-        words.put_array(x, x_value, _cores.X, _cores.X_STRIDES)
-        words.put_array(weight, weight_value, _cores.WEIGHT, _cores.WEIGHT_STRIDES)
-        words.put_array(out, out_value, _cores.OUT, _cores.OUT_STRIDES)
-        words.put(_cores.BIAS, INT64(0))
-        if not isinstance(bias, types.NoneType):
-            data = context.make_array(bias)(context, builder, bias_value).data
-            words.put(_cores.BIAS, builder.ptrtoint(data, INT64))
-        code = activation_code(context, builder, activation, x.dtype)
-        words.put(_cores.ACTIVATION, code)
-        words.put_all(_cores.PROBLEM, cgutils.unpack_tuple(builder, fields))
+        words = _Words(context, builder, CONV)
+        x_value, weight_value, *triples, count, bias_value, _ = arguments
+        for kind, value, name in ((x, x_value, "x"), (weight, weight_value, "weight")):
+            words.put_array(kind, value, name)
+            words.put_sizes(kind, value, name)
+        for name, values in zip(("stride", "padding", "dilation", "extra"), triples, strict=True):
+            words.put_tuple(name, values)
+        words.put("groups", context.cast(builder, count, groups, types.int64))
+        words.put("bias", INT64(0))
+        words.put("biases", INT64(-1))
+        if isinstance(bias, types.Array):
+            array = context.make_array(bias)(context, builder, bias_value)
+            words.put("bias", builder.ptrtoint(array.data, INT64))
+            words.put("biases", *cgutils.unpack_tuple(builder, array.shape))
+        words.put("activation", activation_code(context, builder, activation, x.dtype))
+        words.put_whole((x, weight, bias), (x_value, weight_value, bias_value))
         return words.first
 
-    return WORDS(x, weight, bias, out, problem, activation), generate
-
-
-@intrinsic
-def copied_words(typing_context: Any, words: Any) -> Any:
-    """A copy of a convolution's words, on the stack of the calling function."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        copy = _Words(context, builder, _cores.CONV_WORDS)
-        for at in range(_cores.PROBLEM):
-            copy.put(at, builder.load(builder.gep(arguments[0], [INT64(at)])))
-        return copy.first
-
-    return WORDS(words), generate
+    kinds = x, weight, TRIPLE, TRIPLE, TRIPLE, TRIPLE, groups, bias, activation
+    return WORDS(*kinds), generate
 
 
 @intrinsic
 def pool_words(
-    typing_context: Any, x: Any, out: Any, problem: Any, kernel: Any, stride: Any, padding: Any,
+    typing_context: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: Any,
     counted: Any,
 ) -> Any:  # fmt: skip
-    """The words of a pooling, on the stack of the calling function."""
+    """The words of a pooling, but for its result."""
+    for flag in (ceil, counted):
+        good = isinstance(flag, types.Boolean)
+        _check(good, "ceil_mode and count_include_pad must be booleans", flag)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        words = _Words(context, builder, _cores.POOL_WORDS)
-        x_value, out_value, fields, *axes, counts = arguments
-        words.put_array(x, x_value, _cores.POOL_X, _cores.POOL_X_STRIDES)
-        words.put_array(out, out_value, _cores.POOL_OUT, _cores.POOL_OUT_STRIDES)
-        words.put_all(_cores.POOL_PROBLEM, cgutils.unpack_tuple(builder, fields))
-        for at, values in zip((_cores.KERNEL, _cores.STRIDE, _cores.PADDING), axes, strict=True):
-            words.put_all(at, cgutils.unpack_tuple(builder, values))
-        words.put(_cores.COUNTED, builder.zext(counts, INT64))
+        words = _Words(context, builder, POOL)
+        x_value, *triples, ceil_value, counted_value = arguments
+        words.put_array(x, x_value, "x")
+        words.put_sizes(x, x_value, "x")
+        for name, values in zip(("kernel", "stride", "padding", "dilation"), triples, strict=True):
+            words.put_tuple(name, values)
+        words.put("ceil", builder.zext(ceil_value, INT64))
+        words.put("counted", builder.zext(counted_value, INT64))
+        words.put_whole((x,), (x_value,))
         return words.first
 
-    return WORDS(x, out, problem, TRIPLE, TRIPLE, TRIPLE, types.boolean), generate
+    kinds = x, TRIPLE, TRIPLE, TRIPLE, TRIPLE, types.boolean, types.boolean
+    return WORDS(*kinds), generate
 
 
 def _make_call(library: Any, function: str, *kinds: Any) -> Any:
@@ -293,9 +259,81 @@ def _make_call(library: Any, function: str, *kinds: Any) -> Any:
     return call
 
 
-plan_conv = _make_call(_cores.CONV, "plan", WORDS, types.int64)
-run_conv = _make_call(_cores.CONV, "run", WORDS, None, types.int64, types.int64)
-run_loop = _make_call(_cores.ADJOINT, "loop", WORDS)
-look_for_finite = _make_call(_cores.ADJOINT, "finite", WORDS, WORDS)
-run_max_pool = _make_call(_cores.MAX_POOL, "run", WORDS, WORDS)
-run_avg_pool = _make_call(_cores.AVG_POOL, "run", WORDS, WORDS)
+write_conv_problem = _make_call(_conv_core.LIBRARY, "problem", WORDS)
+plan_conv = _make_call(_conv_core.LIBRARY, "plan", WORDS, types.int64)
+run_conv = _make_call(_conv_core.LIBRARY, "run", WORDS, None, types.int64, types.int64)
+write_transposed_problem = _make_call(_adjoint_core.LIBRARY, "problem", WORDS)
+plan_transposed = _make_call(_adjoint_core.LIBRARY, "plan", WORDS)
+run_transposed = _make_call(_adjoint_core.LIBRARY, "run", WORDS, None)
+write_max_problem = _make_call(_pool_core.MAX, "problem", WORDS)
+run_max_pool = _make_call(_pool_core.MAX, "run", WORDS, WORDS)
+write_avg_problem = _make_call(_pool_core.AVG, "problem", WORDS)
+run_avg_pool = _make_call(_pool_core.AVG, "run", WORDS, WORDS)
+
+
+def _make_result_shape(layout: Layout) -> Any:
+    @intrinsic(prefer_literal=True)
+    def result_shape(typing_context: Any, rank: Any, words: Any) -> Any:
+        """The shape of a call's result; ValueError where the call breaks a rule."""
+        count = _literal(rank)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            def word(name: str, i: int = 0) -> Any:
+                place = builder.gep(arguments[1], [INT64(layout.places[name] + i)])
+                return builder.load(place)
+
+            status = word("status")
+            with cgutils.if_unlikely(builder, builder.icmp_signed("!=", status, INT64(0))):
+                for i, rule in enumerate(RULES):
+                    _refuse(context, builder, builder.icmp_signed("==", status, INT64(i + 1)), rule)
+            axes = [0, 1, *range(5 - count, 5)]
+            extents = [word("out_sizes", axis) for axis in axes]
+            return context.make_tuple(builder, signature.return_type, extents)
+
+        return types.UniTuple(types.int64, count + 2)(rank, words), generate
+
+    return result_shape
+
+
+conv_shape, pool_shape = _make_result_shape(CONV), _make_result_shape(POOL)
+
+
+@intrinsic
+def check_result(typing_context: Any, shape: Any, out: Any, inputs: Any) -> Any:
+    """ValueError where an ``out`` of users' has another shape, or may share memory with inputs."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        expected = cgutils.unpack_tuple(builder, arguments[0])
+        array = context.make_array(out)(context, builder, arguments[1])
+        for extent, found in zip(expected, cgutils.unpack_tuple(builder, array.shape), strict=True):
+            _refuse(context, builder, builder.icmp_signed("!=", extent, found), OUT_SHAPE)
+        low, high, whole = _bounds(context, builder, out, arguments[1])
+        _refuse(context, builder, builder.not_(whole), RULES[0])
+        items = cgutils.unpack_tuple(builder, arguments[2])
+        for kind, value in zip(inputs.types, items, strict=True):
+            if isinstance(kind, types.Array):
+                first, last, _ = _bounds(context, builder, kind, value)
+                before = builder.icmp_signed("<=", last, low)
+                apart = builder.or_(before, builder.icmp_signed("<=", high, first))
+                _refuse(context, builder, builder.not_(apart), OUT_APART)
+        return context.get_dummy_value()
+
+    return types.none(shape, out, inputs), generate
+
+
+def _make_set_out(layout: Layout) -> Any:
+    @intrinsic
+    def set_out(typing_context: Any, words: Any, out: Any) -> Any:
+        """Write a call's result into its words."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            call = _Words(context, builder, layout, arguments[0])
+            call.put_array(out, arguments[1], "out")
+            return context.get_dummy_value()
+
+        return types.none(words, out), generate
+
+    return set_out
+
+
+set_conv_out, set_pool_out = _make_set_out(CONV), _make_set_out(POOL)

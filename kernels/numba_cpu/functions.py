@@ -8,22 +8,25 @@ import numba
 import numpy as np
 
 from ._calls import (
-    apart,
     check_out,
+    check_result,
     check_types,
+    conv_shape,
     conv_words,
-    length_of,
     plan_conv,
-    result_shape,
+    plan_transposed,
     run_conv,
-    sizes,
+    run_transposed,
+    set_conv_out,
     triple,
-    whole_strides,
+    write_conv_problem,
+    write_transposed_problem,
 )
 from ._compile import enable_cache
-from ._cores import LOCAL_ELEMENTS, TASKS
-from ._problems import check_result, conv_problem
-from ._transposed import run_transposed, transposed_problem
+from ._words import CONV as WORDS
+from ._words import LOCAL_ELEMENTS, TASKS
+
+LOCAL = WORDS.local
 
 
 def function(name: str, rank: int, document: str, body: Any) -> Any:
@@ -38,18 +41,20 @@ def function(name: str, rank: int, document: str, body: Any) -> Any:
 
 
 @numba.njit(inline="always")
-def _run(x, weight, bias, out, problem, activation):
+def _run(words, x, out):
     """All tasks of a convolution."""
-    words = conv_words(x, weight, bias, out, problem, activation)
+    set_conv_out(words, out)
     plan_conv(x, (words, 1))
     local = np.empty(words[LOCAL_ELEMENTS], x.dtype)
     run_conv(x, (words, local, 0, words[TASKS]))
 
 
 @numba.njit(inline="always")
-def _run_transposed(x, weight, bias, out, problem, activation):
-    """All of a transposed convolution; the words hold the result's array as ``out``."""
-    run_transposed(conv_words(x, weight, bias, out, problem, activation), np.zeros(1, x.dtype))
+def _run_transposed(words, x, out):
+    """All of a transposed convolution."""
+    set_conv_out(words, out)
+    plan_transposed(x, (words,))
+    run_transposed(x, (words, np.empty(words[LOCAL], x.dtype)))
 
 
 CONV = """Convolution, channels first: ``torch.nn.functional.conv{0}d`` for compiled code.
@@ -84,14 +89,13 @@ TRANSPOSED_INTO = """``conv_transpose{0}d`` into an array, as ``conv{0}d_into``.
 def _make_conv(rank: int) -> Any:
     def conv(x, weight, stride=1, padding=0, dilation=1, groups=1, bias=None, activation=None):
         check_types(rank, x, weight, bias)
-        problem = conv_problem(
-            sizes(x), sizes(weight), triple(rank, stride, 1), triple(rank, padding, 0),
-            triple(rank, dilation, 1), groups, length_of(bias),
-            whole_strides(x) and whole_strides(weight) and whole_strides(bias),
+        words = conv_words(
+            x, weight, triple(rank, stride, 1), triple(rank, padding, 0), triple(rank, dilation, 1),
+            triple(rank, 0, 0), groups, bias, activation,
         )  # fmt: skip
-        shape = result_shape(rank, problem[0], sizes(weight)[0], problem[10:13])
-        out = np.empty(shape, x.dtype)
-        _run(x, weight, bias, out, problem, activation)
+        write_conv_problem(x, (words,))
+        out = np.empty(conv_shape(rank, words), x.dtype)
+        _run(words, x, out)
         return out
 
     return function("conv{}d", rank, CONV, conv)
@@ -103,16 +107,13 @@ def _make_conv_into(rank: int) -> Any:
     ):
         check_types(rank, x, weight, bias)
         check_out(rank, x, out)
-        problem = conv_problem(
-            sizes(x), sizes(weight), triple(rank, stride, 1), triple(rank, padding, 0),
-            triple(rank, dilation, 1), groups, length_of(bias),
-            whole_strides(x) and whole_strides(weight) and whole_strides(bias),
+        words = conv_words(
+            x, weight, triple(rank, stride, 1), triple(rank, padding, 0), triple(rank, dilation, 1),
+            triple(rank, 0, 0), groups, bias, activation,
         )  # fmt: skip
-        check_result(
-            sizes(out), problem[0], sizes(weight)[0], problem[10:13], whole_strides(out),
-            apart(x, out) and apart(weight, out) and apart(bias, out),
-        )  # fmt: skip
-        _run(x, weight, bias, out, problem, activation)
+        write_conv_problem(x, (words,))
+        check_result(conv_shape(rank, words), out, (x, weight, bias))
+        _run(words, x, out)
 
     return function("conv{}d_into", rank, CONV_INTO, conv_into)
 
@@ -123,14 +124,13 @@ def _make_transposed(rank: int) -> Any:
         activation=None,
     ):  # fmt: skip
         check_types(rank, x, weight, bias)
-        problem = transposed_problem(
-            sizes(x), sizes(weight), triple(rank, stride, 1), triple(rank, padding, 0),
-            triple(rank, output_padding, 0), groups, triple(rank, dilation, 1), length_of(bias),
-            whole_strides(x) and whole_strides(weight) and whole_strides(bias),
+        words = conv_words(
+            x, weight, triple(rank, stride, 1), triple(rank, padding, 0), triple(rank, dilation, 1),
+            triple(rank, output_padding, 0), groups, bias, activation,
         )  # fmt: skip
-        shape = result_shape(rank, problem[0], groups * sizes(weight)[1], problem[4:7])
-        out = np.empty(shape, x.dtype)
-        _run_transposed(x, weight, bias, out, problem, activation)
+        write_transposed_problem(x, (words,))
+        out = np.empty(conv_shape(rank, words), x.dtype)
+        _run_transposed(words, x, out)
         return out
 
     return function("conv_transpose{}d", rank, TRANSPOSED, conv_transpose)
@@ -143,16 +143,13 @@ def _make_transposed_into(rank: int) -> Any:
     ):  # fmt: skip
         check_types(rank, x, weight, bias)
         check_out(rank, x, out)
-        problem = transposed_problem(
-            sizes(x), sizes(weight), triple(rank, stride, 1), triple(rank, padding, 0),
-            triple(rank, output_padding, 0), groups, triple(rank, dilation, 1), length_of(bias),
-            whole_strides(x) and whole_strides(weight) and whole_strides(bias),
+        words = conv_words(
+            x, weight, triple(rank, stride, 1), triple(rank, padding, 0), triple(rank, dilation, 1),
+            triple(rank, output_padding, 0), groups, bias, activation,
         )  # fmt: skip
-        check_result(
-            sizes(out), problem[0], groups * sizes(weight)[1], problem[4:7], whole_strides(out),
-            apart(x, out) and apart(weight, out) and apart(bias, out),
-        )  # fmt: skip
-        _run_transposed(x, weight, bias, out, problem, activation)
+        write_transposed_problem(x, (words,))
+        check_result(conv_shape(rank, words), out, (x, weight, bias))
+        _run_transposed(words, x, out)
 
     return function("conv_transpose{}d_into", rank, TRANSPOSED_INTO, conv_transpose_into)
 

@@ -7,20 +7,23 @@ from typing import Any
 import numpy as np
 
 from ._calls import (
-    apart,
     check_out,
+    check_result,
     check_types,
+    pool_shape,
     pool_words,
-    result_shape,
     run_avg_pool,
     run_max_pool,
-    sizes,
+    set_pool_out,
     steps_of,
     triple,
-    whole_strides,
+    write_avg_problem,
+    write_max_problem,
 )
-from ._problems import check_result, pool_problem
+from ._words import POOL
 from .functions import function
+
+LOCAL = POOL.local
 
 MAX = """Max pooling, channels first: ``torch.nn.functional.max_pool{0}d`` for compiled code.
 
@@ -46,14 +49,14 @@ the input.
 def _make_max(rank: int) -> Any:
     def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
         check_types(rank, x, None, None)
-        window, ahead = triple(rank, kernel_size, 1), triple(rank, padding, 0)
-        steps = triple(rank, steps_of(stride, kernel_size), 1)
-        problem = pool_problem(
-            sizes(x), window, steps, ahead, triple(rank, dilation, 1), ceil_mode, whole_strides(x)
-        )
-        out = np.empty(result_shape(rank, problem[0], problem[1], problem[5:8]), x.dtype)
-        windows = np.empty(3 * (problem[5] + problem[6] + problem[7]), np.int64)
-        run_max_pool(x, (pool_words(x, out, problem, window, steps, ahead, False), windows))
+        words = pool_words(
+            x, triple(rank, kernel_size, 1), triple(rank, steps_of(stride, kernel_size), 1),
+            triple(rank, padding, 0), triple(rank, dilation, 1), ceil_mode, False,
+        )  # fmt: skip
+        write_max_problem(x, (words,))
+        out = np.empty(pool_shape(rank, words), x.dtype)
+        set_pool_out(words, out)
+        run_max_pool(x, (words, np.empty(words[LOCAL], np.int64)))
         return out
 
     return function("max_pool{}d", rank, MAX, max_pool)
@@ -63,16 +66,14 @@ def _make_max_into(rank: int) -> Any:
     def max_pool_into(out, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
         check_types(rank, x, None, None)
         check_out(rank, x, out)
-        window, ahead = triple(rank, kernel_size, 1), triple(rank, padding, 0)
-        steps = triple(rank, steps_of(stride, kernel_size), 1)
-        problem = pool_problem(
-            sizes(x), window, steps, ahead, triple(rank, dilation, 1), ceil_mode, whole_strides(x)
-        )
-        check_result(
-            sizes(out), problem[0], problem[1], problem[5:8], whole_strides(out), apart(x, out)
-        )
-        windows = np.empty(3 * (problem[5] + problem[6] + problem[7]), np.int64)
-        run_max_pool(x, (pool_words(x, out, problem, window, steps, ahead, False), windows))
+        words = pool_words(
+            x, triple(rank, kernel_size, 1), triple(rank, steps_of(stride, kernel_size), 1),
+            triple(rank, padding, 0), triple(rank, dilation, 1), ceil_mode, False,
+        )  # fmt: skip
+        write_max_problem(x, (words,))
+        check_result(pool_shape(rank, words), out, (x,))
+        set_pool_out(words, out)
+        run_max_pool(x, (words, np.empty(words[LOCAL], np.int64)))
 
     return function("max_pool{}d_into", rank, INTO, max_pool_into)
 
@@ -80,15 +81,14 @@ def _make_max_into(rank: int) -> Any:
 def _make_avg(rank: int) -> Any:
     def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
         check_types(rank, x, None, None)
-        window, ahead = triple(rank, kernel_size, 1), triple(rank, padding, 0)
-        steps = triple(rank, steps_of(stride, kernel_size), 1)
-        problem = pool_problem(
-            sizes(x), window, steps, ahead, triple(rank, 1, 1), ceil_mode, whole_strides(x)
-        )
-        out = np.empty(result_shape(rank, problem[0], problem[1], problem[5:8]), x.dtype)
-        windows = np.empty(3 * (problem[5] + problem[6] + problem[7]), np.int64)
-        words = pool_words(x, out, problem, window, steps, ahead, count_include_pad)
-        run_avg_pool(x, (words, windows))
+        words = pool_words(
+            x, triple(rank, kernel_size, 1), triple(rank, steps_of(stride, kernel_size), 1),
+            triple(rank, padding, 0), triple(rank, 1, 1), ceil_mode, count_include_pad,
+        )  # fmt: skip
+        write_avg_problem(x, (words,))
+        out = np.empty(pool_shape(rank, words), x.dtype)
+        set_pool_out(words, out)
+        run_avg_pool(x, (words, np.empty(words[LOCAL], np.int64)))
         return out
 
     return function("avg_pool{}d", rank, AVG, avg_pool)
@@ -100,17 +100,14 @@ def _make_avg_into(rank: int) -> Any:
     ):
         check_types(rank, x, None, None)
         check_out(rank, x, out)
-        window, ahead = triple(rank, kernel_size, 1), triple(rank, padding, 0)
-        steps = triple(rank, steps_of(stride, kernel_size), 1)
-        problem = pool_problem(
-            sizes(x), window, steps, ahead, triple(rank, 1, 1), ceil_mode, whole_strides(x)
-        )
-        check_result(
-            sizes(out), problem[0], problem[1], problem[5:8], whole_strides(out), apart(x, out)
-        )
-        windows = np.empty(3 * (problem[5] + problem[6] + problem[7]), np.int64)
-        words = pool_words(x, out, problem, window, steps, ahead, count_include_pad)
-        run_avg_pool(x, (words, windows))
+        words = pool_words(
+            x, triple(rank, kernel_size, 1), triple(rank, steps_of(stride, kernel_size), 1),
+            triple(rank, padding, 0), triple(rank, 1, 1), ceil_mode, count_include_pad,
+        )  # fmt: skip
+        write_avg_problem(x, (words,))
+        check_result(pool_shape(rank, words), out, (x,))
+        set_pool_out(words, out)
+        run_avg_pool(x, (words, np.empty(words[LOCAL], np.int64)))
 
     return function("avg_pool{}d_into", rank, INTO, avg_pool_into)
 
