@@ -16,6 +16,7 @@ from cnnfast.benchmarks import (
     versus,
     workloads,
 )
+from cnnfast.benchmarks.drop_ins import command as drop_ins
 
 #: Option -> what runs instead of the comparison of all rows, and what that is.
 MODES = {
@@ -25,6 +26,7 @@ MODES = {
     "sliding": (sliding.run, "a classifier over a large image in one pass, and over all its crops"),
     "training": (training.run, "LeNet-5's training step beside torch's"),
     "gpu": (gpu.bench, "every row on a GPU, checked, and timed beside torch's cuDNN"),
+    "drop-ins": (drop_ins.run, "the drop-ins beside what they replace"),
     "models": (forward.run, "forward passes of models beside torch's"),
 }
 
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help=f"layers by name or tag ({', '.join(workloads.tags())}); all by default "
-        "(but those tagged long without --peers)",
+        "(but those tagged long without --peers); with --drop-ins: {', '.join(drop_ins.SUITES)}",
     )
     parser.add_argument(
         "--threads", nargs="+", type=int, default=[], metavar="N", help="numbers of threads"
@@ -70,15 +72,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--png", type=Path, metavar="FILE", help="with --peers: write a roofline")
     parser.add_argument(
-        "--readme", type=Path, metavar="FILE", help="with --peers: replace the tables in FILE"
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        help="with --peers or --drop-ins: replace their tables in FILE",
     )
     parser.set_defaults(mode=compare.run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run what was chosen; ValueError for bad values."""
-    if args.mode is not versus.run and (args.png or args.readme):
-        raise ValueError("--png and --readme go with --peers")
+    if args.png and args.mode is not versus.run:
+        raise ValueError("--png goes with --peers")
+    if args.readme and args.mode not in (versus.run, drop_ins.run):
+        raise ValueError("--readme goes with --peers or --drop-ins")
     if args.mode is not compare.run and args.backends:
         raise ValueError("--backends doesn't go with --peers and other kinds of benchmark")
     status: int = args.mode(args)

@@ -10,7 +10,13 @@ from cnnfast.benchmarks import bars, machine
 from cnnfast.benchmarks.bars import Verdict
 from cnnfast.benchmarks.contest import Contest, text
 
-OPEN, CLOSE = "<!-- benchmark -->", "<!-- /benchmark -->"
+
+def mark(name: str) -> tuple[str, str]:
+    """What README's tables of that name stand between."""
+    return f"<!-- {name} -->", f"<!-- /{name} -->"
+
+
+PEERS = mark("benchmark")
 
 
 def markdown(contests: Sequence[Contest], verdicts: Sequence[Verdict]) -> str:
@@ -84,20 +90,22 @@ def number(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
-def write_readme(path: Path, content: str) -> None:
+def write_readme(path: Path, content: str, marks: tuple[str, str] = PEERS) -> None:
     """Put the content between the markers; ValueError if they aren't there."""
-    before, after = around_markers(path)
-    path.write_text(f"{before}{OPEN}\n{content}\n{CLOSE}{after}", encoding="utf-8")
+    before, after = around_markers(path, marks)
+    opening, closing = marks
+    path.write_text(f"{before}{opening}\n{content}\n{closing}{after}", encoding="utf-8")
 
 
-def around_markers(path: Path) -> tuple[str, str]:
+def around_markers(path: Path, marks: tuple[str, str] = PEERS) -> tuple[str, str]:
     """What stands before and after the tables; ValueError without markers, or without a file."""
     try:
         whole = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"can't read {path}: {error.strerror}") from None
-    before, opening, rest = whole.partition(OPEN)
-    _, closing, after = rest.partition(CLOSE)
-    if not (opening and closing):
-        raise ValueError(f"{path}: no {OPEN} ... {CLOSE} to write between")
+    opening, closing = marks
+    before, opened, rest = whole.partition(opening)
+    _, closed, after = rest.partition(closing)
+    if not (opened and closed):
+        raise ValueError(f"{path}: no {opening} ... {closing} to write between")
     return before, after

@@ -112,7 +112,7 @@ def test_the_patch_classifier_knows_regions_that_it_never_saw(
         (["bench", "--peers", "--readme", "/no/such/file.md"], "can't read /no/such/file.md"),
         (["bench", "--peers", "--readme", __file__], "to write between"),
         (["bench", "--threads", "0"], "threads must be at least 1, got 0"),
-        (["bench", "--png", "roofline.png"], "--png and --readme go with --peers"),
+        (["bench", "--png", "roofline.png"], "--png goes with --peers"),
         (["bench", "--peers", "--backends", "tiled"], "--backends doesn't go with --peers"),
         (
             ["bench", "--sliding", "--layers", "tiny"],

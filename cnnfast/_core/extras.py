@@ -35,7 +35,7 @@ def require(user: str, module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != package:  # it is there, and lacks something itself
+        if error.name not in (package, module):  # it is there, and lacks something itself
             raise
         message = f"{user} needs {package}: pip install 'cnnfast[{EXTRAS[package]}]'"
         raise ModuleNotFoundError(message, name=package) from None
