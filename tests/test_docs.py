@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Page -> packages that its program needs.
-PAGES: dict[str, tuple[str, ...]] = {}
+PAGES: dict[str, tuple[str, ...]] = {"numba.md": ("numba",)}
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "docs").exists(), reason="the pages aren't here: the tests run elsewhere"

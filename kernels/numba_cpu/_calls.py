@@ -22,8 +22,9 @@ WORDS = types.CPointer(types.int64)
 TRIPLE = types.UniTuple(types.int64, 3)
 
 
-def _literal(value: Any) -> int:
-    return int(value.literal_value)
+def axes_of(rank: int) -> tuple[int, ...]:
+    """A number of spatial axes as the functions here take it: in a type, as a tuple's length."""
+    return (0,) * rank
 
 
 def is_array(array: Any, axes: int, dtype: Any = None) -> bool:
@@ -38,10 +39,10 @@ def _check(good: bool, rule: str, got: Any) -> None:
         raise TypingError(f"{rule}, got {got}")
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def check_types(typing_context: Any, rank: Any, x: Any, weight: Any, bias: Any) -> Any:
     """Refuse, while code is compiled, what isn't an array of the right rank and dtype."""
-    axes = _literal(rank) + 2
+    axes = rank.count + 2
     rule = f"must be an aligned array of {axes} axes"
     _check(is_array(x, axes), f"x {rule}, float32 or float64", x)
     if not isinstance(weight, types.NoneType):
@@ -56,10 +57,10 @@ def check_types(typing_context: Any, rank: Any, x: Any, weight: Any, bias: Any) 
     return types.none(rank, x, weight, bias), generate
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def check_out(typing_context: Any, rank: Any, x: Any, out: Any) -> Any:
     """The same for what is written."""
-    axes = _literal(rank) + 2
+    axes = rank.count + 2
     good = is_array(out, axes, x.dtype) and out.mutable
     _check(good, f"out must be a writeable, aligned array of {axes} axes and {x.dtype}", out)
 
@@ -69,10 +70,10 @@ def check_out(typing_context: Any, rank: Any, x: Any, out: Any) -> Any:
     return types.none(rank, x, out), generate
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def triple(typing_context: Any, rank: Any, value: Any, fill: Any) -> Any:
     """An integer, or a tuple with one for each axis, as three integers; ``fill`` in front."""
-    count = _literal(rank)
+    count = rank.count
     several = isinstance(value, types.BaseTuple)
     parts = list(value.types) if several else [value]
     good = all(isinstance(part, types.Integer) for part in parts)
@@ -87,10 +88,10 @@ def triple(typing_context: Any, rank: Any, value: Any, fill: Any) -> Any:
             for item, part in zip(given, parts, strict=True)
         ]
         whole = whole if several else whole * count
-        front = [INT64(_literal(fill))] * (3 - count)
+        front = [arguments[2]] * (3 - count)
         return context.make_tuple(builder, signature.return_type, front + whole)
 
-    return TRIPLE(rank, value, fill), generate
+    return TRIPLE(rank, value, types.int64), generate
 
 
 @intrinsic
@@ -272,10 +273,10 @@ run_avg_pool = _make_call(_pool_core.AVG, "run", WORDS, WORDS)
 
 
 def _make_result_shape(layout: Layout) -> Any:
-    @intrinsic(prefer_literal=True)
+    @intrinsic
     def result_shape(typing_context: Any, rank: Any, words: Any) -> Any:
         """The shape of a call's result; ValueError where the call breaks a rule."""
-        count = _literal(rank)
+        count = rank.count
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             def word(name: str, i: int = 0) -> Any:

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from ._calls import (
+    axes_of,
     check_out,
     check_result,
     check_types,
@@ -87,14 +88,16 @@ TRANSPOSED_INTO = """``conv_transpose{0}d`` into an array, as ``conv{0}d_into``.
 
 
 def _make_conv(rank: int) -> Any:
+    axes = axes_of(rank)
+
     def conv(x, weight, stride=1, padding=0, dilation=1, groups=1, bias=None, activation=None):
-        check_types(rank, x, weight, bias)
+        check_types(axes, x, weight, bias)
         words = conv_words(
-            x, weight, triple(rank, stride, 1), triple(rank, padding, 0), triple(rank, dilation, 1),
-            triple(rank, 0, 0), groups, bias, activation,
+            x, weight, triple(axes, stride, 1), triple(axes, padding, 0), triple(axes, dilation, 1),
+            triple(axes, 0, 0), groups, bias, activation,
         )  # fmt: skip
         write_conv_problem(x, (words,))
-        out = np.empty(conv_shape(rank, words), x.dtype)
+        out = np.empty(conv_shape(axes, words), x.dtype)
         _run(words, x, out)
         return out
 
@@ -102,34 +105,38 @@ def _make_conv(rank: int) -> Any:
 
 
 def _make_conv_into(rank: int) -> Any:
+    axes = axes_of(rank)
+
     def conv_into(
         out, x, weight, stride=1, padding=0, dilation=1, groups=1, bias=None, activation=None
     ):
-        check_types(rank, x, weight, bias)
-        check_out(rank, x, out)
+        check_types(axes, x, weight, bias)
+        check_out(axes, x, out)
         words = conv_words(
-            x, weight, triple(rank, stride, 1), triple(rank, padding, 0), triple(rank, dilation, 1),
-            triple(rank, 0, 0), groups, bias, activation,
+            x, weight, triple(axes, stride, 1), triple(axes, padding, 0), triple(axes, dilation, 1),
+            triple(axes, 0, 0), groups, bias, activation,
         )  # fmt: skip
         write_conv_problem(x, (words,))
-        check_result(conv_shape(rank, words), out, (x, weight, bias))
+        check_result(conv_shape(axes, words), out, (x, weight, bias))
         _run(words, x, out)
 
     return function("conv{}d_into", rank, CONV_INTO, conv_into)
 
 
 def _make_transposed(rank: int) -> Any:
+    axes = axes_of(rank)
+
     def conv_transpose(
         x, weight, stride=1, padding=0, output_padding=0, groups=1, dilation=1, bias=None,
         activation=None,
     ):  # fmt: skip
-        check_types(rank, x, weight, bias)
+        check_types(axes, x, weight, bias)
         words = conv_words(
-            x, weight, triple(rank, stride, 1), triple(rank, padding, 0), triple(rank, dilation, 1),
-            triple(rank, output_padding, 0), groups, bias, activation,
+            x, weight, triple(axes, stride, 1), triple(axes, padding, 0), triple(axes, dilation, 1),
+            triple(axes, output_padding, 0), groups, bias, activation,
         )  # fmt: skip
         write_transposed_problem(x, (words,))
-        out = np.empty(conv_shape(rank, words), x.dtype)
+        out = np.empty(conv_shape(axes, words), x.dtype)
         _run_transposed(words, x, out)
         return out
 
@@ -137,18 +144,20 @@ def _make_transposed(rank: int) -> Any:
 
 
 def _make_transposed_into(rank: int) -> Any:
+    axes = axes_of(rank)
+
     def conv_transpose_into(
         out, x, weight, stride=1, padding=0, output_padding=0, groups=1, dilation=1, bias=None,
         activation=None,
     ):  # fmt: skip
-        check_types(rank, x, weight, bias)
-        check_out(rank, x, out)
+        check_types(axes, x, weight, bias)
+        check_out(axes, x, out)
         words = conv_words(
-            x, weight, triple(rank, stride, 1), triple(rank, padding, 0), triple(rank, dilation, 1),
-            triple(rank, output_padding, 0), groups, bias, activation,
+            x, weight, triple(axes, stride, 1), triple(axes, padding, 0), triple(axes, dilation, 1),
+            triple(axes, output_padding, 0), groups, bias, activation,
         )  # fmt: skip
         write_transposed_problem(x, (words,))
-        check_result(conv_shape(rank, words), out, (x, weight, bias))
+        check_result(conv_shape(axes, words), out, (x, weight, bias))
         _run_transposed(words, x, out)
 
     return function("conv_transpose{}d_into", rank, TRANSPOSED_INTO, conv_transpose_into)

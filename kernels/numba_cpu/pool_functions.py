@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._calls import (
+    axes_of,
     check_out,
     check_result,
     check_types,
@@ -47,14 +48,16 @@ the input.
 
 
 def _make_max(rank: int) -> Any:
+    axes = axes_of(rank)
+
     def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-        check_types(rank, x, None, None)
+        check_types(axes, x, None, None)
         words = pool_words(
-            x, triple(rank, kernel_size, 1), triple(rank, steps_of(stride, kernel_size), 1),
-            triple(rank, padding, 0), triple(rank, dilation, 1), ceil_mode, False,
+            x, triple(axes, kernel_size, 1), triple(axes, steps_of(stride, kernel_size), 1),
+            triple(axes, padding, 0), triple(axes, dilation, 1), ceil_mode, False,
         )  # fmt: skip
         write_max_problem(x, (words,))
-        out = np.empty(pool_shape(rank, words), x.dtype)
+        out = np.empty(pool_shape(axes, words), x.dtype)
         set_pool_out(words, out)
         run_max_pool(x, (words, np.empty(words[LOCAL], np.int64)))
         return out
@@ -63,15 +66,17 @@ def _make_max(rank: int) -> Any:
 
 
 def _make_max_into(rank: int) -> Any:
+    axes = axes_of(rank)
+
     def max_pool_into(out, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-        check_types(rank, x, None, None)
-        check_out(rank, x, out)
+        check_types(axes, x, None, None)
+        check_out(axes, x, out)
         words = pool_words(
-            x, triple(rank, kernel_size, 1), triple(rank, steps_of(stride, kernel_size), 1),
-            triple(rank, padding, 0), triple(rank, dilation, 1), ceil_mode, False,
+            x, triple(axes, kernel_size, 1), triple(axes, steps_of(stride, kernel_size), 1),
+            triple(axes, padding, 0), triple(axes, dilation, 1), ceil_mode, False,
         )  # fmt: skip
         write_max_problem(x, (words,))
-        check_result(pool_shape(rank, words), out, (x,))
+        check_result(pool_shape(axes, words), out, (x,))
         set_pool_out(words, out)
         run_max_pool(x, (words, np.empty(words[LOCAL], np.int64)))
 
@@ -79,14 +84,16 @@ def _make_max_into(rank: int) -> Any:
 
 
 def _make_avg(rank: int) -> Any:
+    axes = axes_of(rank)
+
     def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
-        check_types(rank, x, None, None)
+        check_types(axes, x, None, None)
         words = pool_words(
-            x, triple(rank, kernel_size, 1), triple(rank, steps_of(stride, kernel_size), 1),
-            triple(rank, padding, 0), triple(rank, 1, 1), ceil_mode, count_include_pad,
+            x, triple(axes, kernel_size, 1), triple(axes, steps_of(stride, kernel_size), 1),
+            triple(axes, padding, 0), triple(axes, 1, 1), ceil_mode, count_include_pad,
         )  # fmt: skip
         write_avg_problem(x, (words,))
-        out = np.empty(pool_shape(rank, words), x.dtype)
+        out = np.empty(pool_shape(axes, words), x.dtype)
         set_pool_out(words, out)
         run_avg_pool(x, (words, np.empty(words[LOCAL], np.int64)))
         return out
@@ -95,17 +102,19 @@ def _make_avg(rank: int) -> Any:
 
 
 def _make_avg_into(rank: int) -> Any:
+    axes = axes_of(rank)
+
     def avg_pool_into(
         out, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True
     ):
-        check_types(rank, x, None, None)
-        check_out(rank, x, out)
+        check_types(axes, x, None, None)
+        check_out(axes, x, out)
         words = pool_words(
-            x, triple(rank, kernel_size, 1), triple(rank, steps_of(stride, kernel_size), 1),
-            triple(rank, padding, 0), triple(rank, 1, 1), ceil_mode, count_include_pad,
+            x, triple(axes, kernel_size, 1), triple(axes, steps_of(stride, kernel_size), 1),
+            triple(axes, padding, 0), triple(axes, 1, 1), ceil_mode, count_include_pad,
         )  # fmt: skip
         write_avg_problem(x, (words,))
-        check_result(pool_shape(rank, words), out, (x,))
+        check_result(pool_shape(axes, words), out, (x,))
         set_pool_out(words, out)
         run_avg_pool(x, (words, np.empty(words[LOCAL], np.int64)))
 
