@@ -10,14 +10,21 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from .. import shapes
 from ..problem import ConvProblem
 from . import _conv_core
 from ._direct_stores import apply_function, clamped
 from ._emit import Code, Value
 from ._library import Library
 from ._vector import INT64
-from ._words import CONV, LOCAL_ELEMENTS, TASKS, Call, Checks
+from ._words import (
+    CONV,
+    LOCAL_ELEMENTS,
+    TASKS,
+    Call,
+    Checks,
+    adjoint_phase,
+    transposed_output_size,
+)
 
 
 class _Axis(NamedTuple):
@@ -54,9 +61,7 @@ def _write_problem(code: Code, words: Value) -> None:
         checks.check_axis(size, kernel, stride, pad, dilation)
         checks.refuse(extra < 0, "output_padding must be non-negative")
         checks.refuse(extra >= code.greatest(stride, dilation), "output_padding must be smaller")
-        outputs = shapes.transposed_output_size(  # type: ignore[type-var]
-            size, kernel, stride, dilation, pad, pad, extra
-        )
+        outputs = transposed_output_size(size, kernel, stride, dilation, pad, pad, extra)
         checks.refuse(outputs < 1, "the output")
         sizes.append(outputs)
     checks.check_counts(n, code.greatest(k, c * groups), sizes, inputs, [*kernels, c])
@@ -100,9 +105,7 @@ class _Phases:
         """One of them; without places where no output reaches it."""
         code, (step, spread) = self.code, self.steps[axis]
         size, kernel, output, stride, dilation, pad = _numbers(self.problem, axis)
-        start, taps, before = shapes.adjoint_phase(  # type: ignore[call-overload]
-            first, kernel, step, stride, dilation, pad
-        )
+        start, taps, before = adjoint_phase(first, kernel, step, stride, dilation, pad)
         reached = (start < size) & (output + before > 0)
         places = code.choose(reached, (size - start + stride - 1) // stride, 0)
         return _Axis(start, places, taps, first + (taps - 1) * step, step, spread, before)

@@ -111,12 +111,6 @@ def _five(builder: Any, values: Any, fill: int) -> list[Any]:
     return [*given[:2], *[INT64(fill)] * (5 - len(given)), *given[2:]]
 
 
-def _five(builder: Any, values: Any, fill: int) -> list[Any]:
-    """Two axes, and three spatial ones."""
-    given = cgutils.unpack_tuple(builder, values)
-    return [*given[:2], *[INT64(fill)] * (5 - len(given)), *given[2:]]
-
-
 def _bounds(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any, Any]:
     """The first address of an array, one past its last, and whether its strides are elements."""
     array = context.make_array(kind)(context, builder, value)

@@ -118,7 +118,7 @@ def _type_of(name: str, argument: Any) -> types.Type:
     return types.Array(element, argument.ndim, layout, readonly=name not in WRITTEN)
 
 
-class EngineCache(FunctionCache):  # type: ignore[misc]
+class EngineCache(FunctionCache):
     """Numba's cache, fresh only as long as every file of the engine is.
 
     Numba looks at the one file a function stands in, but a compiled kernel contains functions of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .. import shapes
 from ..blocking_rows import RowsCut
 from ..problem import ConvProblem
 from . import _direct_tasks
@@ -10,7 +9,7 @@ from ._direct_cut import cut_of
 from ._direct_tasks import Operands
 from ._emit import Code, Value
 from ._library import Library
-from ._words import CONV, Call, Checks
+from ._words import CONV, Call, Checks, effective_kernel
 
 
 def _write_problem(code: Code, words: Value) -> None:
@@ -31,7 +30,7 @@ def _write_problem(code: Code, words: Value) -> None:
         sizes, kernels, strides, pads, dilations, strict=True
     ):
         checks.check_axis(size, kernel, stride, pad, dilation)
-        span = shapes.effective_kernel(kernel, dilation)  # type: ignore[arg-type]
+        span = effective_kernel(kernel, dilation)
         checks.refuse(size + pad + pad < span, "the kernel")
         outputs.append((size + pad + pad - span) // code.greatest(stride, 1) + 1)
     padded = [size + pad + pad for size, pad in zip(sizes, pads, strict=True)]

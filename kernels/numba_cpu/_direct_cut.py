@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..blocking import DIRECT_CHANNELS, DIRECT_COLUMNS, TILE_BYTES
 from ..blocking_rows import HALO_BYTES, MOST_COLUMNS, ROWS, STEP_BYTES, RowsCut
-from ..problem import ConvProblem
-from ._emit import Code, Operand, Value
+from ._emit import Code, Operand
 
 
 def _ceil_div(a: Operand, b: Operand) -> Operand:
@@ -17,17 +18,17 @@ def _round_up(a: Operand, multiple: int) -> Operand:
     return _ceil_div(a, multiple) * multiple
 
 
-def _split_evenly(code: Code, total: Value, most: Operand) -> Value:
+def _split_evenly(code: Code, total: Operand, most: Operand) -> Any:
     return _ceil_div(total, _ceil_div(total, code.of(most)))
 
 
-def _takes_3x3(problem: ConvProblem) -> Value:
+def _takes_3x3(problem: Any) -> Any:
     taps = problem.c.equals(1) & problem.t.equals(1) & problem.r.equals(3) & problem.s.equals(3)
     near = problem.dilation_h.equals(1) & problem.dilation_w.equals(1)
     return taps & near & problem.stride_h.equals(problem.stride_w) & (problem.stride_w <= 2)
 
 
-def cut_of(code: Code, problem: ConvProblem, least_tasks: Value) -> RowsCut:
+def cut_of(code: Code, problem: Any, least_tasks: Operand) -> Any:
     """``rows_cut(problem, itemsize, least_tasks)``, fields and all of them values."""
     size, lanes = code.itemsize, TILE_BYTES // code.itemsize
     in_place, depthwise = _takes_3x3(problem), problem.c.equals(1) & problem.k.equals(1)
@@ -73,22 +74,23 @@ def cut_of(code: Code, problem: ConvProblem, least_tasks: Value) -> RowsCut:
     weight_elements = _round_up(length * together, lanes)
     zero_elements = problem.stride_w * _round_up(columns, lanes) + 2 * lanes
     copied = code.greatest(planes * plane, zero_elements)
-    return RowsCut(
-        channels=channels,
-        k_blocks=k_blocks,
-        rows=rows,
-        row_blocks=row_blocks,
-        columns=columns,
-        column_blocks=column_blocks,
-        phases_h=phases_h,
-        phases_w=phases_w,
-        pitch=pitch,
-        plane=plane,
-        rest=rest,
-        step_elements=step_elements,
-        weight_elements=weight_elements,
-        zero_elements=zero_elements,
-        tasks=strips * row_blocks * k_blocks,
-        shared_elements=code.of(0),
-        local_elements=step_elements + weight_elements + copied,
-    )
+    fields: dict[str, Operand] = {
+        "channels": channels,
+        "k_blocks": k_blocks,
+        "rows": rows,
+        "row_blocks": row_blocks,
+        "columns": columns,
+        "column_blocks": column_blocks,
+        "phases_h": phases_h,
+        "phases_w": phases_w,
+        "pitch": pitch,
+        "plane": plane,
+        "rest": rest,
+        "step_elements": step_elements,
+        "weight_elements": weight_elements,
+        "zero_elements": zero_elements,
+        "tasks": strips * row_blocks * k_blocks,
+        "shared_elements": code.of(0),
+        "local_elements": step_elements + weight_elements + copied,
+    }
+    return RowsCut(**fields)

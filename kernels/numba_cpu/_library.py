@@ -62,7 +62,7 @@ def _compile(library: Library, dtype: str) -> bytes:
     return made
 
 
-class _ObjectImpl(CacheImpl):  # type: ignore[misc]
+class _ObjectImpl(CacheImpl):
     """Object files as they are."""
 
     def reduce(self, data: Any) -> bytes:

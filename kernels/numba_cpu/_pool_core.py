@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import shapes
 from ..problem import PoolProblem
 from ._emit import Code, Value
 from ._library import Library
 from ._pool_folds import COLUMN_BYTES
 from ._pool_rows import fold_tasks
 from ._pool_windows import pooling_of, side_by_side
-from ._words import POOL, Call, Checks
+from ._words import POOL, Call, Checks, effective_kernel
 
 
 def _write_problem(code: Code, words: Value) -> None:
@@ -28,7 +27,7 @@ def _write_problem(code: Code, words: Value) -> None:
         given = call.get("stride", i)
         checks.check_axis(size, kernel, given, pad, dilation)
         checks.refuse(pad > kernel // 2, "padding must be at most")
-        span = shapes.effective_kernel(kernel, dilation)  # type: ignore[arg-type]
+        span = effective_kernel(kernel, dilation)
         checks.refuse(size + pad + pad < span, "the kernel")
         left, stride = size + pad + pad - span, code.greatest(given, 1)
         whole = left // stride + 1
@@ -51,7 +50,7 @@ def _write_windows(code: Code, words: Value, windows: Value) -> None:
         zip(problem[2:5], problem[5:8], problem[8:11], strict=True)
     ):
         kernel, stride, pad = (call.get(name, i) for name in ("kernel", "stride", "padding"))
-        span = shapes.effective_kernel(kernel, dilation)
+        span = effective_kernel(kernel, dilation)
         with code.range(0, outputs) as output:
             start = output * stride - pad
             # A tap before the input moves up by whole dilations, so that it stays a tap.

@@ -4,14 +4,21 @@ compiles read and write; and what they find wrong with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numba import types
 
+from .. import shapes
 from ..blocking_rows import RowsCut
 from ..problem import ConvProblem, PoolProblem
 from ._emit import Code, Operand, Value
 from ._views import View
+
+#: The shape formulas, which are arithmetic alone: of values they make code.
+effective_kernel: Callable[..., Any] = shapes.effective_kernel
+transposed_output_size: Callable[..., Any] = shapes.transposed_output_size
+adjoint_phase: Callable[..., Any] = shapes.adjoint_phase
 
 
 class Layout:
