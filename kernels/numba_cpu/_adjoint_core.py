@@ -133,9 +133,11 @@ class _Phases:
 
 
 def _write_part(
-    code: Code, call: Call, part: Call, problem: ConvProblem, axes: list[_Axis], g: Value
-) -> Value:
-    """The words of a phase of a group. Returns whether it reads padding."""
+    code: Code, words: Value, part_words: Value, padded_place: Value, g: Value, *axes: _Axis
+) -> None:
+    """The words of a phase of a group, and 1 where it reads padding."""
+    call, part = Call(code, CONV, words), Call(code, CONV, part_words)
+    problem = call.fields("problem", ConvProblem)
     size = code.itemsize
     x, weight, out = (call.all(f"{name}_strides", 5) for name in ("x", "weight", "out"))
     moved_x, moved_weight = g * problem.k * x[1], g * problem.k * weight[0]
@@ -167,7 +169,7 @@ def _write_part(
     sizes, taps, places, spreads, pads = extents
     fields = problem.n, 1, problem.k, problem.c, *sizes, *taps, *places, 1, 1, 1, *spreads, *pads
     part.set_all("problem", fields)
-    return padded
+    code.store(code.choose(padded, 1, 0), padded_place)
 
 
 def _write_fill(code: Code, call: Call, part: Call, problem: ConvProblem) -> None:
@@ -192,6 +194,7 @@ def _plan(code: Code, words: Value) -> None:
     """How much scratch the largest part needs."""
     call, part = Call(code, CONV, words), Call(code, CONV, code.buffer(INT64, CONV.words))
     problem, most = call.fields("problem", ConvProblem), code.var(0)
+    padded = code.buffer(INT64, 1)
 
     def look() -> None:
         _conv_core.LIBRARY.call_from(code, "plan", part.words, code.of(1))
@@ -199,7 +202,7 @@ def _plan(code: Code, words: Value) -> None:
         most.set(code.greatest(most.get(), needed))
 
     def look_at(axes: list[_Axis]) -> None:
-        _write_part(code, call, part, problem, axes, code.of(0))
+        code.function("part", _write_part, (words, part.words, padded, code.of(0), *axes))
         look()
 
     _write_fill(code, call, part, problem)
@@ -212,7 +215,7 @@ def _run(code: Code, words: Value, local: Value) -> None:
     """All of a transposed convolution."""
     call, part = Call(code, CONV, words), Call(code, CONV, code.buffer(INT64, CONV.words))
     problem, library = call.fields("problem", ConvProblem), _conv_core.LIBRARY
-    finite = code.var(-1)
+    finite, padded = code.var(-1), code.buffer(INT64, 1)
 
     def run() -> None:
         library.call_from(code, "plan", part.words, code.of(1))
@@ -226,11 +229,12 @@ def _run(code: Code, words: Value, local: Value) -> None:
     with code.range(0, problem.g) as g:
 
         def run_phase(axes: list[_Axis]) -> None:
-            padded = _write_part(code, call, part, problem, axes, g)
-            with code.when(padded & finite.get().equals(-1)):
+            code.function("part", _write_part, (words, part.words, padded, g, *axes))
+            reads_padding = code.load(padded).equals(1)
+            with code.when(reads_padding & finite.get().equals(-1)):
                 finite.set(_are_finite(code, call, problem))
             # No place sees an output that isn't there: an infinite weight isn't multiplied by it.
-            with code.either(padded & finite.get().equals(0)) as (then, otherwise):
+            with code.either(reads_padding & finite.get().equals(0)) as (then, otherwise):
                 with then:
                     _run_loop(code, part)
                 with otherwise:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..blocking import TILE_BYTES
+from ..blocking import DIRECT_CHANNELS, TILE_BYTES
 from ._direct_stores import Target, store_row
 from ._emit import Code, Value
 
@@ -85,7 +85,8 @@ def sum_flat(
     for i, vectors in enumerate((12, 12, 8, 6) if wide else (12, 6, 3, 2)):
         with code.when(channels.equals(i + 1)):
             done = code.var(0)
-            for size in (vectors, vectors // 2, 1):
+            sizes = (vectors, vectors // 2, 1) if i + 1 == DIRECT_CHANNELS else (vectors, 1)
+            for size in sizes:
                 step = size * code.lanes
                 first = done.get()
                 done.set(first + (end - first) // step * step)
