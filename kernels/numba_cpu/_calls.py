@@ -11,11 +11,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from . import _adjoint_core, _conv_core, _pool_core
 from ._activation_functions import activation_code, check_activation
-from ._vector import INT64
+from ._vector import INT64, greatest
 from ._words import CONV, OUT_APART, OUT_SHAPE, POOL, RULES, Layout
 
 WORDS = types.CPointer(types.int64)
@@ -111,6 +111,28 @@ def _five(builder: Any, values: Any, fill: int) -> list[Any]:
     return [*given[:2], *[INT64(fill)] * (5 - len(given)), *given[2:]]
 
 
+def contiguous(bias: Any) -> Any:
+    """A bias whose values lie side by side; None stays None."""
+    raise NotImplementedError("for compiled code alone")
+
+
+@overload(contiguous, inline="always")
+def _contiguous(bias):
+    if isinstance(bias, types.Array) and bias.layout != "C":
+        return lambda bias: bias.copy()
+    return lambda bias: bias
+
+
+@intrinsic
+def keep(typing_context: Any, array: Any) -> Any:
+    """Nothing, but that the array is needed up to here."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_dummy_value()
+
+    return types.none(array), generate
+
+
 def _bounds(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any, Any]:
     """The first address of an array, one past its last, and whether its strides are elements."""
     array = context.make_array(kind)(context, builder, value)
@@ -119,7 +141,7 @@ def _bounds(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any
     high, whole = builder.add(low, size), ir.Constant(ir.IntType(1), 1)
     axes = (cgutils.unpack_tuple(builder, part) for part in (array.shape, array.strides))
     for extent, stride in zip(*axes, strict=True):
-        reach = builder.mul(builder.sub(extent, INT64(1)), stride)
+        reach = builder.mul(greatest(builder, builder.sub(extent, INT64(1)), INT64(0)), stride)
         down = builder.icmp_signed("<", reach, INT64(0))
         low = builder.select(down, builder.add(low, reach), low)
         high = builder.select(down, high, builder.add(high, reach))

@@ -12,8 +12,10 @@ from ._calls import (
     check_out,
     check_result,
     check_types,
+    contiguous,
     conv_shape,
     conv_words,
+    keep,
     plan_conv,
     plan_transposed,
     run_conv,
@@ -92,13 +94,15 @@ def _make_conv(rank: int) -> Any:
 
     def conv(x, weight, stride=1, padding=0, dilation=1, groups=1, bias=None, activation=None):
         check_types(axes, x, weight, bias)
+        values = contiguous(bias)
         words = conv_words(
             x, weight, triple(axes, stride, 1), triple(axes, padding, 0), triple(axes, dilation, 1),
-            triple(axes, 0, 0), groups, bias, activation,
+            triple(axes, 0, 0), groups, values, activation,
         )  # fmt: skip
         write_conv_problem(x, (words,))
         out = np.empty(conv_shape(axes, words), x.dtype)
         _run(words, x, out)
+        keep(values)
         return out
 
     return function("conv{}d", rank, CONV, conv)
@@ -111,14 +115,16 @@ def _make_conv_into(rank: int) -> Any:
         out, x, weight, stride=1, padding=0, dilation=1, groups=1, bias=None, activation=None
     ):
         check_types(axes, x, weight, bias)
+        values = contiguous(bias)
         check_out(axes, x, out)
         words = conv_words(
             x, weight, triple(axes, stride, 1), triple(axes, padding, 0), triple(axes, dilation, 1),
-            triple(axes, 0, 0), groups, bias, activation,
+            triple(axes, 0, 0), groups, values, activation,
         )  # fmt: skip
         write_conv_problem(x, (words,))
         check_result(conv_shape(axes, words), out, (x, weight, bias))
         _run(words, x, out)
+        keep(values)
 
     return function("conv{}d_into", rank, CONV_INTO, conv_into)
 
@@ -131,13 +137,15 @@ def _make_transposed(rank: int) -> Any:
         activation=None,
     ):  # fmt: skip
         check_types(axes, x, weight, bias)
+        values = contiguous(bias)
         words = conv_words(
             x, weight, triple(axes, stride, 1), triple(axes, padding, 0), triple(axes, dilation, 1),
-            triple(axes, output_padding, 0), groups, bias, activation,
+            triple(axes, output_padding, 0), groups, values, activation,
         )  # fmt: skip
         write_transposed_problem(x, (words,))
         out = np.empty(conv_shape(axes, words), x.dtype)
         _run_transposed(words, x, out)
+        keep(values)
         return out
 
     return function("conv_transpose{}d", rank, TRANSPOSED, conv_transpose)
@@ -151,14 +159,16 @@ def _make_transposed_into(rank: int) -> Any:
         activation=None,
     ):  # fmt: skip
         check_types(axes, x, weight, bias)
+        values = contiguous(bias)
         check_out(axes, x, out)
         words = conv_words(
             x, weight, triple(axes, stride, 1), triple(axes, padding, 0), triple(axes, dilation, 1),
-            triple(axes, output_padding, 0), groups, bias, activation,
+            triple(axes, output_padding, 0), groups, values, activation,
         )  # fmt: skip
         write_transposed_problem(x, (words,))
         check_result(conv_shape(axes, words), out, (x, weight, bias))
         _run_transposed(words, x, out)
+        keep(values)
 
     return function("conv_transpose{}d_into", rank, TRANSPOSED_INTO, conv_transpose_into)
 
