@@ -59,6 +59,7 @@ def _run(code: Code, words: Value, local: Value, begin: Value, end: Value) -> No
         call.fields("problem", ConvProblem), call.fields("cut", RowsCut), call.view("x"),
         call.view("weight"), call.view("out"), call.address("bias"),
         code.choose(call.get("bias").differs(0), 1, 0), local, call.get("activation"),
+        channels_last=False,
     )  # fmt: skip
     _direct_tasks.prepare(code, operands)
     _direct_tasks.run_tasks(code, operands, begin, end)

@@ -34,6 +34,8 @@ class Operands(NamedTuple):
     biased: Value
     local: Value
     activation: Value
+    #: Whether there is code for vectors of channels; without, other tasks do their work.
+    channels_last: bool = True
 
 
 class Task(NamedTuple):
@@ -86,6 +88,8 @@ def task_of(code: Code, operands: Operands, task: Value) -> Task:
 def along_channels(operands: Operands) -> Value:
     """Whether vectors are channels: those of depthwise convolutions, next to each other."""
     problem = operands.problem
+    if not operands.channels_last:
+        return problem.c.differs(problem.c)
     depthwise = problem.c.equals(1) & problem.k.equals(1) & (problem.g > 1)
     return depthwise & operands.x.c.equals(1) & operands.out.c.equals(1)
 
@@ -323,7 +327,8 @@ def run_tasks(code: Code, operands: Operands, begin: Value, end: Value) -> None:
         task = task_of(code, operands, number)
         with code.either(channels) as (then, otherwise):
             with then:
-                run_channel_task(code, operands, task)
+                if operands.channels_last:
+                    run_channel_task(code, operands, task)
             with otherwise, code.either(planes) as (plane, copy):
                 with plane:
                     run_plane_task(code, operands, task)
