@@ -129,7 +129,7 @@ class BuildExtensions(build_ext):
 setup(
     packages=packages(),
     package_dir={"cnnfast": "cnnfast", **MAPPED},
-    package_data={"": ["py.typed", "*.pxd", "*.h", "*.toml"]},
+    package_data={"": ["py.typed", "*.pxd", "*.h", "include/*.h", "*.toml"]},
     include_package_data=False,
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildExtensions},

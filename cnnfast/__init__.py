@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._core.pool_geometry import PoolGeometry
     from ._core.workspace import release_scratch
     from .functional import *  # noqa: F403  every function, under its own name
-    from .inspection import Explanation, explain, show_config
+    from .inspection import Explanation, explain, get_include, show_config
 
 __all__ = [
     "BackendUnavailableError",
@@ -66,6 +66,7 @@ __all__ = [
     "functional",
     "gelu",
     "get_allow_tf32",
+    "get_include",
     "get_num_threads",
     "get_workspace_limit",
     "grad",
@@ -135,7 +136,7 @@ _HOMES = {
     "_core.planner": ("BackendUnavailableError", "PerformanceWarning"),
     "_core.pool_geometry": ("PoolGeometry",),
     "_core.workspace": ("release_scratch",),
-    "inspection": ("Explanation", "explain", "show_config"),
+    "inspection": ("Explanation", "explain", "get_include", "show_config"),
 }
 
 

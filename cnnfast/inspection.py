@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnnfast import kernels
 from cnnfast.kernels.registry import ENGINES, KERNELS, engine_missing
 
 from . import functional, grad
@@ -169,3 +171,16 @@ def show_config() -> str:
         state = state or f"{rows} kernels"
         lines.append(f"engine    {engine.name}: {state}")
     return "\n".join(lines)
+
+
+def get_include() -> str:
+    """The folder of ``cnnfast.h``, for C extensions: what ``include_dirs`` of an Extension takes.
+
+    Cython needs no folder: ``cimport cnnfast.kernels.cython_cpu.conv`` finds its way. The functions
+    themselves are there where the Cython kernels are built (docs/cython.md).
+
+    >>> Path(get_include(), "cnnfast.h").exists()
+    True
+    """
+    (folder,) = kernels.__path__
+    return str(Path(folder, "include"))

@@ -108,5 +108,7 @@ MEAN_CASES = (
     PoolCase("count_include_pad=False", (1, 2, 9, 11), 3, {"stride": 2, "padding": 1, "count_include_pad": False}),
     PoolCase("divisor_override", (1, 2, 9, 11), 3, {"stride": 2, "padding": 1, "divisor_override": 5}),
     PoolCase("divisor_override < 0", (1, 2, 6, 6), 2, {"divisor_override": -3}),
+    PoolCase("dilation, counting padding", (1, 2, 9, 12), 3, {"dilation": (2, 3), "stride": 1, "padding": 1}),
+    PoolCase("dilation, not counting padding", (1, 2, 8, 9), (3, 2), {"dilation": (2, 3), "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}),
     PoolCase("ceil_mode, not counting padding", (1, 2, 8, 8), 3, {"stride": 3, "padding": 1, "ceil_mode": True, "count_include_pad": False}),
 )  # fmt: skip

@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Page -> packages that its program needs.
-PAGES: dict[str, tuple[str, ...]] = {"numba.md": ("numba",)}
+PAGES: dict[str, tuple[str, ...]] = {
+    "dask.md": ("dask",),
+    "keras.md": ("keras",),
+    "numba.md": ("numba",),
+    "onnx.md": ("onnx",),
+    "scipy.md": (),
+}
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "docs").exists(), reason="the pages aren't here: the tests run elsewhere"

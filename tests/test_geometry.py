@@ -96,10 +96,28 @@ def test_pool_windows(one: tuple[int, ...], ceil: bool, counts_pad: bool) -> Non
     assert [list(range(a, b, dilation)) for a, b, _ in table] == [
         [place for place in window if 0 <= place < size] for window in expected
     ]
-    if dilation == 1:
-        for (low, high, extent), window in zip(table, expected, strict=True):
-            padded = sum(place < size + pad for place in window)
-            assert extent == (padded if counts_pad else high - low)
+    for (*_, counted), window in zip(table, expected, strict=True):
+        padded = sum(place < size + pad for place in window)
+        inside = sum(0 <= place < size for place in window)
+        assert counted == (padded if counts_pad else inside)
+
+
+def test_lenient_pools_have_wide_padding_and_a_single_partial_window() -> None:
+    x = (1, 1, 4)
+    with pytest.raises(ValueError, match="at most half the window, got padding"):
+        PoolGeometry.of(x, "max", 3, 1, 2, rank=1)
+    wide = PoolGeometry.of(x, "max", 3, 1, [(2, 1)], rank=1, lenient=True)
+    assert wide.windows[2:, :2].tolist() == [[0, 1], [0, 2], [0, 3], [1, 4], [2, 4]]
+    PoolGeometry.of(x, "max", 3, 1, 4, 2, rank=1, lenient=True)
+    with pytest.raises(ValueError, match="less than the window spans, got .* with dilation 2"):
+        PoolGeometry.of(x, "max", 3, 1, 5, 2, rank=1, lenient=True)
+    for lenient, ceil in ((False, True), (True, False)):
+        with pytest.raises(ValueError, match="must fit the padded input"):
+            PoolGeometry.of(x, "max", 6, 3, ceil_mode=ceil, rank=1, lenient=lenient)
+    partial = PoolGeometry.of(x, "max", 6, 3, ceil_mode=True, rank=1, lenient=True)
+    assert partial.windows[2:].tolist() == [[0, 4, 4]]
+    with pytest.raises(ValueError, match="must fit the padded input"):
+        PoolGeometry.of(x, "max", 6, 1, ceil_mode=True, rank=1, lenient=True)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -13,74 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from building import ROOT, run
+
 pytest.importorskip("build", reason="build, of the test extra, isn't installed")
 
-ROOT = Path(__file__).resolve().parent.parent
-BUILT = ("build", "dist", "out", "__pycache__", "*.so", "*.egg-info", ".*")
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "setup.py").exists(), reason="the sources aren't here: the tests run elsewhere"
 )
-
-
-def run(
-    *command: object, cwd: Path, check: bool = True, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return result
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository without anything built."""
-    copy = tmp_path_factory.mktemp("sources") / "cnnfast"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*BUILT))
-    return copy
-
-
-@pytest.fixture(scope="module")
-def sdist(sources: Path) -> Path:
-    run(sys.executable, "-m", "build", "--no-isolation", "--sdist", cwd=sources)
-    return next((sources / "dist").glob("*.tar.gz"))
-
-
-@pytest.fixture(scope="module")
-def unpacked(sdist: Path) -> Path:
-    folder = sdist.parent.parent.parent / "unpacked"
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
-    return next(folder.iterdir())
-
-
-@pytest.fixture(scope="module")
-def wheel(unpacked: Path) -> Path:
-    """The wheel with the Cython rows, built from the sdist as an installer would."""
-    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", cwd=unpacked)
-    return next((unpacked / "dist").glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path) -> Path:
-    target = wheel.parent / "installed"
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--no-deps",
-        "--target",
-        target,
-        wheel,
-        cwd=target.parent,
-    )
-    return target
 
 
 def size_of(folder: Path) -> int:
@@ -115,7 +53,9 @@ def test_the_wheel_holds_the_package_and_no_c(wheel: Path) -> None:
         "cnnfast/py.typed",
         "cnnfast/kernels/registry.py",
         "cnnfast/kernels/cython_cpu/_problem.pxd",
+        "cnnfast/kernels/cython_cpu/conv.pxd",
         "cnnfast/kernels/cython_cpu/microkernel.h",
+        "cnnfast/kernels/include/cnnfast.h",
         "cnnfast/kernels/numba_cpu/tiled.py",
         "cnnfast/benchmarks/workloads.toml",
     ):

@@ -17,7 +17,9 @@ from cnnfast.benchmarks.drop_ins.row import COLUMNS, DropInRow
 from cnnfast.benchmarks.tables import print_table, write_json
 
 #: Module with a function ``rows(seconds, threads)`` -> packages that it needs.
-SUITES: dict[str, tuple[str, ...]] = {}
+SUITES: dict[str, tuple[str, ...]] = {
+    "scipy_style": ("scipy",),
+}
 SECONDS = 0.5
 MARK = "drop-ins"
 

@@ -31,8 +31,11 @@ class Axes(NamedTuple):
         padding: Any,
         dilation: Any,
         output_size: Callable[..., int] = shapes.output_size,
+        partial: bool = False,
     ) -> Axes:
-        """Validate stride, padding and dilation and compute the output's extents."""
+        """Validate stride, padding and dilation and compute the output's extents. Where a window
+        may be ``partial``, the kernel may pass the padded input.
+        """
         rank = len(kernels)
         steps = per_axis(f"{name}: stride", stride, rank, 1)
         spread = per_axis(f"{name}: dilation", dilation, rank, 1)
@@ -42,7 +45,7 @@ class Axes(NamedTuple):
         for axis, extent in enumerate(outputs):
             padded = sizes[axis] + sum(pairs[axis])
             spans = shapes.effective_kernel(kernels[axis], spread[axis])
-            if extent < 1 or spans > padded:
+            if extent < 1 or (spans > padded and not partial):
                 raise ValueError(
                     f"{name}: the kernel must fit the padded input on every axis, but kernel "
                     f"{kernels[axis]} with dilation {spread[axis]} spans {spans} and input "

@@ -16,6 +16,8 @@ DEFAULT_WORKSPACE = 1 << 30
 
 _threads: int | None = None
 _workspace: int = DEFAULT_WORKSPACE
+#: The number of ``on_threads``; None outside of it.
+_threads_in_force: ContextVar[int | None] = ContextVar("cnnfast_threads", default=None)
 #: The request of ``use_backend``; None outside of it.
 backend_in_force: ContextVar[Request | None] = ContextVar("cnnfast_backend", default=None)
 
@@ -49,7 +51,8 @@ def get_num_threads() -> int:
     >>> get_num_threads() >= 1
     True
     """
-    return _default_threads() if _threads is None else _threads
+    chosen = _threads_in_force.get() or _threads
+    return _default_threads() if chosen is None else chosen
 
 
 def set_num_threads(threads: int | None) -> None:
@@ -64,6 +67,22 @@ def set_num_threads(threads: int | None) -> None:
     """
     global _threads
     _threads = None if threads is None else integer("threads", threads, 1)
+
+
+@contextmanager
+def on_threads(threads: int | None) -> Iterator[None]:
+    """So many threads for calls inside the ``with`` block, in this thread or task alone; None for
+    those of everyone.
+
+    >>> with on_threads(1):
+    ...     print(get_num_threads())
+    1
+    """
+    token = _threads_in_force.set(threads)
+    try:
+        yield
+    finally:
+        _threads_in_force.reset(token)
 
 
 def get_workspace_limit() -> int:

@@ -62,11 +62,14 @@ class PoolGeometry(Geometry):
         layout: str | None = None,
         dtype: Any = None,
         name: str | None = None,
+        lenient: bool = False,
     ) -> PoolGeometry:
         """Validate the arguments of a pooling.
 
         ``input`` is an array or a shape; a ``stride`` of None or () is the window; ``name`` is what
-        errors say.
+        errors say. Padding by numbers is at most half the window, which fits the padded input; if
+        ``lenient``, as ONNX is, padding is less than what the window spans, and a partial window
+        (``ceil_mode``) may be the only one.
         """
         if reduction not in NAMES:
             raise ValueError(f"reduction must be 'max' or 'mean', got {shown(reduction)}")
@@ -78,14 +81,11 @@ class PoolGeometry(Geometry):
         ceil = flag(f"{name}: ceil_mode", ceil_mode)
         counts = flag(f"{name}: count_include_pad", count_include_pad)
         formula = shapes.ceil_output_size if ceil else shapes.output_size
-        axes = Axes.of(name, sizes, window, steps, padding, dilation, formula)
+        axes = Axes.of(
+            name, sizes, window, steps, padding, dilation, formula, partial=ceil and lenient
+        )
         if not isinstance(padding, str):
-            for pair, extent in zip(axes.padding, axes.kernel, strict=True):
-                if max(pair) > extent // 2:
-                    raise ValueError(
-                        f"{name}: padding must be at most half the window, got padding {pair} "
-                        f"for kernel_size {extent}"
-                    )
+            _check_padding(name, axes, lenient)
         divisor = 0
         if divisor_override is not None:
             divisor = integer(f"{name}: divisor_override", divisor_override, -INDEX_LIMIT)
@@ -150,7 +150,7 @@ class PoolGeometry(Geometry):
 
     @remembered
     def windows(self) -> Array:
-        """Per output of each axis: first tap inside the input, end, extent for a mean."""
+        """Per output of each axis: first tap inside the input, end, taps that a mean counts."""
         rows = [
             self._adaptive_axis(i) if self.adaptive else self._sliding_axis(i) for i in range(3)
         ]
@@ -163,7 +163,8 @@ class PoolGeometry(Geometry):
         first = np.where(starts < 0, starts % self.dilation[i], starts)
         last = np.maximum(np.minimum(ends, self.size[i]), first)
         padded = np.minimum(ends, self.size[i] + self.padding[i][1]) - starts
-        return np.stack([first, last, padded if self.count_include_pad else last - first], 1)
+        counted = padded if self.count_include_pad else last - first
+        return np.stack([first, last, -(-counted // self.dilation[i])], 1)
 
     def _adaptive_axis(self, i: int) -> Array:
         # The formulas' integer arithmetic serves arrays as well.
@@ -180,6 +181,17 @@ class PoolGeometry(Geometry):
     def canonical(self, array: Array) -> Array:
         """A five-axis view (N, C, spatial) of an input or output array; no copy."""
         return self.input.canonical(array)
+
+
+def _check_padding(name: str, axes: Axes, lenient: bool) -> None:
+    for pair, extent, gap in zip(axes.padding, axes.kernel, axes.dilation, strict=True):
+        most = shapes.effective_kernel(extent, gap) - 1 if lenient else extent // 2
+        if max(pair) > most:
+            rule = "less than the window spans" if lenient else "at most half the window"
+            raise ValueError(
+                f"{name}: padding must be {rule}, got padding {pair} for kernel_size {extent}"
+                f"{f' with dilation {gap}' if lenient else ''}"
+            )
 
 
 def _adaptive_outputs(name: str, output_size: Any, sizes: list[int]) -> list[int]:

@@ -119,14 +119,15 @@ def fold_named(
     dilation: Any,
     padding: Any,
     stride: Any,
+    rank: int = RANK,
 ) -> Array:
-    """``fold``; ``name`` is what errors say."""
+    """``fold`` of images with one to three axes; ``name`` is what errors say."""
     x = as_array(f"{name}: input", input)
     arithmetic = promote(name, (x,))
-    sizes = per_axis(f"{name}: output_size", output_size, RANK, 1)
-    window = per_axis(f"{name}: kernel_size", kernel_size, RANK, 1)
+    sizes = per_axis(f"{name}: output_size", output_size, rank, 1)
+    window = per_axis(f"{name}: kernel_size", kernel_size, rank, 1)
     axes = Axes.of(name, sizes, window, stride, padding, dilation)
-    channels = _check_columns(name, x, axes)
+    channels = _check_columns(name, x, axes, rank)
     columns = x if x.ndim == 3 else x[None]
     problem = problem_of(name, len(columns), channels, axes)
     narrow = arithmetic.kind == "float"
@@ -134,11 +135,11 @@ def fold_named(
     out = np.empty((len(columns), channels, *problem.size), dtype)
     split = columns.reshape(*out.shape[:2], *problem.kernel, *problem.output)
     fold_windows(split, out, problem)
-    result = converted(out[:, :, 0], arithmetic.common)
+    result = converted(out.reshape(*out.shape[:2], *sizes), arithmetic.common)
     return result if x.ndim == 3 else result[0]
 
 
-def _check_columns(name: str, x: Array, axes: Axes) -> int:
+def _check_columns(name: str, x: Array, axes: Axes, rank: int) -> int:
     """The channels of the images; ValueError where the columns don't fit the windows."""
     taps, windows = math.prod(axes.kernel), math.prod(axes.output)
     if x.ndim not in (2, 3) or 0 in x.shape[-2:]:
@@ -149,11 +150,12 @@ def _check_columns(name: str, x: Array, axes: Axes) -> int:
     if x.shape[-2] % taps:
         raise ValueError(
             f"{name}: the input's rows must be a multiple of the {taps} taps of kernel_size "
-            f"{axes.kernel[1:]}, got {x.shape[-2]} in shape {x.shape}"
+            f"{axes.kernel[-rank:]}, got {x.shape[-2]} in shape {x.shape}"
         )
     if x.shape[-1] != windows:
+        outputs = " x ".join(map(str, axes.output[-rank:]))
         raise ValueError(
-            f"{name}: the input must have a column for each of the {axes.output[1]} x "
-            f"{axes.output[2]} = {windows} windows, got {x.shape[-1]} in shape {x.shape}"
+            f"{name}: the input must have a column for each of the {outputs} = {windows} windows, "
+            f"got {x.shape[-1]} in shape {x.shape}"
         )
     return int(x.shape[-2]) // taps

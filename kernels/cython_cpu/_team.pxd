@@ -34,6 +34,6 @@ cdef struct PoolRun:
 
 
 cdef void fill_queue(int64_t* queue, int64_t tasks, int64_t threads) noexcept nogil
-cdef int64_t threads_for(int64_t wanted, int64_t tasks) except -1
+cdef int64_t threads_for(int64_t wanted, int64_t tasks) noexcept nogil
 cdef void share_conv(ConvRun* shared, int64_t threads) noexcept nogil
 cdef void share_pool(PoolRun* shared, int64_t threads) noexcept nogil

@@ -29,16 +29,15 @@ cdef extern from "team.h":
     """
     ctypedef void (*Work)(void* call, int64_t worker) noexcept nogil
     int64_t team_size
-    int add_helper()
+    void grow_team(int64_t threads) nogil
+    void forget_helpers() nogil
     void set_thread_apart(int64_t thread) nogil
     void work_together(Work work, void* call, int64_t threads) noexcept nogil
     void wait_for(const int64_t* queue) noexcept nogil
 
 
-#: In a forked child there are no helpers: their threads have stayed with the parent.
 def _forget_helpers():
-    global team_size
-    team_size = 0
+    forget_helpers()
 
 
 if hasattr(os, "register_at_fork"):
@@ -57,11 +56,10 @@ cdef void fill_queue(int64_t* queue, int64_t tasks, int64_t threads) noexcept no
     queue[1] = min(tasks, 1 if threads == 1 else threads * CHUNKS_PER_THREAD)
 
 
-cdef int64_t threads_for(int64_t wanted, int64_t tasks) except -1:
+cdef int64_t threads_for(int64_t wanted, int64_t tasks) noexcept nogil:
     """So many threads, but no more than tasks, nor than the system gives."""
     cdef int64_t threads = min(wanted, tasks)
-    while team_size < threads - 1 and add_helper():
-        pass
+    grow_team(threads)
     return min(threads, team_size + 1)
 
 

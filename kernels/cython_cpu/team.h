@@ -184,8 +184,9 @@ static void work_together(Work work, void *call, int64_t threads)
     Helper *called[MOST_HELPERS];
     uint64_t calls[MOST_HELPERS];
     int done[MOST_HELPERS];
+    const int64_t size = __atomic_load_n(&team_size, __ATOMIC_ACQUIRE);
     int64_t count = 0;
-    for (int64_t i = 0; i < team_size && count < threads - 1; i++) {
+    for (int64_t i = 0; i < size && count < threads - 1; i++) {
         Helper *helper = &team[i];
         int asleep;
         calls[count] = claim(helper, &asleep);
@@ -208,7 +209,7 @@ static void work_together(Work work, void *call, int64_t threads)
                 let_others_run();
 }
 
-/* Adds a helper; 0 if there can't be any more. Callers hold the GIL. */
+/* Adds a helper; 0 if there can't be any more. Callers are alone (``grow_team``). */
 static int add_helper(void)
 {
     if (team_size == MOST_HELPERS)
@@ -223,6 +224,27 @@ static int add_helper(void)
         PyThread_free_lock(helper->bell);
         return 0;
     }
-    team_size++;
+    __atomic_store_n(&team_size, team_size + 1, __ATOMIC_RELEASE);
     return 1;
+}
+
+static int growing = 0;
+
+/* Helpers for so many threads, or as many as the system gives; with or without the GIL. */
+static void grow_team(int64_t threads)
+{
+    if (__atomic_load_n(&team_size, __ATOMIC_ACQUIRE) >= threads - 1)
+        return;
+    while (__atomic_exchange_n(&growing, 1, __ATOMIC_ACQUIRE))
+        let_others_run();
+    while (team_size < threads - 1 && add_helper())
+        ;
+    __atomic_store_n(&growing, 0, __ATOMIC_RELEASE);
+}
+
+/* In a forked child there are no helpers: their threads have stayed with the parent. */
+static void forget_helpers(void)
+{
+    team_size = 0;
+    growing = 0;
 }

@@ -51,10 +51,9 @@ def regular(call: PoolCall) -> PoolCall:
     if call.adaptive and all(size % outputs == 0 for size, outputs in pairs):
         taps = tuple(size // outputs for size, outputs in pairs)
         call = call._replace(adaptive=False, kernel=taps, stride=taps)  # type: ignore[arg-type]
-    if call.reduction == "mean" and not call.divisor and not call.adaptive:
-        counted = math.prod(map(effective_kernel, call.kernel, call.dilation))
-        if all(_whole(axis, call.count_include_pad) for axis in axes_of(call)):
-            call = call._replace(divisor=counted)
+    sliding_mean = call.reduction == "mean" and not call.divisor and not call.adaptive
+    if sliding_mean and all(_whole(axis, call.count_include_pad) for axis in axes_of(call)):
+        call = call._replace(divisor=math.prod(call.kernel))
     return call
 
 
@@ -76,7 +75,7 @@ def kind_of(call: PoolCall) -> str:
 @cache
 def window_of(kind: str, padded: bool) -> Any:
     """``window(i, axis)``: the first place of window i inside the input, its end (taps are
-    ``dilation`` apart), and how many places count in a mean, with padding if ``padded``."""
+    ``dilation`` apart), and how many taps count in a mean, with those on padding if ``padded``."""
 
     @cuda.jit(device=True)
     def counted(start, first, end, axis):
@@ -98,7 +97,10 @@ def window_of(kind: str, padded: bool) -> Any:
             # A tap before the input moves up by whole dilations, so that it stays a tap.
             steps = uint32(uint32(dilation - 1 - start) // uint32(dilation))
             first = int32(start + steps * dilation)
-        return counted(start, first, int32(start + (axis[2] - 1) * dilation + 1), axis)
+        first, last, spanned = counted(
+            start, first, int32(start + (axis[2] - 1) * dilation + 1), axis
+        )
+        return first, last, int32(uint32(spanned + dilation - 1) // uint32(dilation))
 
     @cuda.jit(device=True)
     def adaptive(i, axis):
