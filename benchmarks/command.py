@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help=f"layers by name or tag ({', '.join(workloads.tags())}); all by default "
-        "(but those tagged long without --peers); with --drop-ins: {', '.join(drop_ins.SUITES)}",
+        f"(but those tagged long without --peers); with --drop-ins: {', '.join(drop_ins.SUITES)}",
     )
     parser.add_argument(
         "--threads", nargs="+", type=int, default=[], metavar="N", help="numbers of threads"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -27,6 +28,17 @@ pytestmark = pytest.mark.skipif(
 
 def programs(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def imported(program: str) -> set[str]:
+    """The packages that a program names in its import statements."""
+    found = set()
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    return found
 
 
 def run(program: str, folder: Path) -> str:
@@ -61,7 +73,7 @@ def section() -> str:
 @pytest.mark.parametrize("program", programs(section()), ids=lambda text: text.splitlines()[0])
 def test_readmes_examples_of_drop_ins_run_as_written(program: str, tmp_path: Path) -> None:
     """Each alone, in an empty folder but for the files that they name."""
-    for package in re.findall(r"^(?:import|from) (\w+)", program, re.MULTILINE):
+    for package in imported(program):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} isn't installed")
     run(program, tmp_path)
