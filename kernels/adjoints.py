@@ -25,7 +25,7 @@ from .blocking import DIRECT_CHANNELS, TILE_BYTES
 from .drivers import ALIGNMENT, compiled_of, reads_padding
 from .finite import all_finite
 from .problem import ACTIVATION_CODES, REMEMBERED_TAPS, ConvProblem, activate
-from .shapes import round_up
+from .shapes import adjoint_phase, round_up
 from .temporaries import carve, exchange_channels
 
 Array = np.ndarray[Any, Any]
@@ -76,17 +76,11 @@ class Phases(NamedTuple):
 def _axis_phases(
     size: int, kernel: int, output: int, stride: int, dilation: int, pad: int
 ) -> list[_AxisPhases]:
-    # Input position i = stride * u + a - pad is read by tap t of output u - (t * dilation - a) /
-    # stride wherever that is whole: by every ``step``-th tap from a first one, which decides a.
     common = math.gcd(stride, dilation)
     step, spread = stride // common, dilation // common
     found: dict[tuple[int, int], list[_Member]] = {}
     for first in range(min(step, kernel)):
-        a = first * dilation % stride
-        start = (a - pad) % stride
-        taps = (kernel - 1 - first) // step + 1
-        behind = (first * dilation - a) // stride + (taps - 1) * spread
-        before = behind - (start + pad) // stride
+        start, taps, before = adjoint_phase(first, kernel, step, stride, dilation, pad)
         if start < size and -before < output:
             last = first + (taps - 1) * step
             flipped = slice(last, first - 1 if first else None, -step)

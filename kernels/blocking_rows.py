@@ -70,8 +70,8 @@ def takes_3x3(problem: ConvProblem) -> bool:
     )
 
 
-def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
-    """Blocks of the direct rows."""
+def rows_cut(problem: ConvProblem, itemsize: int, least_tasks: int = MIN_TASKS) -> RowsCut:
+    """Blocks of the direct rows; of ``least_tasks`` tasks where the problem has as many."""
     lanes = TILE_BYTES // itemsize
     columns = min(round_up(split_evenly(problem.q, _widest(problem, itemsize)), lanes), problem.q)
     column_blocks = ceil_div(problem.q, columns)
@@ -89,10 +89,10 @@ def rows_cut(problem: ConvProblem, itemsize: int) -> RowsCut:
     if takes_3x3(problem):
         # In place, where the cache holds what blocks of rows have in common.
         cached = max(cached, ROWS)
-    rows = _rows_of(problem, lanes, column_blocks, cached)
+    rows = _rows_of(problem, lanes, column_blocks, cached, least_tasks)
     row_blocks = ceil_div(problem.p, rows)
     strips = problem.n * problem.g * problem.o * column_blocks
-    channels = _channels_of(problem, strips * row_blocks)
+    channels = _channels_of(problem, strips * row_blocks, least_tasks)
     k_blocks = ceil_div(problem.k, channels)
     plane = round_up((rows + (span_h - 1) // problem.stride_h) * pitch + rest, lanes)
     steps = reduction_length(problem) + problem.s * problem.c
@@ -130,23 +130,25 @@ def _widest(problem: ConvProblem, itemsize: int) -> int:
     return max(min(fitting, MOST_COLUMNS), DIRECT_COLUMNS)
 
 
-def _rows_of(problem: ConvProblem, lanes: int, column_blocks: int, cached: int) -> int:
+def _rows_of(
+    problem: ConvProblem, lanes: int, column_blocks: int, cached: int, least_tasks: int
+) -> int:
     """Output rows of a task: ``cached`` at most, fewer for more tasks; by multiples of ROWS."""
     strips = problem.n * problem.g * problem.o * column_blocks
     if problem.c == problem.k == 1:
         # Where channels lie next to each other, one task of two vectors does all their groups.
         strips = ceil_div(strips, 2 * lanes)
-    finest = max(ceil_div(problem.p * strips, MIN_TASKS), ROWS)
+    finest = max(ceil_div(problem.p * strips, least_tasks), ROWS)
     rows = split_evenly(problem.p, max(min(cached, finest), 1))
     if ROWS <= rows < problem.p:
         rows -= rows % ROWS
     return rows
 
 
-def _channels_of(problem: ConvProblem, places: int) -> int:
+def _channels_of(problem: ConvProblem, places: int, least_tasks: int) -> int:
     """Out-channels of a task, where there are as many ``places`` times blocks of them as tasks."""
     sets = ceil_div(problem.k, DIRECT_CHANNELS)
-    wanted = ceil_div(MIN_TASKS, max(places, 1))
+    wanted = ceil_div(least_tasks, max(places, 1))
     return ceil_div(sets, min(wanted, sets)) * DIRECT_CHANNELS
 
 

@@ -100,6 +100,27 @@ def tap_high(tap: int, size: int, stride: int, dilation: int, before: int, outpu
     return max(min(-((tap * dilation - before - size) // stride), outputs), 0)
 
 
+def adjoint_phase(
+    first: int, kernel: int, step: int, stride: int, dilation: int, before: int
+) -> tuple[int, int, int]:
+    """A phase of a transposed convolution, the places that every ``step``-th tap (``stride`` by its
+    greatest common divisor with ``dilation``) from ``first`` on writes: the first of them (the
+    others are ``stride`` apart), how many taps those are, and how far in front of the gradient the
+    first place's window begins.
+
+    >>> [adjoint_phase(first, 3, 2, 2, 1, 1) for first in range(2)]
+    [(1, 2, 0), (0, 1, 0)]
+    """
+    # No number is negative, so that compiled code may divide as it likes.
+    # Input position i = stride * u + a - before is read by tap t of output u - (t * dilation - a) /
+    # stride wherever that is whole: by every ``step``-th tap from a first one, which decides a.
+    a = first * dilation % stride
+    start = (a + stride - before % stride) % stride
+    taps = (kernel - 1 - first) // step + 1
+    behind = (first * dilation - a) // stride + (taps - 1) * (dilation * step // stride)
+    return start, taps, behind - (start + before) // stride
+
+
 def ceil_div(a: int, b: int) -> int:
     """``a / b`` rounded up.
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, tuple[str, ...]] = {
     "dask.md": ("dask",),
     "keras.md": ("keras",),
+    "numba.md": ("numba",),
     "onnx.md": ("onnx",),
     "scipy.md": (),
     "torch.md": ("torch",),

@@ -118,7 +118,7 @@ def _type_of(name: str, argument: Any) -> types.Type:
     return types.Array(element, argument.ndim, layout, readonly=name not in WRITTEN)
 
 
-class _EngineCache(FunctionCache):
+class EngineCache(FunctionCache):
     """Numba's cache, fresh only as long as every file of the engine is.
 
     Numba looks at the one file a function stands in, but a compiled kernel contains functions of
@@ -127,7 +127,7 @@ class _EngineCache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file._source_stamp = self._impl.locator.get_source_stamp(), _engine_stamp()
+        self._cache_file._source_stamp = self._impl.locator.get_source_stamp(), engine_stamp()
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(OSError):
@@ -135,7 +135,7 @@ class _EngineCache(FunctionCache):
 
 
 @cache
-def _engine_stamp() -> str:
+def engine_stamp() -> str:
     """A digest of the sources that end up in compiled kernels."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
@@ -144,7 +144,15 @@ def _engine_stamp() -> str:
     return digest.hexdigest()
 
 
-def enable_cache(dispatcher: Any) -> None:
-    """Cache on disk where a directory can be written (Numba raises RuntimeError where none can)."""
+def cache_of(function: Callable[..., Any], kind: type[EngineCache] = EngineCache) -> Any:
+    """A function's cache on disk, None where no directory can be written (Numba raises RuntimeError
+    there)."""
     with contextlib.suppress(RuntimeError):
-        dispatcher._cache = _EngineCache(dispatcher.py_func)
+        return kind(function)
+    return None
+
+
+def enable_cache(dispatcher: Any) -> None:
+    """Cache a function's code on disk."""
+    if (cache := cache_of(dispatcher.py_func)) is not None:
+        dispatcher._cache = cache

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..blocking import TILE_BYTES
+from ..blocking import DIRECT_CHANNELS, TILE_BYTES
 from ._direct_stores import Target, store_row
 from ._emit import Code, Value
 
 
 class Flat(NamedTuple):
-    """A tap's weights are next to each other, its inputs ``steps`` from the first output's."""
+    """A tap's weights are next to each other, its inputs ``steps`` from the first output's. Behind
+    the last place of a copy there is room for a vector, ``exact`` is 1 where there may be none."""
 
     taps: Value
     steps: Value
     rows: Value
     columns: Value
     pitch: Value
+    exact: Value
 
 
 def _store_block(
@@ -73,22 +75,24 @@ def sum_flat(
     code: Code, out: Value, target: Target, x: Value, w: Value, bias: Value, flat: Flat,
     channels: Value,
 ) -> None:  # fmt: skip
-    """All rows of 1 to 4 channels. Vectors at the end of the copy are read whole."""
+    """All rows of 1 to 4 channels."""
     places = (flat.rows - 1) * flat.pitch + flat.columns
-    end = (places + code.lanes - 1) // code.lanes * code.lanes
+    whole_vectors = (places + code.lanes - 1) // code.lanes * code.lanes
+    end = code.choose(flat.exact.equals(1), places, whole_vectors)
     given = out, target, x, w, bias, flat
     # Sums beside the factors and a value: 24 of 32 registers, or 8 to 12 of 16.
     wide = code.lanes * code.itemsize == TILE_BYTES
     for i, vectors in enumerate((12, 12, 8, 6) if wide else (12, 6, 3, 2)):
         with code.when(channels.equals(i + 1)):
-            step = vectors * code.lanes
-            whole = end // step * step
-            code.function("blocks", _sum_blocks, (*given, code.of(0), whole), i + 1, vectors)
-            again = (whole > 0) & (end - whole > vectors // 2 * code.lanes)
-            with code.either(again) as (then, otherwise):
-                with then:
-                    # The last block has as many vectors: some come out twice, the same.
-                    last = *given, end - step, end
-                    code.function("blocks", _sum_blocks, last, i + 1, vectors)
-                with otherwise:
-                    code.function("blocks", _sum_blocks, (*given, whole, end), i + 1, 1)
+            done = code.var(0)
+            sizes = (vectors, vectors // 2, 1) if i + 1 == DIRECT_CHANNELS else (vectors, 1)
+            for size in sizes:
+                step = size * code.lanes
+                first = done.get()
+                done.set(first + (end - first) // step * step)
+                code.function("blocks", _sum_blocks, (*given, first, done.get()), i + 1, size)
+                # The rest as one more block that ends with it: some come out twice, the same.
+                again = (end - done.get() > size // 2 * code.lanes) & (end >= step)
+                with code.when(again):
+                    code.function("blocks", _sum_blocks, (*given, end - step, end), i + 1, size)
+                    done.set(end)

@@ -34,6 +34,8 @@ class Operands(NamedTuple):
     biased: Value
     local: Value
     activation: Value
+    #: Whether there is code for vectors of channels; without, other tasks do their work.
+    channels_last: bool = True
 
 
 class Task(NamedTuple):
@@ -86,6 +88,8 @@ def task_of(code: Code, operands: Operands, task: Value) -> Task:
 def along_channels(operands: Operands) -> Value:
     """Whether vectors are channels: those of depthwise convolutions, next to each other."""
     problem = operands.problem
+    if not operands.channels_last:
+        return problem.c.differs(problem.c)
     depthwise = problem.c.equals(1) & problem.k.equals(1) & (problem.g > 1)
     return depthwise & operands.x.c.equals(1) & operands.out.c.equals(1)
 
@@ -154,8 +158,8 @@ def _gather_weights(
         from_ = weight + (t * strides.d + r * strides.h + s * strides.w + c * strides.c)
         with code.either(channels.equals(DIRECT_CHANNELS)) as (full, some):
             with full:
-                for i in range(DIRECT_CHANNELS):
-                    code.store(code.load(from_ + strides.n * i), to.get() + i)
+                side_by_side = [code.load(from_ + strides.n * i) for i in range(DIRECT_CHANNELS)]
+                code.store_few(side_by_side, to.get())
             with some, code.range(0, channels, scalar=True) as k:
                 code.store(code.load(from_ + k * strides.n), to.get() + k)
         with code.range(channels, room) as k:
@@ -230,6 +234,22 @@ def _is_inside(code: Code, operands: Operands, task: Task) -> Value:
     )
 
 
+def _is_flat(code: Code, operands: Operands, task: Task) -> Value:
+    """Whether the input is a copy as it lies: of a kernel of one tap, without padding or stride,
+    rows behind each other, and a vector's length of them."""
+    problem, cut, x = operands.problem, operands.cut, operands.x
+    d, h, w = (
+        task.o * problem.stride_d - problem.pad_d,
+        task.p - problem.pad_h,
+        task.q - problem.pad_w,
+    )
+    alone = (problem.t * problem.r * problem.s).equals(1) & x.w.equals(1) & x.h.equals(cut.pitch)
+    near = problem.stride_h.equals(1) & problem.stride_w.equals(1)
+    inside = code.inside(d, problem.d) & (h >= 0) & (w >= 0)
+    inside = inside & (h + task.rows <= problem.h) & (w + task.columns <= problem.w)
+    return alone & near & inside & (task.rows * task.columns >= code.lanes)
+
+
 def run_task(code: Code, operands: Operands, task: Task) -> None:
     """A task over a copy, or, where rows share loads and no padding is near, in place."""
     problem, cut, x, out = operands.problem, operands.cut, operands.x, operands.out
@@ -239,7 +259,9 @@ def run_task(code: Code, operands: Operands, task: Task) -> None:
     halo = gathered + cut.weight_elements
     apart = problem.stride_h.equals(1) & problem.stride_w.equals(1) & problem.dilation_h.equals(1)
     sharing = apart & (problem.r >= SHARED_ROWS) & (task.rows >= SHARED_ROWS)
-    direct = sharing & problem.k.equals(1) & x.w.equals(1) & _is_inside(code, operands, task)
+    reading = sharing & problem.k.equals(1) & x.w.equals(1) & _is_inside(code, operands, task)
+    flat_input = _is_flat(code, operands, task)
+    direct = reading | flat_input
     with code.when(~direct):
         _copy_input(code, operands, task, halo)
     corner = task.source + (
@@ -254,7 +276,8 @@ def run_task(code: Code, operands: Operands, task: Task) -> None:
         code.choose(direct, x.h, cut.pitch),
     )  # fmt: skip
     target = _target(operands, code.of(0))
-    flat = Flat(taps, steps, task.rows, task.columns, cut.pitch)
+    exact = code.choose(flat_input, 1, 0)
+    flat = Flat(taps, window.steps, task.rows, task.columns, cut.pitch, exact)
     with code.range(task.k, task.k_end, DIRECT_CHANNELS) as k:
         channels, channel = code.least(task.k_end - k, DIRECT_CHANNELS), task.g * problem.k + k
         weight = operands.weight.data + channel * operands.weight.n
@@ -304,7 +327,8 @@ def run_tasks(code: Code, operands: Operands, begin: Value, end: Value) -> None:
         task = task_of(code, operands, number)
         with code.either(channels) as (then, otherwise):
             with then:
-                run_channel_task(code, operands, task)
+                if operands.channels_last:
+                    run_channel_task(code, operands, task)
             with otherwise, code.either(planes) as (plane, copy):
                 with plane:
                     run_plane_task(code, operands, task)

@@ -281,6 +281,13 @@ class Code:
         else:
             _vector.store_first(self.builder, value.value, place.value, self.of(count).value)
 
+    def store_few(self, values: Sequence[Value], place: Value) -> None:
+        """Write single elements as one vector."""
+        few = ir.Constant(ir.VectorType(self.real, len(values)), ir.Undefined)
+        for lane, value in enumerate(values):
+            few = self.builder.insert_element(few, value.value, INT32(lane))
+        _vector.store_vector(self.builder, few, place.value)
+
     def vstream(self, value: Value, place: Value) -> None:
         """Write a vector past the caches, to an address that it is aligned to."""
         _vector.stream_vector(self.builder, value.value, place.value)
