@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import re
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -227,6 +229,20 @@ def test_the_header_is_as_the_pxd() -> None:
     for name, module in declared:
         assert re.search(rf"^cdef [\w *]*\b{name}\(", texts[module], re.MULTILINE), name
     assert len(declared) == 15
+
+
+@pytest.mark.parametrize("standard", ["c99", "c++11"])
+def test_the_header_is_c_and_cpp_without_warnings(standard: str, tmp_path: Path) -> None:
+    compiler = shutil.which("g++" if "++" in standard else "gcc")
+    if compiler is None:
+        pytest.skip("there is no such compiler of GNU's")
+    source = tmp_path / ("use.cpp" if "++" in standard else "use.c")
+    source.write_text("#include <cnnfast.h>\nint imported(void) { return import_cnnfast(); }\n")
+    run(
+        compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-c", source,
+        "-isystem", sysconfig.get_path("include"), "-I", ROOT / "kernels" / "include",
+        "-o", tmp_path / "use.o", cwd=tmp_path,
+    )  # fmt: skip
 
 
 def test_get_include_names_the_headers_folder() -> None:

@@ -8,6 +8,7 @@
 
 #include <Python.h>
 #include <stdint.h>
+#include <string.h>
 
 #define CNNFAST_API_VERSION 1
 
@@ -147,15 +148,17 @@ static inline cnnfast_pool_shape cnnfast_pool_shape_of_ones(void)
     return shape;
 }
 
-/* A function's address in a module's __pyx_capi__; NULL with an exception. */
-static inline void *cnnfast_function(PyObject *functions, const char *name)
+/* Writes a function's address in a module's __pyx_capi__ to a pointer; 0, or -1 with an exception. */
+static inline int cnnfast_fetch(PyObject *functions, const char *name, void *to)
 {
     PyObject *capsule = PyMapping_GetItemString(functions, name);
     if (capsule == NULL)
-        return NULL;
+        return -1;
     void *address = PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule));
     Py_DECREF(capsule);
-    return address;
+    /* ISO C has no cast between pointers to objects and to functions. */
+    memcpy(to, &address, sizeof address);
+    return address == NULL ? -1 : 0;
 }
 
 /* The __pyx_capi__ of a module; NULL with an exception. */
@@ -178,8 +181,7 @@ static inline int import_cnnfast(void)
     PyObject *pool = conv == NULL ? NULL : cnnfast_module("cnnfast.kernels.cython_cpu.pool");
     if (pool == NULL)
         goto done;
-    version = (int (*)(void))cnnfast_function(conv, "api_version");
-    if (version == NULL)
+    if (cnnfast_fetch(conv, "api_version", &version) < 0)
         goto done;
     if (version() != CNNFAST_API_VERSION) {
         PyErr_Format(PyExc_ImportError,
@@ -189,8 +191,7 @@ static inline int import_cnnfast(void)
         goto done;
     }
 #define CNNFAST_FETCH(RESULT, NAME, PARAMETERS, MODULE)                                            \
-    cnnfast.NAME = (RESULT(*) PARAMETERS)cnnfast_function(MODULE, #NAME);                          \
-    if (cnnfast.NAME == NULL)                                                                      \
+    if (cnnfast_fetch(MODULE, #NAME, &cnnfast.NAME) < 0)                                           \
         goto done;
     CNNFAST_FUNCTIONS(CNNFAST_FETCH)
 #undef CNNFAST_FETCH
