@@ -131,7 +131,7 @@ def test_transposed_convolutions(dtype: str) -> None:
         got = numba_cpu.conv_transpose2d(x, w, *numbers, bias)
         np.testing.assert_array_equal(got, expected)
         into = np.full_like(expected, np.nan)
-        numba_cpu.conv_transpose2d_into(into, x, w, *numbers, bias)
+        numba_cpu.conv_transpose2d_into(x, w, *numbers, into, bias)
         assert_same_bits(into, got)
 
 
@@ -177,13 +177,13 @@ def test_pools(dtype: str) -> None:
             row = cnnfast.max_pool2d(x, *window, dilation, ceil, backend="numba")
             assert_same_bits(got, row)
             into = np.zeros_like(got)
-            numba_cpu.max_pool2d_into(into, x, kernel, stride, padding, dilation, ceil)
+            numba_cpu.max_pool2d_into(x, kernel, stride, padding, into, dilation, ceil)
             assert_same_bits(into, row)
             for counted in (True, False):
                 got = numba_cpu.avg_pool2d(x, kernel, stride, padding, ceil, counted)
                 row = cnnfast.avg_pool2d(x, *window, ceil, counted, backend="numba")
                 assert_same_bits(got, row)
-                numba_cpu.avg_pool2d_into(into := np.zeros_like(got), x, *window, ceil, counted)
+                numba_cpu.avg_pool2d_into(x, *window, into := np.zeros_like(got), ceil, counted)
                 assert_same_bits(into, row)
 
 
@@ -225,7 +225,7 @@ def test_into_views_and_nothing_beside_them() -> None:
     x, w = whole((2, 3, 8, 9)), whole((4, 3, 3, 3))
     room = np.full((2, 9, 12, 9), suite.CANARY, np.float32)
     out = room[:, 1::2, 2:10, ::-1]
-    numba_cpu.conv2d_into(out, x, w, 1, 1)
+    numba_cpu.conv2d_into(x, w, 1, 1, 1, 1, out)
     np.testing.assert_array_equal(out, reference_conv(x, w, padding=1))
     out[...] = suite.CANARY
     assert (room == suite.CANARY).all()
@@ -267,6 +267,7 @@ def test_relu_alone() -> None:
 
 
 conv2d, conv2d_into, max_pool2d = numba_cpu.conv2d, numba_cpu.conv2d_into, numba_cpu.max_pool2d
+max_pool2d_into = numba_cpu.max_pool2d_into
 
 
 @numba.njit(parallel=True)
@@ -347,10 +348,10 @@ def test_wrong_numbers_of_the_others_are_refused() -> None:
         numba_cpu.max_pool2d(X, 0)
     out = np.zeros((1, 6, 6, 6), np.float32)
     with pytest.raises(ValueError, match="out must have the shape of the result"):
-        numba_cpu.conv2d_into(out[:, :5], X, W, 1, 0, 1, 2)
+        numba_cpu.conv2d_into(X, W, 1, 0, 1, 2, out[:, :5])
     same = np.zeros((1, 4, 8, 8), np.float32)
     with pytest.raises(ValueError, match="out must lie in front of all inputs in memory"):
-        numba_cpu.max_pool2d_into(same[:, :, ::-1], same, 1)
+        numba_cpu.max_pool2d_into(same, 1, out=same[:, :, ::-1])
     record = np.zeros((1, 4, 8, 8), [("a", "f4"), ("b", "i2")])["a"]
     with pytest.raises((ValueError, TypingError), match="whole elements|aligned"):
         numba_cpu.max_pool2d(record, 2)
@@ -380,7 +381,30 @@ def test_out_must_be_writeable() -> None:
     frozen = np.zeros((1, 6, 6, 6), np.float32)
     frozen.flags.writeable = False
     with pytest.raises(TypingError, match="out must be a writeable"):
-        numba_cpu.conv2d_into(frozen, X, W, 1, 0, 1, 2)
+        numba_cpu.conv2d_into(X, W, 1, 0, 1, 2, frozen)
+    with pytest.raises(TypingError, match="out must be a writeable"):
+        numba_cpu.conv2d_into(X, W, 1, 0, 1, 2)
+
+
+def test_steps_whose_products_pass_64_bits_are_no_crash() -> None:
+    """Of virtual inputs, which are padding: 42 times the strides' product is 2**64 / 4."""
+    x, w = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 8, 1), np.float32)
+    stride = (2**33 - 8) // 42, 2**29
+    with pytest.raises(MemoryError):
+        numba_cpu.conv2d(x, w, stride, (stride[0] // 2 + 6, 2**28))
+
+
+@numba.njit
+def names_in_compiled_code(x: Array, w: Array, out: Array, small: Array) -> None:
+    conv2d_into(x, w, padding=(np.int32(1), np.uint8(1)), groups=2, out=out)
+    max_pool2d_into(out, (2, 2), out=small, ceil_mode=True)
+
+
+def test_results_by_name_and_integers_of_any_kind() -> None:
+    out, small = np.empty((1, 6, 8, 8), np.float32), np.empty((1, 6, 4, 4), np.float32)
+    names_in_compiled_code(X, W, out, small)
+    np.testing.assert_array_equal(out, reference_conv(X, W, groups=2, padding=1))
+    np.testing.assert_array_equal(small, cnnfast.max_pool2d(out, 2))
 
 
 def test_the_compiled_cut_is_the_row_s() -> None:

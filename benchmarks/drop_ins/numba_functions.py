@@ -73,7 +73,7 @@ def over_images(images: Array, weight: Array) -> Array:
     """A convolution of each image, side by side."""
     out = np.empty((images.shape[0], weight.shape[0], *images.shape[2:]), images.dtype)
     for i in numba.prange(images.shape[0]):
-        conv2d_into(out[i : i + 1], images[i : i + 1], weight, 1, 1)
+        conv2d_into(images[i : i + 1], weight, 1, 1, out=out[i : i + 1])
     return out
 
 

@@ -2,8 +2,8 @@
 for users' own compiled code.
 
 Those are ``conv1d/2d/3d``, ``conv_transpose1d/2d/3d``, ``max_pool1d/2d/3d`` and
-``avg_pool1d/2d/3d``, each also as ``NAME_into``, whose first argument is the result, and ``relu``
-and ``relu6``, activations that kernels know. They are compiled by ``numba.njit``, sequential,
+``avg_pool1d/2d/3d``, each also as ``NAME_into``, which fills ``out``, and ``relu`` and
+``relu6``, activations that kernels know. They are compiled by ``numba.njit``, sequential,
 callable from compiled code, ``prange`` included, and from Python; they come as they are first
 named, and Numba with them. docs/numba.md has an example.
 """

@@ -39,7 +39,8 @@ def cut_of(code: Code, problem: Any, least_tasks: Operand) -> Any:
     length = problem.c * problem.t * problem.r * problem.s
 
     rows = problem.stride_h * (3 * ROWS) + span_h
-    fitting = code.of(HALO_BYTES) // (problem.t * problem.c * problem.stride_w * rows * size)
+    # Factor by factor: the product may pass 64 bits.
+    fitting = code.of(HALO_BYTES) // (problem.t * problem.c) // problem.stride_w // rows // size
     widest = code.greatest(code.least(fitting, MOST_COLUMNS), DIRECT_COLUMNS)
     widest = code.choose(in_place, 2 * MOST_COLUMNS, widest)
     columns = code.least(_round_up(_split_evenly(code, problem.q, widest), lanes), problem.q)
@@ -52,7 +53,7 @@ def cut_of(code: Code, problem: Any, least_tasks: Operand) -> Any:
     rest = common + lanes
     planes = problem.t * problem.c * phases_h * phases_w
 
-    cached = code.of(HALO_BYTES) // (planes * pitch * size) - (span_h - 1) // problem.stride_h
+    cached = code.of(HALO_BYTES) // planes // pitch // size - (span_h - 1) // problem.stride_h
     cached = code.choose(in_place, code.greatest(cached, ROWS), cached)
     strips = problem.n * problem.g * problem.o * column_blocks
     counted = code.choose(depthwise, _ceil_div(strips, 2 * lanes), strips)

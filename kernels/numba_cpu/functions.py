@@ -73,8 +73,8 @@ Sequential; holds no GIL. ValueError for sizes that don't fit, TypingError for t
 
 CONV_INTO = """``conv{0}d`` into an array: ``out`` (N, K, {3}) of x's dtype, any strides, writeable.
 
-ValueError also where ``out`` has another shape, or lies between the first and the last element of
-an input.
+``out`` comes before ``bias`` and ``activation``, or by name. Returns nothing. ValueError also where
+``out`` has another shape, or lies between the first and the last element of an input.
 """
 
 TRANSPOSED = """Transposed convolution, channels first: ``torch.nn.functional.conv_transpose{0}d``.
@@ -86,7 +86,9 @@ bias    (K,) or None      x's dtype                          IN
 Integers, tuples, ``activation``, errors and threads as in ``conv{0}d``. Returns (N, K, {3}).
 """
 
-TRANSPOSED_INTO = """``conv_transpose{0}d`` into an array, as ``conv{0}d_into``."""
+TRANSPOSED_INTO = (
+    """``conv_transpose{0}d`` into ``out``, which comes before ``bias``, as in ``conv{0}d_into``."""
+)
 
 
 def _make_conv(rank: int) -> Any:
@@ -112,7 +114,7 @@ def _make_conv_into(rank: int) -> Any:
     axes = axes_of(rank)
 
     def conv_into(
-        out, x, weight, stride=1, padding=0, dilation=1, groups=1, bias=None, activation=None
+        x, weight, stride=1, padding=0, dilation=1, groups=1, out=None, bias=None, activation=None
     ):
         check_types(axes, x, weight, bias)
         values = contiguous(bias)
@@ -155,7 +157,7 @@ def _make_transposed_into(rank: int) -> Any:
     axes = axes_of(rank)
 
     def conv_transpose_into(
-        out, x, weight, stride=1, padding=0, output_padding=0, groups=1, dilation=1, bias=None,
+        x, weight, stride=1, padding=0, output_padding=0, groups=1, dilation=1, out=None, bias=None,
         activation=None,
     ):  # fmt: skip
         check_types(axes, x, weight, bias)

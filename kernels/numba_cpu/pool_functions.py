@@ -42,8 +42,8 @@ Arguments, errors and threads as in ``max_pool{0}d``.
 
 INTO = """The same into an array: ``out`` (N, C, {3}) of x's dtype, any strides, writeable.
 
-ValueError also where ``out`` has another shape, or lies between the first and the last element of
-the input.
+``out`` comes behind ``padding``, or by name. Returns nothing. ValueError also where ``out`` has
+another shape, or lies between the first and the last element of the input.
 """
 
 
@@ -68,7 +68,9 @@ def _make_max(rank: int) -> Any:
 def _make_max_into(rank: int) -> Any:
     axes = axes_of(rank)
 
-    def max_pool_into(out, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+    def max_pool_into(
+        x, kernel_size, stride=None, padding=0, out=None, dilation=1, ceil_mode=False
+    ):  # fmt: skip
         check_types(axes, x, None, None)
         check_out(axes, x, out)
         words = pool_words(
@@ -105,7 +107,7 @@ def _make_avg_into(rank: int) -> Any:
     axes = axes_of(rank)
 
     def avg_pool_into(
-        out, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True
+        x, kernel_size, stride=None, padding=0, out=None, ceil_mode=False, count_include_pad=True
     ):
         check_types(axes, x, None, None)
         check_out(axes, x, out)
