@@ -357,6 +357,48 @@ def test_wrong_numbers_of_the_others_are_refused() -> None:
         numba_cpu.max_pool2d(record, 2)
 
 
+REFUSED = """
+import numpy as np
+from numba.core.runtime import rtsys
+from cnnfast.kernels import numba_cpu
+
+x, w = np.ones((1, 4, 8, 8), np.float32), np.ones((4, 4, 3, 3), np.float32)
+bias, out = np.ones(8, np.float32)[::2], np.ones((1, 4, 9, 9), np.float32)
+numba_cpu.max_pool2d(x, 2)  # now there are counts
+
+def live():
+    stats = rtsys.get_allocation_stats()
+    return stats.alloc - stats.free
+
+for call in (
+    lambda: numba_cpu.conv2d(x, w, 1, -1, 1, 1, bias),
+    lambda: numba_cpu.conv2d_into(x, w, 1, 1, 1, 1, out, bias),
+    lambda: numba_cpu.conv_transpose2d(x, w, 0, bias=bias),
+    lambda: numba_cpu.max_pool2d(x, 9),
+    lambda: numba_cpu.avg_pool2d_into(x, 2, out=out),
+):
+    before = live()
+    for _ in range(10):
+        try:
+            call()
+        except ValueError:
+            continue
+        raise AssertionError
+    print(live() - before, end=" ")
+"""
+
+
+def test_what_is_refused_is_let_go() -> None:
+    """An error keeps neither arrays nor copies of a bias alive."""
+    assert run_python(REFUSED, {"NUMBA_NRT_STATS": "1"}).split() == ["0"] * 5
+
+
+def test_an_empty_batch_has_no_memory_to_share() -> None:
+    room = np.ones((2, 4, 8, 8), np.float32)
+    numba_cpu.conv2d_into(room[:0], W[:4], 1, 1, 1, 2, room[:0])
+    assert (room == 1).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [

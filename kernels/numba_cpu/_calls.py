@@ -16,7 +16,7 @@ from numba.extending import intrinsic, overload
 from . import _adjoint_core, _conv_core, _pool_core
 from ._activation_functions import activation_code, check_activation
 from ._vector import INT64, greatest
-from ._words import CONV, OUT_APART, OUT_SHAPE, POOL, RULES, Layout
+from ._words import CONV, POOL, Layout
 
 WORDS = types.CPointer(types.int64)
 TRIPLE = types.UniTuple(types.int64, 3)
@@ -133,12 +133,14 @@ def keep(typing_context: Any, array: Any) -> Any:
     return types.none(array), generate
 
 
-def _bounds(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any, Any]:
-    """The first address of an array, one past its last, and whether its strides are elements."""
+def bounds_of(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any, Any]:
+    """The first address of an array, one past its last (0 and 0 of an empty one), and whether its
+    strides are elements."""
     array = context.make_array(kind)(context, builder, value)
     low = builder.ptrtoint(array.data, INT64)
     size = INT64(kind.dtype.bitwidth // 8)
     high, whole = builder.add(low, size), ir.Constant(ir.IntType(1), 1)
+    empty = ir.Constant(ir.IntType(1), 0)
     axes = (cgutils.unpack_tuple(builder, part) for part in (array.shape, array.strides))
     for extent, stride in zip(*axes, strict=True):
         reach = builder.mul(greatest(builder, builder.sub(extent, INT64(1)), INT64(0)), stride)
@@ -147,10 +149,12 @@ def _bounds(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any
         high = builder.select(down, high, builder.add(high, reach))
         rest = builder.icmp_signed("==", builder.srem(stride, size), INT64(0))
         whole = builder.and_(whole, rest)
+        empty = builder.or_(empty, builder.icmp_signed("==", extent, INT64(0)))
+    low, high = (builder.select(empty, INT64(0), end) for end in (low, high))
     return low, high, whole
 
 
-class _Words:
+class CallWords:
     """A call's words, while code is made that writes them: new ones, on the stack of the calling
     function, or those from ``first`` on."""
 
@@ -158,6 +162,12 @@ class _Words:
         self.context, self.builder, self.layout = context, builder, layout
         room = INT64(layout.words)
         self.first = cgutils.alloca_once(builder, INT64, size=room) if first is None else first
+
+    def get(self, name: str, i: int = 0) -> Any:
+        """A field, or one of several."""
+        return self.builder.load(
+            self.builder.gep(self.first, [INT64(self.layout.places[name] + i)])
+        )
 
     def put(self, name: str, *values: Any) -> None:
         """Write a field, or all of several."""
@@ -187,15 +197,9 @@ class _Words:
         whole = ir.Constant(ir.IntType(1), 1)
         for kind, value in zip(kinds, values, strict=True):
             if isinstance(kind, types.Array):
-                _, _, good = _bounds(self.context, self.builder, kind, value)
+                _, _, good = bounds_of(self.context, self.builder, kind, value)
                 whole = self.builder.and_(whole, good)
         self.put("whole", self.builder.zext(whole, INT64))
-
-
-def _refuse(context: Any, builder: Any, wrong: Any, rule: str) -> None:
-    """Raise a ValueError from the calling function."""
-    with cgutils.if_unlikely(builder, wrong):
-        context.call_conv.return_user_exc(builder, ValueError, (rule,))
 
 
 @intrinsic
@@ -208,7 +212,7 @@ def conv_words(
     _check(isinstance(groups, types.Integer), "groups must be an integer", groups)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        words = _Words(context, builder, CONV)
+        words = CallWords(context, builder, CONV)
         x_value, weight_value, *triples, count, bias_value, _ = arguments
         for kind, value, name in ((x, x_value, "x"), (weight, weight_value, "weight")):
             words.put_array(kind, value, name)
@@ -241,7 +245,7 @@ def pool_words(
         _check(good, "ceil_mode and count_include_pad must be booleans", flag)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        words = _Words(context, builder, POOL)
+        words = CallWords(context, builder, POOL)
         x_value, *triples, ceil_value, counted_value = arguments
         words.put_array(x, x_value, "x")
         words.put_sizes(x, x_value, "x")
@@ -291,20 +295,12 @@ run_avg_pool = _make_call(_pool_core.AVG, "run", WORDS, WORDS)
 def _make_result_shape(layout: Layout) -> Any:
     @intrinsic
     def result_shape(typing_context: Any, rank: Any, words: Any) -> Any:
-        """The shape of a call's result; ValueError where the call breaks a rule."""
+        """The shape of a call's result."""
         count = rank.count
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            def word(name: str, i: int = 0) -> Any:
-                place = builder.gep(arguments[1], [INT64(layout.places[name] + i)])
-                return builder.load(place)
-
-            status = word("status")
-            with cgutils.if_unlikely(builder, builder.icmp_signed("!=", status, INT64(0))):
-                for i, rule in enumerate(RULES):
-                    _refuse(context, builder, builder.icmp_signed("==", status, INT64(i + 1)), rule)
-            axes = [0, 1, *range(5 - count, 5)]
-            extents = [word("out_sizes", axis) for axis in axes]
+            call = CallWords(context, builder, layout, arguments[1])
+            extents = [call.get("out_sizes", axis) for axis in (0, 1, *range(5 - count, 5))]
             return context.make_tuple(builder, signature.return_type, extents)
 
         return types.UniTuple(types.int64, count + 2)(rank, words), generate
@@ -315,36 +311,13 @@ def _make_result_shape(layout: Layout) -> Any:
 conv_shape, pool_shape = _make_result_shape(CONV), _make_result_shape(POOL)
 
 
-@intrinsic
-def check_result(typing_context: Any, shape: Any, out: Any, inputs: Any) -> Any:
-    """ValueError where an ``out`` of users' has another shape, or may share memory with inputs."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        expected = cgutils.unpack_tuple(builder, arguments[0])
-        array = context.make_array(out)(context, builder, arguments[1])
-        for extent, found in zip(expected, cgutils.unpack_tuple(builder, array.shape), strict=True):
-            _refuse(context, builder, builder.icmp_signed("!=", extent, found), OUT_SHAPE)
-        low, high, whole = _bounds(context, builder, out, arguments[1])
-        _refuse(context, builder, builder.not_(whole), RULES[0])
-        items = cgutils.unpack_tuple(builder, arguments[2])
-        for kind, value in zip(inputs.types, items, strict=True):
-            if isinstance(kind, types.Array):
-                first, last, _ = _bounds(context, builder, kind, value)
-                before = builder.icmp_signed("<=", last, low)
-                apart = builder.or_(before, builder.icmp_signed("<=", high, first))
-                _refuse(context, builder, builder.not_(apart), OUT_APART)
-        return context.get_dummy_value()
-
-    return types.none(shape, out, inputs), generate
-
-
 def _make_set_out(layout: Layout) -> Any:
     @intrinsic
     def set_out(typing_context: Any, words: Any, out: Any) -> Any:
         """Write a call's result into its words."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            call = _Words(context, builder, layout, arguments[0])
+            call = CallWords(context, builder, layout, arguments[0])
             call.put_array(out, arguments[1], "out")
             return context.get_dummy_value()
 

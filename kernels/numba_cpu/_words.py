@@ -79,9 +79,15 @@ RULES = (
     "the output must not be empty",
     "the input's and the result's size must be below 2**59",
     "the count of operations must be below 2**62",
+    "out must have the shape of the result",
+    "out must lie in front of all inputs in memory, or behind them",
 )
-OUT_SHAPE = "out must have the shape of the result"
-OUT_APART = "out must lie in front of all inputs in memory, or behind them"
+
+
+def number_of(rule: str) -> int:
+    """The status of a rule that is broken, by its first words."""
+    (number,) = (i + 1 for i, known in enumerate(RULES) if known.startswith(rule))
+    return number
 
 
 class Call:
@@ -131,9 +137,8 @@ class Checks:
 
     def refuse(self, broken: Value, rule: str) -> None:
         """A rule, by its first words; what comes after it may look at anything."""
-        (number,) = (i for i, known in enumerate(RULES) if known.startswith(rule))
         with self.code.when(broken & self.status.get().equals(0)):
-            self.status.set(self.code.of(number + 1))
+            self.status.set(self.code.of(number_of(rule)))
 
     def check_axis(
         self, size: Value, kernel: Value, stride: Value, padding: Value, dilation: Value

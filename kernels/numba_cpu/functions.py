@@ -10,7 +10,6 @@ import numpy as np
 from ._calls import (
     axes_of,
     check_out,
-    check_result,
     check_types,
     contiguous,
     conv_shape,
@@ -26,6 +25,7 @@ from ._calls import (
     write_transposed_problem,
 )
 from ._compile import enable_cache
+from ._refusals import check_conv_result, is_conv_refused, raise_conv_refusal
 from ._words import CONV as WORDS
 from ._words import LOCAL_ELEMENTS, TASKS
 
@@ -41,6 +41,14 @@ def function(name: str, rank: int, document: str, body: Any) -> Any:
     dispatcher = numba.njit(nogil=True, no_cfunc_wrapper=True, forceinline=True)(body)
     enable_cache(dispatcher)
     return dispatcher
+
+
+@numba.njit(inline="always")
+def _refuse(words):
+    """Raise a ValueError if a rule is broken."""
+    if is_conv_refused(words):
+        raise_conv_refusal(words)
+        raise ValueError  # not reached: before a branch that ends so, arrays are let go
 
 
 @numba.njit(inline="always")
@@ -102,6 +110,7 @@ def _make_conv(rank: int) -> Any:
             triple(axes, 0, 0), groups, values, activation,
         )  # fmt: skip
         write_conv_problem(x, (words,))
+        _refuse(words)
         out = np.empty(conv_shape(axes, words), x.dtype)
         _run(words, x, out)
         keep(values)
@@ -124,7 +133,8 @@ def _make_conv_into(rank: int) -> Any:
             triple(axes, 0, 0), groups, values, activation,
         )  # fmt: skip
         write_conv_problem(x, (words,))
-        check_result(conv_shape(axes, words), out, (x, weight, bias))
+        check_conv_result(words, out, (x, weight, bias))
+        _refuse(words)
         _run(words, x, out)
         keep(values)
 
@@ -145,6 +155,7 @@ def _make_transposed(rank: int) -> Any:
             triple(axes, output_padding, 0), groups, values, activation,
         )  # fmt: skip
         write_transposed_problem(x, (words,))
+        _refuse(words)
         out = np.empty(conv_shape(axes, words), x.dtype)
         _run_transposed(words, x, out)
         keep(values)
@@ -168,7 +179,8 @@ def _make_transposed_into(rank: int) -> Any:
             triple(axes, output_padding, 0), groups, values, activation,
         )  # fmt: skip
         write_transposed_problem(x, (words,))
-        check_result(conv_shape(axes, words), out, (x, weight, bias))
+        check_conv_result(words, out, (x, weight, bias))
+        _refuse(words)
         _run_transposed(words, x, out)
         keep(values)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 
 from ._calls import (
     axes_of,
     check_out,
-    check_result,
     check_types,
     pool_shape,
     pool_words,
@@ -21,10 +21,20 @@ from ._calls import (
     write_avg_problem,
     write_max_problem,
 )
+from ._refusals import check_pool_result, is_pool_refused, raise_pool_refusal
 from ._words import POOL
 from .functions import function
 
 LOCAL = POOL.local
+
+
+@numba.njit(inline="always")
+def _refuse(words):
+    """As for convolutions."""
+    if is_pool_refused(words):
+        raise_pool_refusal(words)
+        raise ValueError  # not reached
+
 
 MAX = """Max pooling, channels first: ``torch.nn.functional.max_pool{0}d`` for compiled code.
 
@@ -57,6 +67,7 @@ def _make_max(rank: int) -> Any:
             triple(axes, padding, 0), triple(axes, dilation, 1), ceil_mode, False,
         )  # fmt: skip
         write_max_problem(x, (words,))
+        _refuse(words)
         out = np.empty(pool_shape(axes, words), x.dtype)
         set_pool_out(words, out)
         run_max_pool(x, (words, np.empty(words[LOCAL], np.int64)))
@@ -78,7 +89,8 @@ def _make_max_into(rank: int) -> Any:
             triple(axes, padding, 0), triple(axes, dilation, 1), ceil_mode, False,
         )  # fmt: skip
         write_max_problem(x, (words,))
-        check_result(pool_shape(axes, words), out, (x,))
+        check_pool_result(words, out, (x,))
+        _refuse(words)
         set_pool_out(words, out)
         run_max_pool(x, (words, np.empty(words[LOCAL], np.int64)))
 
@@ -95,6 +107,7 @@ def _make_avg(rank: int) -> Any:
             triple(axes, padding, 0), triple(axes, 1, 1), ceil_mode, count_include_pad,
         )  # fmt: skip
         write_avg_problem(x, (words,))
+        _refuse(words)
         out = np.empty(pool_shape(axes, words), x.dtype)
         set_pool_out(words, out)
         run_avg_pool(x, (words, np.empty(words[LOCAL], np.int64)))
@@ -116,7 +129,8 @@ def _make_avg_into(rank: int) -> Any:
             triple(axes, padding, 0), triple(axes, 1, 1), ceil_mode, count_include_pad,
         )  # fmt: skip
         write_avg_problem(x, (words,))
-        check_result(pool_shape(axes, words), out, (x,))
+        check_pool_result(words, out, (x,))
+        _refuse(words)
         set_pool_out(words, out)
         run_avg_pool(x, (words, np.empty(words[LOCAL], np.int64)))
 
