@@ -495,6 +495,14 @@ def test_the_names_are_there_and_cost_nothing_before_they_are_used() -> None:
         assert getattr(numba_cpu, name).__doc__
 
 
+def test_without_numba_the_names_say_what_installs_it() -> None:
+    program = (
+        "import sys; sys.modules['numba'] = None; from cnnfast.kernels import numba_cpu\n"
+        "try: numba_cpu.conv2d\nexcept ModuleNotFoundError as error: print(error)"
+    )
+    assert "pip install 'cnnfast[numba]'" in run_python(program, {})
+
+
 def run_python(program: str, variables: dict[str, str], *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *arguments], capture_output=True, text=True,

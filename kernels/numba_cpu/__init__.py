@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from ..registry import engine_missing
+
 #: Module -> the names that it has for users.
 _FUNCTIONS = {
     "functions": [
@@ -38,6 +40,8 @@ def __getattr__(name: str) -> Any:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if (missing := engine_missing("numba_cpu")) is not None:
+        raise ModuleNotFoundError(missing, name="numba")
     return getattr(import_module(f".{module}", __name__), name)
 
 
