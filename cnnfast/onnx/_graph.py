@@ -81,6 +81,7 @@ class Graph:
         """Leave out nodes and constants that no output depends on."""
         wanted, kept = set(self.outputs), []
         for node in reversed(self.nodes):
+            wanted.discard("")  # an input or output that is left out
             if wanted.intersection(node.outputs):
                 wanted.update(node.inputs, node.captured)
                 kept.append(node)

@@ -307,7 +307,9 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
 
 
 def _check_shape(name: str, shape: tuple[int, ...], dims: Sequence[Any]) -> None:
-    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+    # Some exporters write -1 where any size will do.
+    sizes = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
+             for dim in dims]  # fmt: skip
     fits = len(sizes) == len(shape) and all(
         size in (None, extent) for size, extent in zip(sizes, shape, strict=True)
     )

@@ -1,0 +1,81 @@
+"""``cnnfast.onnx`` in corners: empty batches, names that are left out, attributes that don't exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="pip install 'cnnfast[onnx]'")
+pytest.importorskip("onnxruntime", reason="what results are compared with")
+
+from onnx import helper
+
+from cnnfast.onnx import Session, operators
+
+from onnx_graphs import SHAPE, assert_like_runtime, drawn, model_of, node
+
+
+@pytest.mark.parametrize("operands", ["x", "x z x"])
+def test_an_activation_behind_a_sum_of_any_number(operands: str) -> None:
+    nodes = [node("Sum", operands, "s"), node("Relu", "s", "y")]
+    assert_like_runtime(model_of(nodes, ["y"], inputs={"x": SHAPE, "z": SHAPE}))
+
+
+def test_results_without_a_name_are_nothing_that_is_read() -> None:
+    """An input that is left out has the same empty name."""
+    constants = {
+        "c": drawn(9),
+        "two": np.array([2]),
+        "most": np.float32(0.5),
+        "rate": np.float32(0.5),
+    }
+    nodes = [
+        helper.make_node("TopK", ["c", "two"], ["", "places"]),  # of constants
+        helper.make_node("Relu", ["x"], [""]),
+        helper.make_node("Dropout", ["x", "rate"], ["", "mask"]),  # which would pass x on
+        node("Clip", "x _ most", "y"),
+    ]
+    x = drawn(*SHAPE)
+    clipped, places = Session(model_of(nodes, ["y", "places"], constants)).run([x])
+    np.testing.assert_array_equal(clipped, np.minimum(x, 0.5))
+    np.testing.assert_array_equal(places, np.argsort(-constants["c"])[:2])
+
+
+@pytest.mark.parametrize(
+    ("operator", "opset", "shape"),
+    [
+        (node("Flatten", "x", "y"), 17, (0, 12)),
+        (node("Flatten", "x", "y", axis=2), 17, (0, 4)),
+        (node("Softmax", "x", "y"), 9, (0, 3, 4)),
+        (node("LRN", "x", "y", size=3), 17, (0, 3, 4)),
+    ],
+)
+def test_an_empty_batch(operator: Any, opset: int, shape: tuple[int, ...]) -> None:
+    model = model_of([operator], ["y"], inputs={"x": ("N", 3, 4)}, opset=opset)
+    (result,) = Session(model).run({"x": np.zeros((0, 3, 4), np.float32)})
+    assert result.shape == shape
+
+
+def test_an_empty_batch_in_operators() -> None:
+    x, w = np.zeros((0, 4, 5, 5), np.uint8), np.ones((6, 2, 3, 3), np.uint8)
+    one = np.uint8(1)
+    assert operators.conv_integer(x, w, one, one, group=2).shape == (0, 6, 3, 3)
+    quantized = operators.qlinear_conv(x, 1.0, one, w, 1.0, one, 1.0, one, group=2)
+    assert quantized.shape == (0, 6, 3, 3)
+    floats = [a.astype(np.float32) for a in (x, w, np.zeros((0, 36, 3, 3)))]
+    assert operators.deform_conv(*floats, group=2, offset_group=2).shape == (0, 6, 3, 3)
+
+
+def test_sizes_below_zero_are_any() -> None:
+    model = model_of([node("Relu", "x", "y")], ["y"], inputs={"x": (-1, 3)})
+    assert Session(model).run([drawn(5, 3)])[0].shape == (5, 3)
+    with pytest.raises(ValueError, match=r"x must have shape \(any, 3\), got \(5, 4\)"):
+        Session(model).run([drawn(5, 4)])
+
+
+def test_a_convolution_with_an_attribute_that_does_not_exist() -> None:
+    nodes = [node("Conv", "x w", "c", consumed=1), node("Relu", "c", "y")]
+    with pytest.raises(ValueError, match=r"Conv has no attributes \['consumed'\]"):
+        Session(model_of(nodes, ["y"], {"w": drawn(6, 4, 3, 3)}))
