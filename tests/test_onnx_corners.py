@@ -1,4 +1,4 @@
-"""``cnnfast.onnx`` in corners: empty batches, names that are left out, attributes that don't exist."""
+"""``cnnfast.onnx`` in corners: empty batches, names left out, attributes that don't exist."""
 
 from __future__ import annotations
 
