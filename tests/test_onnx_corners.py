@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("onnx", reason="pip install 'cnnfast[onnx]'")
 pytest.importorskip("onnxruntime", reason="what results are compared with")
 
-from onnx import helper
+from onnx import ModelProto, helper
 
 from cnnfast.onnx import Session, operators
 
@@ -79,3 +79,41 @@ def test_a_convolution_with_an_attribute_that_does_not_exist() -> None:
     nodes = [node("Conv", "x w", "c", consumed=1), node("Relu", "c", "y")]
     with pytest.raises(ValueError, match=r"Conv has no attributes \['consumed'\]"):
         Session(model_of(nodes, ["y"], {"w": drawn(6, 4, 3, 3)}))
+
+
+@pytest.mark.parametrize(
+    ("operator", "opset", "text"),
+    [
+        (node("Conv", "x", "y"), 17, r"Conv 'to y' must have 2 inputs, got \['x'\]"),
+        (node("Add", "x _", "y"), 17, r"Add 'to y' must have 2 inputs, got \['x', ''\]"),
+        (node("Flatten", "x", "y", axis=5), 17, "axis must be from -4 to 4, got 5"),
+        (node("Softmax", "x", "y", axis=-5), 9, "axis must be from -4 to 4, got -5"),
+        (node("Reshape", "x shape", "y"), 17, r"Reshape: a 0 keeps .* \[0, 0, 0, 0, 0, -1\]"),
+        (node("Resize", "x _ zero", "y"), 17, "Resize: scales must be positive"),
+        (node("Resize", "x _ _ shape", "y"), 17, "Resize: sizes must be positive"),
+    ],
+)
+def test_nodes_that_can_not_be_computed(operator: Any, opset: int, text: str) -> None:
+    constants = {"shape": np.array([0, 0, 0, 0, 0, -1]), "zero": np.float32([1, 1, 0, 2])}
+    model = model_of([operator], ["y"], constants, opset=opset)
+    with pytest.raises(ValueError, match=text):
+        Session(model).run([drawn(*SHAPE)])
+
+
+def test_sizes_that_nothing_can_be_resized_to() -> None:
+    nodes = [node("Resize", "x _ _ sizes", "y")]
+    model = model_of(nodes, ["y"], {"sizes": np.array([1, 2])}, {"x": (1, "N")})
+    with pytest.raises(ValueError, match=r"no axis of X may be empty, got shape \(1, 0\)"):
+        Session(model).run([drawn(1, 0)])
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.3, 0.7, 1.3])
+def test_scaled_sizes_are_rounded_as_in_shape_inference(scale: float) -> None:
+    constants = {"scales": np.float32([1, 1, scale, 2 * scale])}
+    nodes = [node("Resize", "x _ scales", "y", mode="linear")]
+    assert_like_runtime(model_of(nodes, ["y"], constants, {"x": (1, 2, 10, 20)}))
+
+
+def test_a_model_without_a_graph() -> None:
+    with pytest.raises(ValueError, match="model must have a graph"):
+        Session(ModelProto())

@@ -111,6 +111,8 @@ def build(model: Any, constants: dict[str, Array], inputs: list[str], new_ops: A
     operators = evaluator(light, new_ops=new_ops).rt_nodes_
     opsets = {item.domain: item.version for item in light.opset_import}
     opset = next((opsets[domain] for domain in DEFAULT_DOMAINS if domain in opsets), 0)
+    for proto in light.graph.node:
+        _check_inputs(proto, opset)
     nodes = [
         _node(proto, operator) for proto, operator in zip(light.graph.node, operators, strict=True)
     ]
@@ -140,6 +142,19 @@ def _without_initializers(model: Any) -> Any:
     inputs = {value.name for value in model.graph.input}
     light.graph.input.extend(value for value in weights if value.name not in inputs)
     return require("cnnfast.onnx", "onnx.inliner").inline_local_functions(light)
+
+
+def _check_inputs(proto: Any, opset: int) -> None:
+    """ValueError for a node without an input that ONNX's operator must have."""
+    defs = require("cnnfast.onnx", "onnx.defs")
+    if proto.domain not in DEFAULT_DOMAINS or not defs.has(proto.op_type):
+        return
+    many = defs.get_schema(proto.op_type, opset).min_input
+    given = list(proto.input[:many])
+    if len(given) < many or "" in given:
+        raise ValueError(
+            f"{proto.op_type} {proto.name!r} must have {many} inputs, got {list(proto.input)}"
+        )
 
 
 def _node(proto: Any, operator: Any) -> Node:

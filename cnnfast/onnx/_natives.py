@@ -216,6 +216,8 @@ def _resize(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | None
 
 def _as_rows(x: Array, axis: int) -> Array:
     """A matrix: the axes before this one make its rows, and those from it on its columns."""
+    if not -x.ndim <= axis <= x.ndim:
+        raise ValueError(f"axis must be from {-x.ndim} to {x.ndim}, got {axis}")
     first = axis if axis >= 0 else x.ndim + axis
     return x.reshape(math.prod(x.shape[:first]), math.prod(x.shape[first:]))
 
@@ -290,6 +292,11 @@ def _reshape(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | Non
 
     def call(x: Array) -> Array:
         if keep and 0 in wanted:
+            if 0 in wanted[x.ndim :]:
+                raise ValueError(
+                    f"Reshape: a 0 keeps an axis that the input has, got {wanted} for shape "
+                    f"{x.shape}"
+                )
             return x.reshape([n if n else x.shape[i] for i, n in enumerate(wanted)])
         return x.reshape(wanted)
 

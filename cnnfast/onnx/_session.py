@@ -58,7 +58,7 @@ class Session:
     TypeError
         For another model.
     ValueError
-        For a node that reads what nothing gives, and a file or bytes that hold no model.
+        For a node that reads what nothing gives or lacks an input, and what holds no model.
     ModuleNotFoundError
         Without the package onnx, with what installs it.
 
@@ -259,6 +259,8 @@ def _loaded(model: Any) -> Any:
     """The model as ModelProto."""
     onnx = require("cnnfast.onnx", "onnx")
     if isinstance(model, onnx.ModelProto):
+        if not model.HasField("graph"):
+            raise ValueError("model must have a graph, got a ModelProto without one")
         return model
     if not isinstance(model, (str, os.PathLike, bytes)):
         raise TypeError(
