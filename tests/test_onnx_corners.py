@@ -117,3 +117,25 @@ def test_scaled_sizes_are_rounded_as_in_shape_inference(scale: float) -> None:
 def test_a_model_without_a_graph() -> None:
     with pytest.raises(ValueError, match="model must have a graph"):
         Session(ModelProto())
+
+
+def test_sequences_hold_arrays_of_their_own() -> None:
+    nodes = [
+        node("SequenceConstruct", "x c", "s"),
+        node("Identity", "given", "same"),
+    ]
+    model = model_of(nodes, [], {"c": np.ones(2, np.float32)})
+    model.graph.input.append(helper.make_tensor_sequence_value_info("given", 1, None))
+    for name in ("s", "same"):
+        model.graph.output.append(helper.make_tensor_sequence_value_info(name, 1, None))
+    session, x, given = Session(model), drawn(*SHAPE), [drawn(3)]
+    kept = x.copy(), given[0].copy()
+    for _ in range(2):
+        (of_x, of_c), (same,) = session.run({"x": x, "given": given})
+        np.testing.assert_array_equal(of_x, kept[0])
+        np.testing.assert_array_equal(of_c, [1, 1])
+        np.testing.assert_array_equal(same, kept[1])
+        for result in (of_x, of_c, same):
+            result[...] = 7
+    np.testing.assert_array_equal(x, kept[0])
+    np.testing.assert_array_equal(given[0], kept[1])

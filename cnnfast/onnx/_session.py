@@ -323,12 +323,18 @@ def _check_shape(name: str, shape: tuple[int, ...], dims: Sequence[Any]) -> None
 
 def _apart(results: list[Any], feeds: Mapping[str, Any]) -> list[Any]:
     """The results, copied where they share memory with an input, a constant or each other."""
-    taken = [value for value in feeds.values() if isinstance(value, np.ndarray)]
-    apart: list[Any] = []
-    for result in results:
+    taken: list[Array] = []
+    for value in feeds.values():
+        values = value if isinstance(value, list) else [value]
+        taken += (a for a in values if isinstance(a, np.ndarray))
+
+    def apart(result: Any) -> Any:
+        if isinstance(result, list):  # a sequence
+            return [apart(element) for element in result]
         if isinstance(result, np.ndarray):
             if not result.flags.writeable or any(np.may_share_memory(result, a) for a in taken):
                 result = result.copy()
             taken.append(result)
-        apart.append(result)
-    return apart
+        return result
+
+    return [apart(result) for result in results]
