@@ -139,3 +139,14 @@ def test_sequences_hold_arrays_of_their_own() -> None:
             result[...] = 7
     np.testing.assert_array_equal(x, kept[0])
     np.testing.assert_array_equal(given[0], kept[1])
+
+
+def test_an_initializer_that_can_not_be_read() -> None:
+    """Its values lie in a file, and a model in memory doesn't tell where."""
+    model = model_of([node("Add", "x w", "y")], ["y"], {"w": drawn(8)})
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = weight.EXTERNAL
+    weight.external_data.add(key="location", value="nowhere.bin")
+    with pytest.raises(ValueError, match="the initializer 'w' can't be read: .*nowhere.bin"):
+        Session(model)

@@ -284,7 +284,13 @@ def _loaded(model: Any) -> Any:
 
 def _initializers(graph: Any) -> dict[str, Array]:
     to_array = require("cnnfast.onnx", "onnx.numpy_helper").to_array
-    return {value.name: frozen(to_array(value)) for value in graph.initializer}
+    arrays = {}
+    for value in graph.initializer:
+        try:
+            arrays[value.name] = frozen(to_array(value))
+        except Exception as error:  # of a checker whose errors are no ValueErrors
+            raise ValueError(f"the initializer {value.name!r} can't be read: {error}") from None
+    return arrays
 
 
 def _fitting(name: str, value: Any, kind: Any) -> Any:
