@@ -150,3 +150,18 @@ def test_an_initializer_that_can_not_be_read() -> None:
     weight.external_data.add(key="location", value="nowhere.bin")
     with pytest.raises(ValueError, match="the initializer 'w' can't be read: .*nowhere.bin"):
         Session(model)
+
+
+def test_both_names_of_the_default_domain() -> None:
+    inner = helper.make_graph(
+        [node("Relu", "r", "i")], "inner", [], [helper.make_empty_tensor_value_info("i")]
+    )
+    nodes = [node("Relu", "x", "r"), node("If", "c", "y", then_branch=inner, else_branch=inner)]
+    model = model_of(nodes, ["y"], {"c": np.array(True)})
+    model.opset_import[0].domain = "ai.onnx"
+    for each in (*model.graph.node, *model.graph.node[1].attribute[0].g.node):
+        each.domain = "ai.onnx"
+    kept = model.SerializeToString()
+    x = drawn(*SHAPE)
+    np.testing.assert_array_equal(Session(model).run([x])[0], np.maximum(x, 0))
+    assert model.SerializeToString() == kept

@@ -135,6 +135,10 @@ def _without_initializers(model: Any) -> Any:
     light.functions.extend(model.functions)
     for part in ("node", "input", "output", "value_info"):
         getattr(light.graph, part).extend(getattr(model.graph, part))
+    for opset in light.opset_import:
+        if opset.domain in DEFAULT_DOMAINS:
+            opset.domain = ""
+    _call_default_domain_empty(light.graph)
     if not model.functions:
         return light
     # As inputs, whose names nothing that is written out will take.
@@ -142,6 +146,16 @@ def _without_initializers(model: Any) -> Any:
     inputs = {value.name for value in model.graph.input}
     light.graph.input.extend(value for value in weights if value.name not in inputs)
     return require("cnnfast.onnx", "onnx.inliner").inline_local_functions(light)
+
+
+def _call_default_domain_empty(graph: Any) -> None:
+    """Under its other name the reference evaluator doesn't know it."""
+    for node in graph.node:
+        if node.domain in DEFAULT_DOMAINS:
+            node.domain = ""
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _call_default_domain_empty(inner)
 
 
 def _check_inputs(proto: Any, opset: int) -> None:
