@@ -351,7 +351,7 @@ def test_outputs_of_other_kinds() -> None:
     assert result.dtype == np.complex64
     out = np.empty(3, np.float32)
     assert ndimage.uniform_filter([3.0, 6.0, 9.0], 3, out) is out
-    same(out, [4, 6, 8])
+    same([*out, *ndimage.uniform_filter([7.9, -1.2], 3, np.int32, axes=())], [4, 6, 8, 7, -1])
     with pytest.warns(UserWarning, match="size is ignored"):
         ndimage.maximum_filter([1, 2], 3, [True])
 

@@ -161,7 +161,7 @@ def _separable(
 ) -> None:  # fmt: skip
     """A window after another; ``at_once``: storing what is between them would change nothing."""
     windows = [window for window in windows if window.size > 1] or windows[:1]
-    if at_once:
+    if at_once or not windows:  # without any, as for no axes, the input is stored as it is
         every = _borders(x.ndim, windows)
         in_bands(x, out, *every, value, dtype, lambda band: reduce(compute, windows, band))
         return
