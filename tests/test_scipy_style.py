@@ -312,8 +312,8 @@ def test_padding_is_multiplied_but_in_one_dimension() -> None:
 def test_zero_taps_of_a_plane_are_left_out() -> None:
     x = np.array([[np.nan, 1, 2, 3]])
     np.testing.assert_array_equal(ndimage.correlate(x, [[0, 1, 2.0]]), [[np.nan, 5, 8, 9]])
-    line = ndimage.correlate1d(x[0], [0, 1, 2.0])
-    np.testing.assert_array_equal(line, [np.nan, np.nan, 8, 9])
+    np.testing.assert_array_equal(ndimage.correlate1d(x[0], [0, 1, 2.0]), [np.nan, np.nan, 8, 9])
+    same(ndimage.correlate([1, 2, 3], np.array([-128], np.int8)), [-128, -256, -384])
 
 
 def test_nans_win_and_stay_where_they_are() -> None:

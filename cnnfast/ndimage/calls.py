@@ -45,7 +45,8 @@ def correlated(
         )
     size = _sizes(weight, chosen)
     windows = windows_of(name, chosen, size, one_mode(name, mode), origin, flipped)
-    weight = np.where(np.abs(weight) > NO_TAP, weight, 0)
+    if weight.dtype.kind in "fc":  # the smallest integer has no absolute value
+        weight = np.where(np.abs(weight) > NO_TAP, weight, 0)
     if len(chosen) < x.ndim:
         weight = np.expand_dims(weight, [axis for axis in range(x.ndim) if axis not in chosen])
     weight = np.flip(weight) if flipped else weight.conj()
