@@ -25,6 +25,8 @@ LEFT_OUT = (
     "numba_cpu",
     "cython_cpu",
 )
+#: Drop-ins whose examples need the package of the same name.
+DROP_INS = {"dask", "keras", "onnx", "torch"}
 #: Packages of what runs on GPUs, most of which numba-cuda is imported for.
 ON_GPU = {"numba_cuda", "on_gpu"}
 
@@ -49,6 +51,9 @@ def test_every_part_is_there() -> None:
 def test_examples(name: str) -> None:
     if ON_GPU & set(name.split(".")) and importlib.util.find_spec("numba_cuda") is None:
         pytest.skip("numba-cuda isn't installed")
+    for package in DROP_INS & set(name.split(".")):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} isn't installed")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

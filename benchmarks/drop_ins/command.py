@@ -23,7 +23,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "keras_predict": ("keras",),
     "torch_layers": ("torch",),
     "scipy_style": ("scipy",),
-    "dask_image": ("dask",),
+    "dask_image": ("dask", "scipy"),
     "numba_functions": ("numba",),
     "cython_functions": ("numba",),
 }

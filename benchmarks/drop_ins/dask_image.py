@@ -21,6 +21,8 @@ import numpy as np
 
 import cnnfast.dask
 from cnnfast._core.extras import require
+from cnnfast.benchmarks.drop_ins.row import DropInRow
+from cnnfast.benchmarks.timing import measure
 from cnnfast.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sequential
 from cnnfast.transform import to_fully_convolutional
 
@@ -99,6 +101,24 @@ def _timed(what: str, work: Callable[[], Any]) -> Any:
     seconds = time.perf_counter() - start
     print(f"{what}: {seconds:.1f} s, peak so far {peak_bytes() / 1e6:.0f} MB")
     return result
+
+
+def rows(seconds: float, threads: int) -> list[DropInRow]:
+    """An array in memory, in chunks, with as many workers of dask's as threads."""
+    da, ndimage = require(USER, "dask.array"), require(USER, "scipy.ndimage")
+    config = require(USER, "dask.config")
+    rng = np.random.default_rng(0)
+    plane, kernel = rng.random((4096, 4096), np.float32), rng.random((7, 7), np.float32)
+    x = da.from_array(plane, chunks=1024)
+    own = cnnfast.dask.conv2d(x[None, None], kernel[None, None], padding=3)[0, 0]
+    theirs = da.map_overlap(
+        ndimage.correlate, x, depth=3, boundary=0, weights=kernel, dtype=np.float32
+    )
+    with config.set(scheduler="threads", num_workers=threads):
+        np.testing.assert_allclose(own.compute(), theirs.compute(), rtol=1e-5)
+        times = measure({"own": own.compute, "scipy": theirs.compute}, seconds)
+    case = "dask.conv2d 4096 x 4096, 7 x 7, float32, chunks of 1024"
+    return [DropInRow(case, "map_overlap, scipy.ndimage", times["own"], times["scipy"])]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
