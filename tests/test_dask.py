@@ -260,6 +260,21 @@ def test_nothing_is_computed_before_it_is_asked_for() -> None:
         y.compute()
 
 
+def test_weights_are_those_at_the_time_of_the_call() -> None:
+    weight, bias = np.ones((1, 1, 3)), np.zeros(1)
+    y = cnnfast.dask.conv1d(da.ones((1, 1, 8), chunks=4), weight, bias)
+    weight[...] = bias[...] = 7
+    np.testing.assert_array_equal(y.compute(), np.full((1, 1, 6), 3.0))
+
+
+def test_empty_chunks_are_passed_over() -> None:
+    x = np.arange(24.0).reshape(2, 3, 4)
+    lazy = da.from_array(x, chunks=((0, 1, 0, 1), (2, 0, 1), (3, 1, 0)))
+    weight = np.ones((1, 3, 2))
+    same(*both("max_pool1d", x, lazy, 2))
+    same(*both("conv1d", x, lazy, weight, padding=1, padding_mode="replicate"))
+
+
 def test_graphs_are_sent_and_named_by_what_they_compute() -> None:
     y = cnnfast.dask.conv1d(da.ones((1, 1, 8), chunks=4), np.ones((1, 1, 3)))
     again = pickle.loads(pickle.dumps(y))

@@ -52,6 +52,14 @@ def test_branches_and_normalisations_slide() -> None:
     np.testing.assert_allclose(lazy.compute(), net(x), rtol=1e-5, atol=1e-5)
 
 
+def test_a_model_is_that_of_the_time_of_the_call() -> None:
+    net = Sequential(Conv2d(1, 2, 3), ReLU()).eval()
+    x = np.random.default_rng(4).random((1, 1, 20, 20), np.float32)
+    lazy, expected = cnnfast.dask.slide(net, da.from_array(x, chunks=9)), net(x)
+    net.train().load_state_dict({name: 0 * array for name, array in net.state_dict().items()})
+    np.testing.assert_allclose(lazy.compute(), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

@@ -140,6 +140,19 @@ def test_a_layer_with_a_convolution_of_its_own_keeps_it(tmp_path: Path) -> None:
     assert printed(code, tmp_path) == "9.0 (None, 3, 3, 1)\n"
 
 
+def test_an_activation_may_be_any_callable(tmp_path: Path) -> None:
+    code = (
+        f"{INSTALL} import keras, dataclasses; {ONES}\n"
+        "@dataclasses.dataclass\n"  # equal by value, so that it has no hash
+        "class Times:\n"
+        "    factor: float\n"
+        "    def __call__(self, x): return x * self.factor\n"
+        "layer = keras.layers.Conv2D(1, 2, activation=Times(3), kernel_initializer='ones')\n"
+        "print(layer(ones).ravel()[0])\n"
+    )
+    assert printed(code, tmp_path) == "12.0\n"
+
+
 CORNERS = (
     INSTALL
     + """
@@ -155,6 +168,8 @@ for dtype in ("int32", "int8"):
 show(ops.max_pool(np.array([[[1.0], [np.nan], [2.0], [3.0]]]), 2))
 show(ops.conv(np.ones((0, 4, 4, 1)), np.ones((2, 2, 1, 1))))
 show(ops.conv(x.tolist(), np.ones((2, 2, 1, 1), "int32")))
+show(ops.conv(x.astype("int32"), np.ones((2, 2, 1, 1), "float32")))
+show(ops.conv_transpose(x.astype("float16"), np.ones((2, 2, 1, 1), "int64")))
 small = np.ones((1, 4, 2))
 calls = {
     "padding": lambda: ops.conv(small, np.ones((2, 2, 1)), padding="causal"),
@@ -178,7 +193,7 @@ for name, call in calls.items():
 def test_corners_are_as_on_jax_and_bad_arguments_are_refused(tmp_path: Path) -> None:
     """Integers keep their dtype and wrap around, but for means."""
     lines = printed(CORNERS, tmp_path).splitlines()
-    assert lines[:9] == [
+    assert lines[:11] == [
         "(1, 3, 3, 1) int32 [90, 126, 162]",
         "(1, 2, 2, 1) float64 [2.5, 4.5, 10.5]",
         "(1, 4, 4, 1) int32 [5, 6, 7]",
@@ -188,8 +203,10 @@ def test_corners_are_as_on_jax_and_bad_arguments_are_refused(tmp_path: Path) -> 
         "(1, 2, 1) float64 [nan, 3.0]",
         "(0, 3, 3, 1) float64 []",
         "(1, 3, 3, 1) int32 [10, 14, 18]",
+        "(1, 3, 3, 1) float32 [10.0, 14.0, 18.0]",
+        "(1, 5, 5, 1) float16 [0.0, 1.0, 3.0]",
     ]
-    refused = dict(line.split(" refused: ") for line in lines[9:])
+    refused = dict(line.split(" refused: ") for line in lines[11:])
     assert refused["padding"] == "padding must be 'valid' or 'same', got 'causal'"
     assert "inputs (1, 4, 2) in NWC and kernel (2, 3, 1)" in refused["channels"]
     assert "kernel must have the input's axes and channels" in refused["depthwise"]

@@ -77,6 +77,10 @@ class Growing:
         kind = str(self.rng.choice(["Add", "Sum", "Mul"]))
         self.grow(kind, f"{x} {self.pick(self.values[x])}", self.values[x])
 
+    def add_longer_sum(self, x: str) -> None:
+        others = [self.pick(self.values[x]) for _ in range(self.rng.choice([0, 2]))]
+        self.grow("Sum", " ".join([x, *others]), self.values[x])
+
     def add_affine(self, x: str) -> None:
         c = self.values[x]
         number = self.constant(*[(c, 1, 1), (1, c, 1, 1), (5,), ()][self.rng.integers(4)])

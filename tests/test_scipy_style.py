@@ -312,8 +312,8 @@ def test_padding_is_multiplied_but_in_one_dimension() -> None:
 def test_zero_taps_of_a_plane_are_left_out() -> None:
     x = np.array([[np.nan, 1, 2, 3]])
     np.testing.assert_array_equal(ndimage.correlate(x, [[0, 1, 2.0]]), [[np.nan, 5, 8, 9]])
-    line = ndimage.correlate1d(x[0], [0, 1, 2.0])
-    np.testing.assert_array_equal(line, [np.nan, np.nan, 8, 9])
+    np.testing.assert_array_equal(ndimage.correlate1d(x[0], [0, 1, 2.0]), [np.nan, np.nan, 8, 9])
+    same(ndimage.correlate([1, 2, 3], np.array([-128], np.int8)), [-128, -256, -384])
 
 
 def test_nans_win_and_stay_where_they_are() -> None:
@@ -351,7 +351,7 @@ def test_outputs_of_other_kinds() -> None:
     assert result.dtype == np.complex64
     out = np.empty(3, np.float32)
     assert ndimage.uniform_filter([3.0, 6.0, 9.0], 3, out) is out
-    same(out, [4, 6, 8])
+    same([*out, *ndimage.uniform_filter([7.9, -1.2], 3, np.int32, axes=())], [4, 6, 8, 7, -1])
     with pytest.warns(UserWarning, match="size is ignored"):
         ndimage.maximum_filter([1, 2], 3, [True])
 

@@ -142,6 +142,8 @@ WINDOWS: list[tuple[str, dict[str, Any]]] = [
     ("avg_pool{}d", {"kernel_size": 3, "divisor_override": 2}),
     ("lp_pool{}d", {"norm_type": 2, "kernel_size": 3, "stride": 2}),
     ("lp_pool{}d", {"norm_type": 3.0, "kernel_size": 2, "ceil_mode": True}),
+    ("lp_pool{}d", {"norm_type": float("inf"), "kernel_size": 2, "stride": 3}),
+    ("lp_pool{}d", {"norm_type": -float("inf"), "kernel_size": 3, "ceil_mode": True}),
     ("adaptive_avg_pool{}d", {"output_size": 3}),
     ("adaptive_avg_pool{}d", {"output_size": 1}),
     ("adaptive_max_pool{}d", {"output_size": 2}),
@@ -224,6 +226,15 @@ def test_memory_formats_are_kept(rank: int, layout: str) -> None:
             assert found.stride() == call(F).stride()
         (grad,) = torch.autograd.grad(found.sum(), x)
         assert grad.stride() == x.stride()
+
+
+def test_results_without_a_batch_are_contiguous() -> None:
+    """As torch's pools have them; code views them in other shapes."""
+    photo = torch.rand(8, 8, 3).permute(2, 0, 1)
+    for name, window in pools(2):
+        for module in (F, own):
+            assert getattr(module, name)(photo, **window).is_contiguous(), (module, name)
+    assert own.conv2d(photo, torch.ones(4, 3, 3, 3)).view(-1).shape == (4 * 36,)
 
 
 def test_memory_is_shared_with_arrays() -> None:

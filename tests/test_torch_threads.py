@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +62,27 @@ def test_the_same_bits_on_torchs_threads_and_on_helpers(monkeypatch: pytest.Monk
                 assert all(map(torch.equal, results(), expected))
         finally:
             set_num_threads(None)
+
+
+@pytest.mark.skipif(not threads._region, reason="torch's OpenMP isn't borrowed here")
+def test_torchs_number_holds_in_a_new_thread() -> None:
+    """Also where torch itself has computed nothing: OpenMP knows the number by thread."""
+    library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    counts = []
+
+    def work() -> None:
+        own.conv1d(torch.ones(1, 1, 8), torch.ones(1, 1, 3))
+        counts.append(library.omp_get_max_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join(60)
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [before + 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -20,7 +20,7 @@ from .blocks import Span, blocks_of, blockwise, da, edges_of, whole
 
 
 def dask_array(name: str, which: str, source: Any) -> Any:
-    """``source``, which must be a dask array of known chunks."""
+    """``source``, which must be a dask array of known chunks, in chunks that hold something."""
     if not isinstance(source, da.Array):
         raise TypeError(
             f"{name}: {which} must be a dask array, got {type(source).__qualname__}; "
@@ -31,7 +31,9 @@ def dask_array(name: str, which: str, source: Any) -> Any:
             f"{name}: {which} must have known chunks, got shape {source.shape}; "
             "compute_chunk_sizes() finds them"
         )
-    return source
+    # Kernels refuse empty chunks, which such sizes may be.
+    filled = tuple(tuple(n for n in chunks if n) or (0,) for chunks in source.chunks)
+    return source if filled == source.chunks else source.rechunk(filled)
 
 
 def _operand(name: str, which: str, source: Any) -> Any:
@@ -40,7 +42,8 @@ def _operand(name: str, which: str, source: Any) -> Any:
         return None
     if isinstance(source, da.Array):
         return dask_array(name, which, source).rechunk(-1)
-    return as_array(f"{name}: {which}", source)
+    # A copy: the caller may change the array before anything is computed.
+    return as_array(f"{name}: {which}", source).copy()
 
 
 def convolved(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,8 @@ class _Pass:
     """The model as a function that dask names by its layers and their arrays."""
 
     def __init__(self, model: Layer) -> None:
-        self.model = model
+        # A copy: the caller may train on before anything is computed.
+        self.model = copy.deepcopy(model)
 
     def __call__(self, x: Array) -> Array:
         result: Array = self.model(x)

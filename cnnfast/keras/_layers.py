@@ -30,7 +30,8 @@ def _fusing(layer_class: Any, compute: Compute, overridden: str | None = None) -
     """
     own: Call = layer_class.call
     activations = sys.modules["keras.src.activations"]
-    names = {getattr(activations, name): name for name in _FUSED}
+    # By identity: an activation may be an object that can't be hashed.
+    names = {id(getattr(activations, name)): name for name in _FUSED}
 
     def call(self: Any, inputs: Any) -> Any:
         changed = overridden and getattr(type(self), overridden) is not getattr(
@@ -39,7 +40,7 @@ def _fusing(layer_class: Any, compute: Compute, overridden: str | None = None) -
         if changed or not isinstance(inputs, np.ndarray):
             return own(self, inputs)
         bias = self.bias if self.use_bias else None
-        activation = names.get(self.activation)
+        activation = names.get(id(self.activation))
         result = compute(self, inputs, bias=bias, activation=activation)
         if self.activation is None or activation is not None:
             return result

@@ -231,5 +231,8 @@ def _divisible(x: Array) -> Array:
 
 
 def _dtype(x: Array, w: Array) -> Any:
-    """Sums of integers keep the integers' dtype in Keras, wrapping around; floats are no matter."""
-    return np.result_type(x, w) if x.dtype.kind in "iu" and w.dtype.kind in "iu" else None
+    """Integers beside floats become such floats in Keras, not wider ones, and sums of integers keep
+    the integers' dtype, wrapping around; floats are no matter.
+    """
+    floats = [a for a in (x, w) if a.dtype.kind not in "iu"]
+    return None if len(floats) == 2 else np.result_type(*(floats or (x, w)))

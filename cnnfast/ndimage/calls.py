@@ -45,7 +45,8 @@ def correlated(
         )
     size = _sizes(weight, chosen)
     windows = windows_of(name, chosen, size, one_mode(name, mode), origin, flipped)
-    weight = np.where(np.abs(weight) > NO_TAP, weight, 0)
+    if weight.dtype.kind in "fc":  # the smallest integer has no absolute value
+        weight = np.where(np.abs(weight) > NO_TAP, weight, 0)
     if len(chosen) < x.ndim:
         weight = np.expand_dims(weight, [axis for axis in range(x.ndim) if axis not in chosen])
     weight = np.flip(weight) if flipped else weight.conj()
@@ -161,7 +162,7 @@ def _separable(
 ) -> None:  # fmt: skip
     """A window after another; ``at_once``: storing what is between them would change nothing."""
     windows = [window for window in windows if window.size > 1] or windows[:1]
-    if at_once:
+    if at_once or not windows:  # without any, as for no axes, the input is stored as it is
         every = _borders(x.ndim, windows)
         in_bands(x, out, *every, value, dtype, lambda band: reduce(compute, windows, band))
         return

@@ -81,7 +81,8 @@ def deform_conv(
     computing = arithmetic.computing(1)
     places, factors = _taps(geometry, moves, factors, parts, computing)
     # A row for each pixel, and one of zeros for what lies outside.
-    images = converted(data, computing).reshape(len(data), parts, -1, math.prod(data.shape[2:]))
+    shape = (len(data), parts, data.shape[1] // parts, math.prod(data.shape[2:]))
+    images = converted(data, computing).reshape(shape)
     rows = np.pad(images.swapaxes(2, 3), ((0, 0), (0, 0), (0, 1), (0, 0)))
     taps = np.moveaxis(filters.reshape(*filters.shape[:2], -1), 1, 2)
     layouts: dict[str, Any] = {"groups": group, "layout": "NWC", "weight_layout": "OIW"}

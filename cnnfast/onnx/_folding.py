@@ -43,7 +43,8 @@ def fold_constants(graph: Graph) -> None:
             left.append(node)
             continue
         if all(isinstance(result, np.ndarray) for result in results):
-            graph.constants.update(zip(node.outputs, map(frozen, results), strict=False))
+            named = zip(node.outputs, map(frozen, results), strict=False)
+            graph.constants.update((name, result) for name, result in named if name)
         else:
             left.append(node)
     graph.nodes = left

@@ -30,9 +30,9 @@ FOLDED_DTYPES = (np.float32, np.float64)
 
 def simplify(graph: Graph) -> None:
     """All passes, in order."""
+    graph.drop_unread()
     fold_constants(graph)
     drop_identities(graph)
-    graph.drop_unread()
     find_ranks(graph)
     _norms_to_affine(graph)
     _fuse(graph)
@@ -88,6 +88,8 @@ def _takes_over(node: Node, reader: Node, graph: Graph) -> bool:
     if name is None or reader.inputs[0] != node.outputs[0]:
         return False
     if node.kind in ("Gemm", "MatMul") and not is_linear(node, graph):
+        return False
+    if node.kind in ("Add", "Sum") and len(node.inputs) != 2:
         return False
     node.activation = name
     return True

@@ -81,6 +81,7 @@ class Graph:
         """Leave out nodes and constants that no output depends on."""
         wanted, kept = set(self.outputs), []
         for node in reversed(self.nodes):
+            wanted.discard("")  # an input or output that is left out
             if wanted.intersection(node.outputs):
                 wanted.update(node.inputs, node.captured)
                 kept.append(node)
@@ -110,6 +111,8 @@ def build(model: Any, constants: dict[str, Array], inputs: list[str], new_ops: A
     operators = evaluator(light, new_ops=new_ops).rt_nodes_
     opsets = {item.domain: item.version for item in light.opset_import}
     opset = next((opsets[domain] for domain in DEFAULT_DOMAINS if domain in opsets), 0)
+    for proto in light.graph.node:
+        _check_inputs(proto, opset)
     nodes = [
         _node(proto, operator) for proto, operator in zip(light.graph.node, operators, strict=True)
     ]
@@ -132,6 +135,10 @@ def _without_initializers(model: Any) -> Any:
     light.functions.extend(model.functions)
     for part in ("node", "input", "output", "value_info"):
         getattr(light.graph, part).extend(getattr(model.graph, part))
+    for opset in light.opset_import:
+        if opset.domain in DEFAULT_DOMAINS:
+            opset.domain = ""
+    _call_default_domain_empty(light.graph)
     if not model.functions:
         return light
     # As inputs, whose names nothing that is written out will take.
@@ -139,6 +146,29 @@ def _without_initializers(model: Any) -> Any:
     inputs = {value.name for value in model.graph.input}
     light.graph.input.extend(value for value in weights if value.name not in inputs)
     return require("cnnfast.onnx", "onnx.inliner").inline_local_functions(light)
+
+
+def _call_default_domain_empty(graph: Any) -> None:
+    """Under its other name the reference evaluator doesn't know it."""
+    for node in graph.node:
+        if node.domain in DEFAULT_DOMAINS:
+            node.domain = ""
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _call_default_domain_empty(inner)
+
+
+def _check_inputs(proto: Any, opset: int) -> None:
+    """ValueError for a node without an input that ONNX's operator must have."""
+    defs = require("cnnfast.onnx", "onnx.defs")
+    if proto.domain not in DEFAULT_DOMAINS or not defs.has(proto.op_type):
+        return
+    many = defs.get_schema(proto.op_type, opset).min_input
+    given = list(proto.input[:many])
+    if len(given) < many or "" in given:
+        raise ValueError(
+            f"{proto.op_type} {proto.name!r} must have {many} inputs, got {list(proto.input)}"
+        )
 
 
 def _node(proto: Any, operator: Any) -> Node:

@@ -67,7 +67,7 @@ def _conv(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | None:
     group = known.pop("group", 1)
     places = {name: known.pop(name, None) for name in ("auto_pad", "dilations", "pads", "strides")}
     if known:
-        return None
+        raise ValueError(f"{node.label}: Conv has no attributes {sorted(known)}")
     how = window(node.label, rank, **places)
     convolve, activation = CONVS[rank - 1], node.activation
     packed = pack_weight(weight, groups=group)
@@ -214,6 +214,14 @@ def _resize(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | None
     return None if resizing is None else Native(node.inputs[:1], resizing)
 
 
+def _as_rows(x: Array, axis: int) -> Array:
+    """A matrix: the axes before this one make its rows, and those from it on its columns."""
+    if not -x.ndim <= axis <= x.ndim:
+        raise ValueError(f"axis must be from {-x.ndim} to {x.ndim}, got {axis}")
+    first = axis if axis >= 0 else x.ndim + axis
+    return x.reshape(math.prod(x.shape[:first]), math.prod(x.shape[first:]))
+
+
 @_makes("Softmax")
 def _softmax(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native:
     flat = graph.opset < 13
@@ -222,9 +230,8 @@ def _softmax(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native:
     def call(x: Array) -> Array:
         if not flat:
             return functional.softmax(x, axis)
-        # The axes before make rows, all from this one on are summed together.
-        rows = math.prod(x.shape[: axis if axis >= 0 else x.ndim + axis])
-        return functional.softmax(x.reshape(rows, x.size // max(rows, 1)), 1).reshape(x.shape)
+        # All axes from this one on are summed together.
+        return functional.softmax(_as_rows(x, axis), 1).reshape(x.shape)
 
     return Native(node.inputs, call)
 
@@ -236,14 +243,14 @@ def _local_response(node: Node, graph: Graph, _: Callable[[str], bool]) -> Nativ
     before = (size - 1) // 2
 
     def call(x: Array) -> Array:
-        if x.ndim < 3 or x.dtype.kind != "f" or not x.size:
+        if x.ndim < 3 or x.dtype.kind != "f" or 0 in x.shape[1:]:
             raise ValueError(
                 f"{node.label}: X must hold floats and have spatial axes, got {x.dtype} of shape "
                 f"{x.shape}"
             )
         if x.dtype not in FOLDED_DTYPES:
             return call(x.astype(np.float32)).astype(x.dtype)
-        planes = x.reshape(x.shape[0], 1, x.shape[1], -1)
+        planes = x.reshape(x.shape[0], 1, x.shape[1], math.prod(x.shape[2:]))
         squares = np.multiply(planes, planes, out=empty(planes.shape, x.dtype))
         # A window that slides over the channels is a convolution with one tap beside the other.
         taps = np.full((1, 1, size, 1), alpha / size, x.dtype)
@@ -285,6 +292,11 @@ def _reshape(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | Non
 
     def call(x: Array) -> Array:
         if keep and 0 in wanted:
+            if 0 in wanted[x.ndim :]:
+                raise ValueError(
+                    f"Reshape: a 0 keeps an axis that the input has, got {wanted} for shape "
+                    f"{x.shape}"
+                )
             return x.reshape([n if n else x.shape[i] for i, n in enumerate(wanted)])
         return x.reshape(wanted)
 
@@ -294,12 +306,7 @@ def _reshape(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native | Non
 @_makes("Flatten")
 def _flatten(node: Node, graph: Graph, _: Callable[[str], bool]) -> Native:
     axis = node.attributes.get("axis", 1)
-
-    def call(x: Array) -> Array:
-        rows = math.prod(x.shape[: axis if axis >= 0 else x.ndim + axis])
-        return x.reshape(rows, x.size // max(rows, 1))
-
-    return Native(node.inputs, call, owns=False)
+    return Native(node.inputs, lambda x: _as_rows(x, axis), owns=False)
 
 
 @_makes("Transpose")

@@ -169,7 +169,7 @@ def _products(
         covered = CONVS[rank - 1](data, ones, **keywords)
         covered -= zero * math.prod(filters.shape[1:])
         each = np.broadcast_to(w_zero, len(filters)).reshape(1, group, -1, *[1] * rank)
-        split = sums.reshape(len(sums), group, -1, *sums.shape[2:])
+        split = sums.reshape(len(sums), group, len(filters) // group, *sums.shape[2:])
         split -= each * covered[:, :, None]
     return sums
 

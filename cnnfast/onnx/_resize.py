@@ -56,6 +56,10 @@ class Resizing:
             return None
         if rounding not in ROUNDINGS or (scales is None) == (sizes is None):
             return None
+        if not all(scale > 0 for scale in (() if scales is None else scales)):
+            raise ValueError(f"Resize: scales must be positive, got {scales}")
+        if sizes is not None and sizes.min(initial=1) < 1:
+            raise ValueError(f"Resize: sizes must be positive, got {sizes}")
         axes = how.get("axes")
         return cls(
             mode,
@@ -77,10 +81,13 @@ class Resizing:
         for at, axis in enumerate(axes):
             size = x.shape[axis]
             if self.sizes is not None:
+                if not size:
+                    raise ValueError(f"Resize: no axis of X may be empty, got shape {x.shape}")
                 outputs, scale = self.sizes[at], self.sizes[at] / size
             else:
                 scale = self.scales[at] if self.scales else 1.0
-                outputs = math.floor(size * scale)
+                # In float32, as in ONNX's shape inference: 0.7 of 10 are 7.
+                outputs = math.floor(np.float32(size) * np.float32(scale))
             if scale != 1:
                 result = self._along(result, axis, scale, outputs)
         return result if result is not x else x.copy()

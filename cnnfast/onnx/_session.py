@@ -58,7 +58,7 @@ class Session:
     TypeError
         For another model.
     ValueError
-        For a node that reads what nothing gives, and a file or bytes that hold no model.
+        For a node that reads what nothing gives or lacks an input, and what holds no model.
     ModuleNotFoundError
         Without the package onnx, with what installs it.
 
@@ -259,6 +259,8 @@ def _loaded(model: Any) -> Any:
     """The model as ModelProto."""
     onnx = require("cnnfast.onnx", "onnx")
     if isinstance(model, onnx.ModelProto):
+        if not model.HasField("graph"):
+            raise ValueError("model must have a graph, got a ModelProto without one")
         return model
     if not isinstance(model, (str, os.PathLike, bytes)):
         raise TypeError(
@@ -282,7 +284,13 @@ def _loaded(model: Any) -> Any:
 
 def _initializers(graph: Any) -> dict[str, Array]:
     to_array = require("cnnfast.onnx", "onnx.numpy_helper").to_array
-    return {value.name: frozen(to_array(value)) for value in graph.initializer}
+    arrays = {}
+    for value in graph.initializer:
+        try:
+            arrays[value.name] = frozen(to_array(value))
+        except Exception as error:  # of a checker whose errors are no ValueErrors
+            raise ValueError(f"the initializer {value.name!r} can't be read: {error}") from None
+    return arrays
 
 
 def _fitting(name: str, value: Any, kind: Any) -> Any:
@@ -307,7 +315,9 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
 
 
 def _check_shape(name: str, shape: tuple[int, ...], dims: Sequence[Any]) -> None:
-    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+    # Some exporters write -1 where any size will do.
+    sizes = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
+             for dim in dims]  # fmt: skip
     fits = len(sizes) == len(shape) and all(
         size in (None, extent) for size, extent in zip(sizes, shape, strict=True)
     )
@@ -319,12 +329,18 @@ def _check_shape(name: str, shape: tuple[int, ...], dims: Sequence[Any]) -> None
 
 def _apart(results: list[Any], feeds: Mapping[str, Any]) -> list[Any]:
     """The results, copied where they share memory with an input, a constant or each other."""
-    taken = [value for value in feeds.values() if isinstance(value, np.ndarray)]
-    apart: list[Any] = []
-    for result in results:
+    taken: list[Array] = []
+    for value in feeds.values():
+        values = value if isinstance(value, list) else [value]
+        taken += (a for a in values if isinstance(a, np.ndarray))
+
+    def apart(result: Any) -> Any:
+        if isinstance(result, list):  # a sequence
+            return [apart(element) for element in result]
         if isinstance(result, np.ndarray):
             if not result.flags.writeable or any(np.may_share_memory(result, a) for a in taken):
                 result = result.copy()
             taken.append(result)
-        apart.append(result)
-    return apart
+        return result
+
+    return [apart(result) for result in results]

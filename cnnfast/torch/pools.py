@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from cnnfast._core.arguments import flag, is_empty_sequence
@@ -53,6 +54,11 @@ def _lp_pool(
 ) -> Any:  # fmt: skip
     """As torch has it: of powers a mean, which a partial window's counts as if it were whole."""
     check(name, rank, FLOATS, input)
+    if norm_type in (math.inf, -math.inf):  # the limits: the largest and the smallest of |x|
+        sizes = kernel_size, stride, 0, 1, ceil_mode, False
+        if norm_type > 0:
+            return _max_pool(name, rank, input.abs(), *sizes)
+        return -_max_pool(name, rank, -input.abs(), *sizes)
     taps = 1
     for extent in numbers(name, "kernel_size", kernel_size, rank, 1):
         taps *= extent
@@ -260,7 +266,7 @@ def lp_pool2d(
     ----------
     input : (N, C, H, W) or (C, H, W) tensor of floats, of any strides
     norm_type : float
-        The power p of (sum of x ** p) ** (1 / p).
+        The power p of (sum of x ** p) ** (1 / p); if infinite, the maximum (minimum) of abs(x).
     kernel_size, stride : int or one per axis (height, width)
         ``stride`` is the window by default.
     ceil_mode : bool

@@ -127,6 +127,7 @@ def batched(rank: int, operator: Callable[..., Any], input: Any, *rest: Any) -> 
     if input.dim() == rank + 2:
         return operator(input, *rest)
     results = operator(input.unsqueeze(0), *rest)
+    # Three axes have no memory format: torch's are contiguous, and get viewed in other shapes.
     if isinstance(results, tuple):
-        return tuple(result.squeeze(0) for result in results)
-    return results.squeeze(0)
+        return tuple(result.squeeze(0).contiguous() for result in results)
+    return results.squeeze(0).contiguous()

@@ -32,6 +32,7 @@ def _parallel_region() -> int:
 
 
 _region = _parallel_region()
+_threads = torch.get_num_threads
 
 
 def _forget_region() -> None:
@@ -52,6 +53,8 @@ def on_torchs_threads(run: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(run)
     def runs(*arguments: Any) -> Any:
+        # A thread in which torch has computed nothing yet is given its number by asking for it.
+        _threads()
         borrow(_region)
         try:
             return run(*arguments)
