@@ -89,23 +89,25 @@ def looped() -> Callable[..., int]:
 
 def rows(seconds: float, threads: int) -> list[DropInRow]:
     """Calls of the C function beside those of ``cnnfast.conv2d`` with an ``out``."""
-    loop, found = looped(), []
-    for case in CASES:
-        (x, weight, bias), shape = case.arrays, case.shape
-        wanted = cnnfast.conv2d(x, weight, bias, padding=case.padding, backend="cython")
-        out = np.empty_like(wanted)
-        geometry = cnnfast.ConvGeometry.of(x.shape, weight.shape, 1, case.padding)
-        calls = max(LOOP_FLOPS // geometry.flops, 1)
-        if loop(1, threads, shape, x, weight, bias, out) or not np.array_equal(out, wanted):
-            raise AssertionError(f"{case.name}: the C function gives another result")
-        timings = measure(
-            {
-                "C": lambda: loop(calls, threads, shape, x, weight, bias, out),  # noqa: B023
-                "Python": lambda: cnnfast.conv2d(x, weight, bias, padding=case.padding, out=out),  # noqa: B023
-            },
-            seconds,
-        )
-        many = timings["C"]
-        own = Timing(many.median / calls, many.minimum / calls, many.calls * calls)
-        found.append(DropInRow(case.name, "cnnfast.conv2d", own, timings["Python"]))
-    return found
+    loop = looped()
+    return [_row(loop, case, seconds, threads) for case in CASES]
+
+
+def _row(loop: Callable[..., int], case: Case, seconds: float, threads: int) -> DropInRow:
+    (x, weight, bias), shape = case.arrays, case.shape
+    wanted = cnnfast.conv2d(x, weight, bias, padding=case.padding, backend="cython")
+    out = np.empty_like(wanted)
+    geometry = cnnfast.ConvGeometry.of(x.shape, weight.shape, 1, case.padding)
+    calls = max(LOOP_FLOPS // geometry.flops, 1)
+    if loop(1, threads, shape, x, weight, bias, out) or not np.array_equal(out, wanted):
+        raise AssertionError(f"{case.name}: the C function gives another result")
+    timings = measure(
+        {
+            "C": lambda: loop(calls, threads, shape, x, weight, bias, out),
+            "Python": lambda: cnnfast.conv2d(x, weight, bias, padding=case.padding, out=out),
+        },
+        seconds,
+    )
+    many = timings["C"]
+    own = Timing(many.median / calls, many.minimum / calls, many.calls * calls)
+    return DropInRow(case.name, "cnnfast.conv2d", own, timings["Python"])
