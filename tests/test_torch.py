@@ -174,12 +174,12 @@ def called(case: Case, **more: Any) -> list[Array]:
     return results
 
 
-def same_values(result: Array, expected: Array) -> None:
-    """Equal, zeros by their signs; NaN where NaN is expected."""
+def same_values(result: Array, expected: Array, signs: bool = True) -> None:
+    """Equal, zeros by their signs if those count; NaN where NaN is expected."""
     assert result.shape == expected.shape, f"shape {result.shape}, not {expected.shape}"
     assert result.dtype == expected.dtype, f"dtype {result.dtype}, not {expected.dtype}"
     wrong = ~((result == expected) | ((result != result) & (expected != expected)))
-    if result.dtype.kind in "fV":
+    if signs and result.dtype.kind in "fV":
         zeros = (result == 0) & (expected == 0)
         wrong |= zeros & (np.signbit(result) != np.signbit(expected))
     report(wrong, result, expected)
@@ -225,7 +225,8 @@ def check(case: Case) -> None:
         return
     maxima, indices = expected
     for result in called(case):
-        same_values(restored(case, result), maxima)
+        # Maxima alone are taken column by column: of a window's zeros either may be the result.
+        same_values(restored(case, result), maxima, signs="unpool" in case.name)
     if "unpool" in case.name:
         return
     found = called(case, return_indices=True)

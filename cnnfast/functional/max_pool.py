@@ -41,7 +41,7 @@ def max_pool1d(
     Returns
     -------
     (N, C, Q) array of the input's dtype and layout, or that and the indices.
-        NaN wins everything.
+        NaN wins everything; of zeros, which are equal, either sign may be the result.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def max_pool2d(
     Returns
     -------
     (N, C, P, Q) array of the input's dtype and layout, or that and the indices.
-        NaN wins everything.
+        NaN wins everything; of zeros, which are equal, either sign may be the result.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def max_pool3d(
     Returns
     -------
     (N, C, O, P, Q) array of the input's dtype and layout, or that and the indices.
-        NaN wins everything.
+        NaN wins everything; of zeros, which are equal, either sign may be the result.
 
     Raises
     ------
