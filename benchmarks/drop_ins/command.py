@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         about = machine.describe()
         day = datetime.date.today().isoformat()
         line = f"{about['cpu']}, {about['cores']} cores; medians, {day}."
-        table = report.table(COLUMNS, [row.cells(count) for _, count, row in found])
+        asked = [row.cells(count) for _, count, row in found if row.asked is not None]
+        table = report.table(COLUMNS, asked)
         report.write_readme(args.readme, f"{line}\n\n{table}", mark)
     return 0
