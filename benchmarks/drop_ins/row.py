@@ -35,11 +35,20 @@ class DropInRow:
         return [
             self.case,
             str(threads),
-            f"{self.own.median * 1e3:.3g}",
+            digits(self.own.median * 1e3),
             self.contender,
-            f"{self.timing.median * 1e3:.3g}",
-            f"{self.ratio():.3g}",
-            f"{self.ratio('minimum'):.3g}",
+            digits(self.timing.median * 1e3),
+            digits(self.ratio()),
+            digits(self.ratio("minimum")),
             f">= {self.asked:g}" if asked else "",
             ("met" if self.ratio() >= (self.asked or 0) else "MISSED") if asked else "",
         ]
+
+
+def digits(value: float) -> str:
+    """Three digits, and all of those before the point.
+
+    >>> digits(7184.4), digits(22.34), digits(0.000349)
+    ('7,184', '22.3', '0.000349')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
