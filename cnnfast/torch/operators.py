@@ -4,7 +4,7 @@ An operator is registered with ``torch.library``: kernels, shapes for tracing, g
 through the dispatcher where something there listens (compilers, ``torch.func``, modes, subclasses
 of tensors, GPUs); else, with the same result, straight to the kernels, by a
 ``torch.autograd.Function`` if a gradient will be wanted. The dispatcher's way, most of it Python,
-takes 10 to 25 us longer, as long as a small convolution twice over.
+takes longer than a small convolution.
 """
 
 from __future__ import annotations
