@@ -71,7 +71,7 @@ def looped() -> Callable[..., int]:
         ctypes.c_int, pointer, null, *[pointer] * 4, number, number, null
     )(address)
 
-    @numba.njit  # type: ignore[untyped-decorator]
+    @numba.njit
     def loop(
         calls: int, threads: int, shape: Array, x: Array, weight: Array, bias: Array, out: Array
     ) -> int:

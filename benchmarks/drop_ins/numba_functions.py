@@ -40,7 +40,7 @@ conv2d, conv2d_into = numba_cpu.conv2d, numba_cpu.conv2d_into
 max_pool2d = numba_cpu.max_pool2d
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)
 def plain_conv(x: Array, weight: Array, padding: int, groups: int) -> Array:
     """The loops as one writes them."""
     n, _, h, w = x.shape
@@ -56,7 +56,7 @@ def plain_conv(x: Array, weight: Array, padding: int, groups: int) -> Array:
     return out
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True)
 def plain_pool(x: Array) -> Array:
     """The same for a 3x3/2 max pooling with padding 1."""
     n, c, h, w = x.shape
@@ -68,7 +68,7 @@ def plain_pool(x: Array) -> Array:
     return out
 
 
-@numba.njit(parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True)
 def over_images(images: Array, weight: Array) -> Array:
     """A convolution of each image, side by side."""
     out = np.empty((images.shape[0], weight.shape[0], *images.shape[2:]), images.dtype)

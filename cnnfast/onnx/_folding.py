@@ -39,7 +39,7 @@ def fold_constants(graph: Graph) -> None:
             continue
         try:
             results = node.operator.run(*map(graph.constant, node.inputs))
-        except Exception:
+        except Exception:  # whatever the onnx package's operator raises: then it runs, and says so
             left.append(node)
             continue
         if all(isinstance(result, np.ndarray) for result in results):

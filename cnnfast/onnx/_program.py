@@ -156,7 +156,7 @@ class Program:
                     values[result] = step.call(*arguments)
                 else:
                     _store(step, arguments, values)
-            except Exception as error:
+            except Exception as error:  # raised again, with the step's name
                 error.add_note(f"while computing {step.label}")
                 raise
             if observe is not None:

@@ -53,7 +53,7 @@ def _takes(arguments: Any) -> bool:
     return not any(isinstance(value, _Tensor) and not is_plain(value) for value in arguments)
 
 
-class use(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+class use(torch.overrides.TorchFunctionMode):
     """Send torch's convolutions and pools of CPU tensors here: in a ``with`` block, or in a
     function that this decorates.
 
